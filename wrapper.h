@@ -1,0 +1,1 @@
+#include <xenstat.h>

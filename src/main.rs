@@ -1,1 +1,69 @@
-fn main(){}
+//! `xenmonitor`: arguments, logger, the loop, the exit status. See the library's rooms for the rest.
+
+use std::env;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use log::Level;
+use xenmonitor::cli::{self, Options};
+use xenmonitor::monitor::Monitor;
+
+const BAD_COMMAND_LINE: u8 = 2;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return complain(&cli::one_line(&error), ExitCode::from(BAD_COMMAND_LINE)),
+    };
+    start_logger(&options);
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let monitor = match Monitor::new(&options, variable) {
+        Ok(monitor) => monitor,
+        Err(error) => return complain(&error, ExitCode::from(BAD_COMMAND_LINE)),
+    };
+    match monitor.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
+    }
+}
+
+fn complain(what: &str, status: ExitCode) -> ExitCode {
+    // Not eprintln: a closed stderr is no reason to panic.
+    let _ = writeln!(std::io::stderr(), "xenmonitor: {what}");
+    status
+}
+
+/// One line a message: with a time for people, with a priority and no time for journald, which has its own.
+fn start_logger(options: &Options) {
+    let journald = stderr_is_journald();
+    env_logger::Builder::new()
+        .filter_level(options.log)
+        .format(move |out, record| {
+            if journald {
+                let priority = match record.level() {
+                    Level::Error => 3,
+                    Level::Warn => 4,
+                    Level::Info => 6,
+                    Level::Debug | Level::Trace => 7,
+                };
+                writeln!(out, "<{priority}>{}", record.args())
+            } else {
+                writeln!(out, "{} {:5} {}", out.timestamp_millis(), record.level(), record.args())
+            }
+        })
+        .init();
+}
+
+/// systemd names the device and inode of the journal's stream in JOURNAL_STREAM.
+fn stderr_is_journald() -> bool {
+    let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}

@@ -43,9 +43,7 @@ fn main() {
              apt install libxen-dev | dnf install xen-devel | apk add xen-dev"
         ));
     };
-    bindings
-        .write_to_file(out.join("bindings.rs"))
-        .expect("OUT_DIR can be written to");
+    bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR can be written to");
 
     // Reaches build scripts that depend on us as DEP_XENSTAT_RELEASE.
     let release = header.release.unwrap_or_else(|| "unknown".into());

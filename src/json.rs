@@ -1,0 +1,79 @@
+//! One JSON document a poll, for `jq` and scripts. Keys are the gauges' names and never go away: what
+//! cannot be told is `null`.
+
+use serde_json::{Map, Value, json};
+
+use crate::metrics::{GAUGES, View};
+use crate::snapshot::{Domain, Snapshot};
+
+/// When and where a snapshot was taken.
+pub struct Taken<'a> {
+    /// Seconds since 1970.
+    pub time: f64,
+    /// Seconds since the poll before; `None` on the first.
+    pub elapsed: Option<f64>,
+    /// The host's name as in the gauges' paths, but raw.
+    pub host: &'a str,
+}
+
+/// The document, on one line, without the newline. `components` are the domains' names in gauge paths.
+pub fn document(taken: &Taken, node: &Snapshot, views: &[View], components: &[String]) -> String {
+    let domains: Vec<Value> = views.iter().zip(components).map(|(view, component)| domain(view, component)).collect();
+    json!({
+        "time": taken.time,
+        "elapsed_sec": taken.elapsed,
+        "host": taken.host,
+        "xen_version": node.xen_version,
+        "node": {
+            "mem_total_k": node.tot_mem / 1024,
+            "mem_free_k": node.free_mem / 1024,
+            "cpus": node.num_cpus,
+            "cpu_mhz": node.cpu_hz / 1_000_000,
+        },
+        "domains": domains,
+    })
+    .to_string()
+}
+
+fn domain(view: &View, component: &str) -> Value {
+    let Domain { id, name, vcpus, vifs, vbds, .. } = view.domain;
+    let mut out = Map::new();
+    out.insert("id".into(), json!(id));
+    out.insert("name".into(), json!(String::from_utf8_lossy(name)));
+    out.insert("component".into(), json!(component));
+    for gauge in GAUGES {
+        let value = gauge.value(view).map_or(Value::Null, number);
+        match gauge.name.split_once('.') {
+            Some((group, name)) => {
+                let group = out.entry(group).or_insert_with(|| json!({}));
+                group.as_object_mut().expect("made just above").insert(name.into(), value);
+            }
+            None => drop(out.insert(gauge.name.into(), value)),
+        }
+    }
+    out.insert("vcpu".into(), vcpus.iter().map(|vcpu| json!({"online": vcpu.online, "ns": vcpu.ns})).collect());
+    let vif = |vif: &crate::snapshot::Vif| {
+        json!({
+            "id": vif.id,
+            "rx_bytes": vif.rbytes, "rx_packets": vif.rpackets, "rx_errs": vif.rerrs, "rx_drop": vif.rdrop,
+            "tx_bytes": vif.tbytes, "tx_packets": vif.tpackets, "tx_errs": vif.terrs, "tx_drop": vif.tdrop,
+        })
+    };
+    out.insert("vif".into(), vifs.iter().map(vif).collect());
+    let vbd = |vbd: &crate::snapshot::Vbd| {
+        let counters = vbd.counters.as_ref();
+        json!({
+            "dev": vbd.dev, "type": vbd.kind, "error": counters.is_none(),
+            "oo": counters.map(|c| c.oo_reqs),
+            "rd": counters.map(|c| c.rd_reqs), "wr": counters.map(|c| c.wr_reqs),
+            "rsect": counters.map(|c| c.rd_sects), "wsect": counters.map(|c| c.wr_sects),
+        })
+    };
+    out.insert("vbd".into(), vbds.iter().map(vbd).collect());
+    Value::Object(out)
+}
+
+/// Whole numbers without a decimal point.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
+}

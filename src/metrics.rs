@@ -1,0 +1,272 @@
+//! The vocabulary: which gauges there are, what they are called and how each comes from a snapshot.
+//!
+//! [`GAUGES`] is the one table of names; the README's table, the printed table and the JSON follow it. The
+//! arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a
+//! first CPU sample, "no limit") is absent here rather than a number.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::naming::Paths;
+use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
+
+/// One gauge of a domain.
+pub struct Gauge {
+    /// Its name in statsd: the xentop column in lower case, its unit spelled.
+    pub name: &'static str,
+    /// The column of `xentop -b` it comes from.
+    pub xentop: &'static str,
+    /// Its name in the paths of the XenMonitor script, which sent no others.
+    pub xenmonitor: Option<&'static str>,
+    /// Unit, and what is told with it.
+    pub meaning: &'static str,
+    /// Whether it only grows while the domain lives.
+    pub cumulative: bool,
+    value: fn(&View) -> Option<f64>,
+}
+
+/// A domain and what is needed to tell its gauges.
+pub struct View<'a> {
+    /// The domain as it is now.
+    pub domain: &'a Domain,
+    node: &'a Snapshot,
+    /// The same domain one poll earlier, and how long ago that was.
+    before: Option<(&'a Domain, Duration)>,
+}
+
+/// Whose names the gauges bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Every column, by xentop's words.
+    Xentop,
+    /// The thirteen that the XenMonitor script sent, by its words.
+    XenMonitor,
+}
+
+macro_rules! gauges {
+    ($($name:literal $xentop:literal $xenmonitor:expr, $cumulative:literal, $meaning:literal, $value:expr;)*) => {
+        /// Every gauge of a domain, in the order of xentop's columns.
+        pub const GAUGES: &[Gauge] = &[$(Gauge {
+            name: $name,
+            xentop: $xentop,
+            xenmonitor: $xenmonitor,
+            meaning: $meaning,
+            cumulative: $cumulative,
+            value: $value,
+        }),*];
+    };
+}
+
+gauges! {
+    "state.running" "STATE" None, false, "1 while a vcpu is on a CPU, else 0", |v| truth(v.domain.state.running);
+    "state.blocked" "STATE" None, false, "1 while all vcpus wait, else 0", |v| truth(v.domain.state.blocked);
+    "state.paused" "STATE" None, false, "1 while paused, else 0", |v| truth(v.domain.state.paused);
+    "state.shutdown" "STATE" None, false, "1 once the guest has shut down, else 0", |v| truth(v.domain.state.shutdown);
+    "state.crashed" "STATE" None, false, "1 once the guest has crashed, else 0", |v| truth(v.domain.state.crashed);
+    "state.dying" "STATE" None, false, "1 while being destroyed, else 0", |v| truth(v.domain.state.dying);
+    "cpu_sec" "CPU(sec)" Some("CPU_sec"), true, "seconds of CPU time, to the millisecond",
+        |v| exact(v.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0);
+    "cpu_percent" "CPU(%)" Some("CPU_percent"), false, "100 is one CPU; absent on the first sample",
+        |v| v.cpu_percent();
+    "mem_k" "MEM(k)" Some("MEM_k"), false, "KiB", |v| exact(v.domain.cur_mem / 1024);
+    "mem_percent" "MEM(%)" Some("MEM_percent"), false, "of the host's memory", |v| v.of_memory(v.domain.cur_mem);
+    "maxmem_k" "MAXMEM(k)" None, false, "KiB; absent when there is no limit",
+        |v| exact(v.domain.max_mem? / 1024);
+    "maxmem_percent" "MAXMEM(%)" None, false, "of the host's memory; absent when there is no limit",
+        |v| v.of_memory(v.domain.max_mem?);
+    "vcpus" "VCPUS" Some("VCPUs"), false, "virtual CPUs, online or not", |v| Some(v.domain.num_vcpus.into());
+    "nets" "NETS" Some("Networks"), false, "network interfaces", |v| exact(v.domain.vifs.len() as u64);
+    "nettx_k" "NETTX(k)" Some("NET-TX_k"), true, "KiB dom0 sent to the guest: what the guest received",
+        |v| v.net(|vif| vif.tbytes);
+    "netrx_k" "NETRX(k)" Some("NET-RX_k"), true, "KiB dom0 got from the guest: what the guest sent",
+        |v| v.net(|vif| vif.rbytes);
+    "vbds" "VBDS" Some("Block-Devices"), false, "block devices", |v| exact(v.domain.vbds.len() as u64);
+    "vbd_oo" "VBD_OO" None, true, "requests that had to wait; absent when every VBD is in error",
+        |v| v.vbd(|vbd| vbd.oo_reqs);
+    "vbd_rd" "VBD_RD" Some("VBD_Read"), true, "read requests; absent when every VBD is in error",
+        |v| v.vbd(|vbd| vbd.rd_reqs);
+    "vbd_wr" "VBD_WR" Some("VBD_Write"), true, "write requests; absent when every VBD is in error",
+        |v| v.vbd(|vbd| vbd.wr_reqs);
+    "vbd_rsect" "VBD_RSECT" Some("VBD_Read-Sectors"), true,
+        "512-byte sectors read; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_sects);
+    "vbd_wsect" "VBD_WSECT" Some("VBD_Write-Sectors"), true,
+        "512-byte sectors written; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_sects);
+    "ssid" "SSID" None, false, "number of the security label", |v| Some(v.domain.ssid.into());
+}
+
+impl Gauge {
+    /// The gauge's value, or `None` where it cannot be told truly. Never NaN, infinite or above 2^53.
+    pub fn value(&self, view: &View) -> Option<f64> {
+        (self.value)(view)
+    }
+
+    /// Name and value as `layout` has them.
+    fn in_layout(&self, layout: Layout, view: &View) -> Option<(&'static str, f64)> {
+        match layout {
+            Layout::Xentop => Some((self.name, self.value(view)?)),
+            // The script passed on xentop's text, in which this one has no decimals.
+            Layout::XenMonitor if self.name == "cpu_sec" => Some((self.xenmonitor?, self.value(view)?.trunc())),
+            Layout::XenMonitor => Some((self.xenmonitor?, self.value(view)?)),
+        }
+    }
+}
+
+/// Every domain of `node`, beside itself in the snapshot taken so long before.
+pub fn views<'a>(before: Option<(&'a Snapshot, Duration)>, node: &'a Snapshot) -> Vec<View<'a>> {
+    let elapsed = before.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
+    let earlier: HashMap<(u32, &[u8]), &Domain> =
+        before.iter().flat_map(|(snapshot, _)| &snapshot.domains).map(|domain| (identity(domain), domain)).collect();
+    let view = |domain| {
+        let before = earlier.get(&identity(domain)).map(|before| (*before, elapsed));
+        View { domain, node, before }
+    };
+    node.domains.iter().map(view).collect()
+}
+
+/// What stays the same while a domain lives under one name. A rebooted VM has a new domid.
+fn identity(domain: &Domain) -> (u32, &[u8]) {
+    (domain.id, &domain.name)
+}
+
+/// Hands every gauge of every domain to `emit`, by its whole name.
+pub fn gauges(views: &[View], components: &[String], paths: &Paths, layout: Layout, mut emit: impl FnMut(&str, f64)) {
+    let mut path = String::new();
+    for (view, component) in views.iter().zip(components) {
+        for (metric, value) in GAUGES.iter().filter_map(|gauge| gauge.in_layout(layout, view)) {
+            paths.write(&mut path, component, metric);
+            emit(&path, to_three_decimals(value));
+        }
+    }
+}
+
+impl View<'_> {
+    /// xentop's: nanoseconds used / 10 / microseconds elapsed.
+    fn cpu_percent(&self) -> Option<f64> {
+        let (before, elapsed) = self.before?;
+        let used = self.domain.cpu_ns.checked_sub(before.cpu_ns)?;
+        let us_elapsed = elapsed.as_nanos() as f64 / 1000.0;
+        (us_elapsed > 0.0).then(|| (used as f64 / 10.0) / us_elapsed)
+    }
+
+    fn of_memory(&self, bytes: u64) -> Option<f64> {
+        (self.node.tot_mem > 0).then(|| bytes as f64 / self.node.tot_mem as f64 * 100.0)
+    }
+
+    fn net(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
+        exact(sum(self.domain.vifs.iter().map(bytes))? / 1024)
+    }
+
+    /// The sum over the VBDs that are not in error; a domain without VBDs has done 0 requests.
+    fn vbd(&self, count: fn(&VbdCounters) -> u64) -> Option<f64> {
+        let mut working = self.domain.vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
+        if working.peek().is_none() && !self.domain.vbds.is_empty() {
+            return None;
+        }
+        exact(sum(working.map(count))?)
+    }
+}
+
+fn truth(it_is: bool) -> Option<f64> {
+    Some(it_is.into())
+}
+
+fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {
+    counts.try_fold(0_u64, u64::checked_add)
+}
+
+/// A count as statsd servers hold it; above 2^53 they would round it, and no counter gets there honestly.
+fn exact(count: u64) -> Option<f64> {
+    (count < 1 << 53).then_some(count as f64)
+}
+
+/// statsd servers keep at least three decimals.
+fn to_three_decimals(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naming::MAX_METRIC;
+    use crate::snapshot::Vbd;
+
+    fn vbd(rd_reqs: u64) -> Vbd {
+        Vbd { counters: Some(VbdCounters { rd_reqs, ..VbdCounters::default() }), ..Vbd::default() }
+    }
+
+    fn told(gauge: &str, domain: Domain, before: Option<(Domain, Duration)>) -> Option<f64> {
+        let host = |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], ..Snapshot::default() };
+        let now = host(domain);
+        let before = before.map(|(domain, elapsed)| (host(domain), elapsed));
+        let views = views(before.as_ref().map(|(snapshot, elapsed)| (snapshot, *elapsed)), &now);
+        GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&views[0])
+    }
+
+    #[test]
+    fn columns_of_one_snapshot() {
+        let vifs = |bytes: &[u64]| bytes.iter().map(|&tbytes| Vif { tbytes, ..Vif::default() }).collect();
+        let error = Vbd::default();
+        for (gauge, domain, value) in [
+            ("cpu_sec", Domain { cpu_ns: 1_999_999_999, ..Domain::default() }, Some(1.999)),
+            ("mem_k", Domain { cur_mem: 2047, ..Domain::default() }, Some(1.0)),
+            ("mem_percent", Domain { cur_mem: 2 << 30, ..Domain::default() }, Some(25.0)),
+            ("maxmem_k", Domain { max_mem: Some(4096), ..Domain::default() }, Some(4.0)),
+            ("maxmem_k", Domain { max_mem: None, ..Domain::default() }, None),
+            ("maxmem_percent", Domain { max_mem: None, ..Domain::default() }, None),
+            ("nets", Domain { vifs: vifs(&[1, 2]), ..Domain::default() }, Some(2.0)),
+            // Summed first, divided then, as xentop does.
+            ("nettx_k", Domain { vifs: vifs(&[1023, 1]), ..Domain::default() }, Some(1.0)),
+            ("nettx_k", Domain::default(), Some(0.0)),
+            ("nettx_k", Domain { vifs: vifs(&[u64::MAX, 1]), ..Domain::default() }, None),
+            ("vbd_rd", Domain::default(), Some(0.0)),
+            ("vbd_rd", Domain { vbds: vec![vbd(5), error, vbd(7)], ..Domain::default() }, Some(12.0)),
+            ("vbd_rd", Domain { vbds: vec![error], ..Domain::default() }, None),
+            ("vbds", Domain { vbds: vec![error], ..Domain::default() }, Some(1.0)),
+            ("vbd_rd", Domain { vbds: vec![vbd((1 << 53) - 1)], ..Domain::default() }, Some(9_007_199_254_740_991.0)),
+            ("vbd_rd", Domain { vbds: vec![vbd(1 << 53)], ..Domain::default() }, None),
+        ] {
+            assert_eq!(told(gauge, domain.clone(), None), value, "{gauge} of {domain:?}");
+        }
+        let nowhere = Snapshot { domains: vec![Domain::default()], ..Snapshot::default() };
+        assert_eq!(views(None, &nowhere)[0].of_memory(1), None, "a host without memory");
+    }
+
+    #[test]
+    fn cpu_percent_needs_the_same_domain_before() {
+        let domain = |id, name: &str, cpu_ns| Domain { id, name: name.as_bytes().into(), cpu_ns, ..Domain::default() };
+        let second = Duration::from_secs(1);
+        for (before, elapsed, value) in [
+            (domain(1, "web", 1_000_000_000), second, Some(150.0)),
+            (domain(1, "web", 2_500_000_000), second, Some(0.0)),
+            (domain(1, "web", 1_000_000_000), second * 3, Some(50.0)),
+            (domain(1, "web", 1_000_000_000), Duration::ZERO, None),
+            // Less than before, another domid (a reboot), another name: no longer the same.
+            (domain(1, "web", 2_500_000_001), second, None),
+            (domain(2, "web", 1_000_000_000), second, None),
+            (domain(1, "db", 1_000_000_000), second, None),
+        ] {
+            let now = domain(1, "web", 2_500_000_000);
+            assert_eq!(told("cpu_percent", now, Some((before.clone(), elapsed))), value, "{before:?}");
+        }
+        assert_eq!(told("cpu_percent", domain(1, "web", 5), None), None, "on the first sample");
+    }
+
+    #[test]
+    fn names_fit_and_differ() {
+        for layout in [|gauge: &Gauge| Some(gauge.name), |gauge: &Gauge| gauge.xenmonitor] {
+            let mut names: Vec<&str> = GAUGES.iter().filter_map(layout).collect();
+            assert!(names.iter().all(|name| name.len() <= MAX_METRIC && !name.is_empty()));
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn three_decimals() {
+        for (value, sent) in
+            [(7.14159, "7.142"), (12.0, "12"), (0.0004, "0"), (93418.0615, "93418.062"), (99.9996, "100")]
+        {
+            assert_eq!(to_three_decimals(value).to_string(), sent);
+        }
+    }
+}

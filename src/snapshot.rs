@@ -1,0 +1,111 @@
+//! One reading of a host, as plain owned data.
+//!
+//! Names are libxenstat's less their prefix, units are its own: bytes, nanoseconds, counts since the
+//! domain or device came up. What libxenstat expresses as a sentinel is an `Option` here.
+
+/// What `xenstat_get_node` found: the host and every domain on it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// `xenstat_node_xen_version`, such as `4.17.7`.
+    pub xen_version: String,
+    /// `xenstat_node_tot_mem`: memory of the host in bytes.
+    pub tot_mem: u64,
+    /// `xenstat_node_free_mem`: bytes that belong to no domain.
+    pub free_mem: u64,
+    /// `xenstat_node_num_cpus`: physical CPUs.
+    pub num_cpus: u32,
+    /// `xenstat_node_cpu_hz`: nominal frequency.
+    pub cpu_hz: u64,
+    /// In libxenstat's order.
+    pub domains: Vec<Domain>,
+}
+
+/// One domain; Domain-0 is one too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Domain {
+    /// `xenstat_domain_id`: unique among the living, new after every reboot.
+    pub id: u32,
+    /// `xenstat_domain_name`: any bytes but NUL, chosen by whoever may name VMs.
+    pub name: Box<[u8]>,
+    /// The six `xenstat_domain_*` predicates.
+    pub state: State,
+    /// `xenstat_domain_cpu_ns`: CPU time of all vcpus since the domain was built.
+    pub cpu_ns: u64,
+    /// `xenstat_domain_num_vcpus`: 0 while the domain is being built.
+    pub num_vcpus: u32,
+    /// `xenstat_domain_cur_mem`: bytes.
+    pub cur_mem: u64,
+    /// `xenstat_domain_max_mem`: bytes; `None` is Xen's "no limit".
+    pub max_mem: Option<u64>,
+    /// `xenstat_domain_ssid`: the security label's number.
+    pub ssid: u32,
+    /// By vcpu number.
+    pub vcpus: Vec<Vcpu>,
+    /// `xenstat_domain_network`.
+    pub vifs: Vec<Vif>,
+    /// `xenstat_domain_vbd`.
+    pub vbds: Vec<Vbd>,
+}
+
+/// What a domain is doing. Not exclusive: a paused domain may be blocked as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct State {
+    pub running: bool,
+    pub blocked: bool,
+    pub paused: bool,
+    pub shutdown: bool,
+    pub crashed: bool,
+    pub dying: bool,
+}
+
+/// One virtual CPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vcpu {
+    /// `xenstat_vcpu_online`.
+    pub online: bool,
+    /// `xenstat_vcpu_ns`: CPU time since the domain was built.
+    pub ns: u64,
+}
+
+/// One virtual network interface, seen from dom0: what it transmits, the guest receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Vif {
+    /// `xenstat_network_id`: the guest's number for it, 0 for its `eth0`.
+    pub id: u32,
+    pub rbytes: u64,
+    pub rpackets: u64,
+    pub rerrs: u64,
+    pub rdrop: u64,
+    pub tbytes: u64,
+    pub tpackets: u64,
+    pub terrs: u64,
+    pub tdrop: u64,
+}
+
+/// One virtual block device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vbd {
+    /// `xenstat_vbd_type`: 1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 any other.
+    pub kind: u32,
+    /// `xenstat_vbd_dev`: Xen's virtual device number, 51712 for `xvda`.
+    pub dev: u32,
+    /// `None` when `xenstat_vbd_error` is set: libxenstat then holds another disk's numbers.
+    pub counters: Option<VbdCounters>,
+}
+
+/// Requests and 512-byte sectors since the device was attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VbdCounters {
+    /// `xenstat_vbd_oo_reqs`: requests that had to wait for lack of room.
+    pub oo_reqs: u64,
+    /// `xenstat_vbd_rd_reqs`.
+    pub rd_reqs: u64,
+    /// `xenstat_vbd_wr_reqs`.
+    pub wr_reqs: u64,
+    /// `xenstat_vbd_rd_sects`.
+    pub rd_sects: u64,
+    /// `xenstat_vbd_wr_sects`.
+    pub wr_sects: u64,
+}

@@ -1,0 +1,175 @@
+//! The table of `xentop -b -f`, from a snapshot: the same columns, widths and order.
+//!
+//! Two cells differ on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, and a name cannot
+//! reach the terminal with control characters.
+
+use std::fmt::Write;
+
+use crate::metrics::{GAUGES, Gauge, View};
+use crate::snapshot::State;
+
+/// One of xentop's numeric columns.
+struct Column {
+    header: &'static str,
+    width: usize,
+    decimals: usize,
+    /// Stands where there is no number.
+    absent: &'static str,
+    /// Whether xentop widens it for large numbers.
+    grows: bool,
+}
+
+const fn column(header: &'static str, width: usize, decimals: usize, absent: &'static str, grows: bool) -> Column {
+    Column { header, width, decimals, absent, grows }
+}
+
+const COLUMNS: [Column; 17] = [
+    column("CPU(sec)", 10, 0, "-", false),
+    column("CPU(%)", 6, 1, "-", false),
+    column("MEM(k)", 10, 0, "-", false),
+    column("MEM(%)", 6, 1, "-", false),
+    column("MAXMEM(k)", 10, 0, "no limit", false),
+    column("MAXMEM(%)", 9, 1, "n/a", false),
+    column("VCPUS", 5, 0, "-", false),
+    column("NETS", 4, 0, "-", false),
+    column("NETTX(k)", 8, 0, "-", true),
+    column("NETRX(k)", 8, 0, "-", true),
+    column("VBDS", 4, 0, "-", false),
+    column("VBD_OO", 8, 0, "-", false),
+    column("VBD_RD", 8, 0, "-", true),
+    column("VBD_WR", 8, 0, "-", true),
+    column("VBD_RSECT", 10, 0, "-", true),
+    column("VBD_WSECT", 10, 0, "-", true),
+    column("SSID", 4, 0, "-", false),
+];
+
+/// A table that remembers, as xentop does, how wide its names have been.
+pub struct Table {
+    name_width: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { name_width: 10 }
+    }
+}
+
+impl Table {
+    /// Header and one row a domain, sorted by name as xentop sorts: case ignored.
+    pub fn render(&mut self, views: &[View]) -> String {
+        let mut rows: Vec<(String, &View)> = views.iter().map(|view| (printable(&view.domain.name), view)).collect();
+        rows.sort_by_key(|(_, view)| view.domain.name.to_ascii_lowercase());
+        self.name_width = rows.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
+        let columns = COLUMNS.map(|column| {
+            let gauge = of_column(column.header);
+            let widest = rows.iter().filter(|_| column.grows).map(|(_, view)| digits(gauge.value(view)));
+            (gauge, widest.fold(column.width, usize::max), column)
+        });
+
+        let mut out = String::new();
+        cell(&mut out, "NAME", self.name_width);
+        out.push_str("  STATE");
+        for (_, width, column) in &columns {
+            out.push(' ');
+            cell(&mut out, column.header, *width);
+        }
+        out.push('\n');
+        for (name, view) in rows {
+            cell(&mut out, &name, self.name_width);
+            out.push(' ');
+            out.push_str(&letters(view.domain.state));
+            for (gauge, width, column) in &columns {
+                out.push(' ');
+                match gauge.value(view) {
+                    None => cell(&mut out, column.absent, *width),
+                    // xentop divides integers: it cuts where printf would round.
+                    Some(value) if column.decimals == 0 => cell(&mut out, &format!("{:.0}", value.trunc()), *width),
+                    Some(value) => cell(&mut out, &format!("{value:.*}", column.decimals), *width),
+                }
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn of_column(header: &str) -> &'static Gauge {
+    GAUGES.iter().find(|gauge| gauge.xentop == header).expect("every column has its gauge")
+}
+
+/// printf's `%*s`: right-aligned by bytes.
+fn cell(out: &mut String, text: &str, width: usize) {
+    let _ = write!(out, "{:1$}", "", width.saturating_sub(text.len()));
+    out.push_str(text);
+}
+
+/// xentop's INT_FIELD_WIDTH(n + 1): one column early when n is all nines.
+fn digits(value: Option<f64>) -> usize {
+    ((value.unwrap_or(0.0) + 1.0).log10() + 1.0) as usize
+}
+
+fn letters(state: State) -> String {
+    [
+        (state.dying, 'd'),
+        (state.shutdown, 's'),
+        (state.blocked, 'b'),
+        (state.crashed, 'c'),
+        (state.paused, 'p'),
+        (state.running, 'r'),
+    ]
+    .map(|(is, letter)| if is { letter } else { '-' })
+    .iter()
+    .collect()
+}
+
+/// A raw name fit for a terminal: as it is where it is text, escaped where it could steer the terminal,
+/// break the row or hide.
+pub fn printable(raw: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in raw.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                    out.extend(c.escape_unicode());
+                }
+                c if c.is_control() => {
+                    let _ = write!(out, "\\x{:02x}", u32::from(c));
+                }
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What the whole table looks like is compared with xentop's in tests/it/oracle.rs.
+
+    #[test]
+    fn names_cannot_reach_the_terminal() {
+        for (raw, shown) in [
+            (&b"build server"[..], "build server"),
+            ("z\u{fc}rich".as_bytes(), "z\u{fc}rich"),
+            (b"a\nb\tc", "a\\x0ab\\x09c"),
+            (b"\x1b[2J", "\\x1b[2J"),
+            (b"\xff\xfeok", "\\xff\\xfeok"),
+            ("\u{9b}31m".as_bytes(), "\\x9b31m"),
+            ("abc\u{202e}fed".as_bytes(), "abc\\u{202e}fed"),
+        ] {
+            assert_eq!(printable(raw), shown);
+        }
+    }
+
+    #[test]
+    fn columns_grow_as_xentops_do() {
+        for (value, width) in [(None, 1), (Some(0.0), 1), (Some(8.0), 1), (Some(9.0), 2), (Some(99_999_999.0), 9)] {
+            assert_eq!(digits(value), width, "{value:?}");
+        }
+    }
+}

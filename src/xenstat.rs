@@ -1,0 +1,484 @@
+//! libxenstat behind a safe door, and the only unsafe code of the program.
+//!
+//! [`Xenstat`] loads the library that fits the running hypervisor and owns one handle; [`Xenstat::poll`]
+//! reads one node, copies it into a [`Snapshot`] and frees it before it returns. Nothing of C's memory
+//! outlives a call.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_uint, c_void};
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+use xenstat_sys as sys;
+
+use crate::snapshot::{Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
+
+/// The releases whose library is looked for when the hypervisor does not say its own.
+const MINORS: std::ops::RangeInclusive<u32> = 12..=40;
+
+/// A loaded libxenstat with an open handle.
+///
+/// Invariant: `handle` came from this library's `xenstat_init` and is passed to `xenstat_uninit` only on
+/// drop. The raw pointer keeps the type on the thread that made it, which libxenstat requires: it locks
+/// nothing.
+pub struct Xenstat {
+    handle: NonNull<sys::xenstat_handle>,
+    library: Library,
+}
+
+/// A libxenstat that has every function this file calls.
+struct Library {
+    /// Invariant: `missing` found nothing, so no call through it can panic for want of a function.
+    functions: sys::Xenstat,
+    path: PathBuf,
+    why: &'static str,
+}
+
+/// One result of `xenstat_get_node`.
+///
+/// Invariant: `node` is what `xenstat_get_node` returned for `owner`'s handle with [`sys::XENSTAT_ALL`],
+/// and is freed only on drop; everything reached from it dies with it, names included.
+struct Node<'a> {
+    node: NonNull<sys::xenstat_node>,
+    owner: &'a Xenstat,
+}
+
+/// Why there is no reading. Each prints as one line that names the cause and, where there is one, the cure.
+#[derive(Debug)]
+pub enum Error {
+    /// None of the usual libraries is there.
+    NotFound {
+        /// Everything that was tried.
+        tried: String,
+    },
+    /// A library is there, or was named, but cannot be loaded.
+    Unloadable {
+        /// What the dynamic loader says.
+        reason: String,
+    },
+    /// The library is no libxenstat, or one from another planet.
+    Lacks {
+        /// The file.
+        library: PathBuf,
+        /// The C function it has not.
+        function: &'static str,
+    },
+    /// `xenstat_init` returned NULL.
+    Init {
+        /// What it printed, else errno's text.
+        cause: String,
+    },
+    /// `xenstat_get_node` returned NULL.
+    Node {
+        /// errno's text.
+        cause: String,
+    },
+    /// `xenstat_get_node` found no domain at all, which cannot be: Domain-0 is where we run. So it
+    /// answers when xenstored has gone away under an open handle.
+    NoDomains,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotFound { tried } => write!(
+                f,
+                "no libxenstat found (tried {tried}): install Xen's tools (Debian: xen-utils-common), \
+                 or name the file with --libxenstat"
+            ),
+            Error::Unloadable { reason } => write!(f, "libxenstat cannot be loaded: {reason}"),
+            Error::Lacks { library, function } => {
+                write!(f, "{} has no function {function}: not a libxenstat of Xen 4.0 or later", library.display())
+            }
+            Error::Init { cause } => write!(f, "xenstat_init failed: {cause}"),
+            Error::Node { cause } => write!(f, "xenstat_get_node failed: {cause}"),
+            Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// Whether time alone may cure it, once the program has started well.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Error::Node { .. } | Error::NoDomains)
+    }
+}
+
+impl Xenstat {
+    /// Loads `file`, or without one the library of the running hypervisor, and opens a handle.
+    pub fn open(file: Option<&Path>) -> Result<Self, Error> {
+        let library = Library::load(file)?;
+        let (handle, said) = with_stderr_caught(|| {
+            clear_errno();
+            // SAFETY: xenstat_init takes nothing; fact: it may be called any number of times.
+            let handle = unsafe { library.functions.xenstat_init() };
+            NonNull::new(handle).ok_or_else(io::Error::last_os_error)
+        });
+        let handle = handle.map_err(|errno| Error::Init { cause: init_cause(&said, &errno) })?;
+        if !said.is_empty() {
+            let _ = io::stderr().write_all(&said);
+        }
+        Ok(Self { handle, library })
+    }
+
+    /// The file the functions came from.
+    pub fn library(&self) -> &Path {
+        &self.library.path
+    }
+
+    /// Why this file and no other, in a few words.
+    pub fn why(&self) -> &'static str {
+        self.library.why
+    }
+
+    /// Reads the host and all its domains: `xenstat_get_node(XENSTAT_ALL)`, copied out and freed.
+    ///
+    /// Blocks for as long as the C library does, which is for ever when xenstored hangs. After an error
+    /// the handle is not to be trusted: drop it and [`open`](Self::open) another.
+    pub fn poll(&mut self) -> Result<Snapshot, Error> {
+        clear_errno();
+        // SAFETY: the handle is live (invariant), `&mut self` excludes a second call at the same time.
+        let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), sys::XENSTAT_ALL) };
+        let node = NonNull::new(node).ok_or_else(|| Error::Node { cause: errno_text() })?;
+        let snapshot = Node { node, owner: self }.copy();
+        if snapshot.domains.is_empty() { Err(Error::NoDomains) } else { Ok(snapshot) }
+    }
+}
+
+impl Drop for Xenstat {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live (invariant) and no Node borrows it: `self` is exclusive here.
+        unsafe { self.library.functions.xenstat_uninit(self.handle.as_ptr()) }
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the node is live (invariant) and this is the one place that frees it.
+        unsafe { self.owner.library.functions.xenstat_free_node(self.node.as_ptr()) }
+    }
+}
+
+impl Node<'_> {
+    fn copy(&self) -> Snapshot {
+        let (c, node) = (&self.owner.library.functions, self.node.as_ptr());
+        // SAFETY: the node is live (invariant); these getters read one field each. The version is a
+        // string inside the handle, which outlives the node, and was asked for with XENSTAT_ALL.
+        unsafe {
+            Snapshot {
+                xen_version: lossy(c.xenstat_node_xen_version(node)),
+                tot_mem: c.xenstat_node_tot_mem(node),
+                free_mem: c.xenstat_node_free_mem(node),
+                num_cpus: c.xenstat_node_num_cpus(node),
+                cpu_hz: c.xenstat_node_cpu_hz(node),
+                domains: each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i))
+                    .filter_map(|domain| self.domain(domain.as_ptr()))
+                    .collect(),
+            }
+        }
+    }
+
+    /// `None` for a domain without a name: it is being destroyed.
+    ///
+    /// # Safety
+    /// `domain` belongs to this node.
+    unsafe fn domain(&self, domain: *mut sys::xenstat_domain) -> Option<Domain> {
+        let c = &self.owner.library.functions;
+        // SAFETY: the domain lives as long as its node (caller, invariant). xenstat_domain_vcpu reads a
+        // vcpu list that exists only where XENSTAT_VCPU was asked for (fact 15): the node was read with
+        // XENSTAT_ALL, and the index stays below num_vcpus, the length of that list.
+        unsafe {
+            let num_vcpus = c.xenstat_domain_num_vcpus(domain);
+            Some(Domain {
+                id: c.xenstat_domain_id(domain),
+                name: bytes(c.xenstat_domain_name(domain))?.into(),
+                state: State {
+                    running: c.xenstat_domain_running(domain) != 0,
+                    blocked: c.xenstat_domain_blocked(domain) != 0,
+                    paused: c.xenstat_domain_paused(domain) != 0,
+                    shutdown: c.xenstat_domain_shutdown(domain) != 0,
+                    crashed: c.xenstat_domain_crashed(domain) != 0,
+                    dying: c.xenstat_domain_dying(domain) != 0,
+                },
+                cpu_ns: c.xenstat_domain_cpu_ns(domain),
+                num_vcpus,
+                cur_mem: c.xenstat_domain_cur_mem(domain),
+                max_mem: Some(c.xenstat_domain_max_mem(domain)).filter(|&bytes| bytes != u64::MAX),
+                ssid: c.xenstat_domain_ssid(domain),
+                vcpus: each(num_vcpus, |i| c.xenstat_domain_vcpu(domain, i))
+                    .map(|vcpu| self.vcpu(vcpu.as_ptr()))
+                    .collect(),
+                vifs: each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i))
+                    .map(|vif| self.vif(vif.as_ptr()))
+                    .collect(),
+                vbds: each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i))
+                    .map(|vbd| self.vbd(vbd.as_ptr()))
+                    .collect(),
+            })
+        }
+    }
+
+    /// # Safety
+    /// `vcpu` belongs to this node.
+    unsafe fn vcpu(&self, vcpu: *mut sys::xenstat_vcpu) -> Vcpu {
+        let c = &self.owner.library.functions;
+        // SAFETY: the vcpu lives as long as its node (caller, invariant).
+        unsafe { Vcpu { online: c.xenstat_vcpu_online(vcpu) != 0, ns: c.xenstat_vcpu_ns(vcpu) } }
+    }
+
+    /// # Safety
+    /// `vif` belongs to this node.
+    unsafe fn vif(&self, vif: *mut sys::xenstat_network) -> Vif {
+        let c = &self.owner.library.functions;
+        // SAFETY: the network lives as long as its node (caller, invariant).
+        unsafe {
+            Vif {
+                id: c.xenstat_network_id(vif),
+                rbytes: c.xenstat_network_rbytes(vif),
+                rpackets: c.xenstat_network_rpackets(vif),
+                rerrs: c.xenstat_network_rerrs(vif),
+                rdrop: c.xenstat_network_rdrop(vif),
+                tbytes: c.xenstat_network_tbytes(vif),
+                tpackets: c.xenstat_network_tpackets(vif),
+                terrs: c.xenstat_network_terrs(vif),
+                tdrop: c.xenstat_network_tdrop(vif),
+            }
+        }
+    }
+
+    /// # Safety
+    /// `vbd` belongs to this node.
+    unsafe fn vbd(&self, vbd: *mut sys::xenstat_vbd) -> Vbd {
+        let c = &self.owner.library.functions;
+        // SAFETY: the VBD lives as long as its node (caller, invariant). xenstat_vbd_error came with Xen
+        // 4.13 and is the one function that may be absent; before it no error was told.
+        unsafe {
+            let error = c.xenstat_vbd_error.is_ok() && c.xenstat_vbd_error(vbd);
+            Vbd {
+                kind: c.xenstat_vbd_type(vbd),
+                dev: c.xenstat_vbd_dev(vbd),
+                counters: (!error).then(|| VbdCounters {
+                    oo_reqs: c.xenstat_vbd_oo_reqs(vbd),
+                    rd_reqs: c.xenstat_vbd_rd_reqs(vbd),
+                    wr_reqs: c.xenstat_vbd_wr_reqs(vbd),
+                    rd_sects: c.xenstat_vbd_rd_sects(vbd),
+                    wr_sects: c.xenstat_vbd_wr_sects(vbd),
+                }),
+            }
+        }
+    }
+}
+
+/// The children 0..count of a C object, less those it will not give.
+fn each<T>(count: c_uint, get: impl Fn(c_uint) -> *mut T) -> impl Iterator<Item = NonNull<T>> {
+    (0..count).filter_map(move |i| NonNull::new(get(i)))
+}
+
+/// # Safety
+/// `text` is NULL or a C string that outlives `'a`.
+unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: not NULL here, so a C string (caller).
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// # Safety
+/// As for [`bytes`].
+unsafe fn lossy(text: *const c_char) -> String {
+    // SAFETY: the caller's.
+    String::from_utf8_lossy(unsafe { bytes(text) }.unwrap_or_default()).into_owned()
+}
+
+impl Library {
+    fn load(file: Option<&Path>) -> Result<Self, Error> {
+        if let Some(file) = file {
+            // SAFETY: loading runs the library's initialisers; the admin who names the file vouches for them.
+            let functions = unsafe { sys::Xenstat::new(file) };
+            let functions = functions.map_err(|error| Error::Unloadable { reason: error.to_string() })?;
+            return Self::check(functions, file, "named by --libxenstat");
+        }
+        let (candidates, tried) = candidates(running_release());
+        let mut reason = None;
+        for (candidate, why) in candidates {
+            // SAFETY: as above; libxenstat and what it links have no initialisers that touch our memory.
+            match unsafe { sys::Xenstat::new(&candidate) } {
+                Ok(functions) => return Self::check(functions, &candidate, why),
+                Err(error) => {
+                    let text = error.to_string();
+                    let absent = text.starts_with(&format!("{}: cannot open shared object", candidate.display()));
+                    reason = reason.or((!absent).then_some(text));
+                }
+            }
+        }
+        Err(reason.map_or(Error::NotFound { tried }, |reason| Error::Unloadable { reason }))
+    }
+
+    fn check(functions: sys::Xenstat, candidate: &Path, why: &'static str) -> Result<Self, Error> {
+        let path = file_of(&functions).unwrap_or_else(|| candidate.to_owned());
+        match missing(&functions) {
+            None => Ok(Self { functions, path, why }),
+            Some(function) => Err(Error::Lacks { library: path, function }),
+        }
+    }
+}
+
+/// The first function of those this file calls that the library has not.
+fn missing(functions: &sys::Xenstat) -> Option<&'static str> {
+    macro_rules! first_missing {
+        ($($name:ident)*) => { $(if functions.$name.is_err() { return Some(stringify!($name)); })* };
+    }
+    first_missing! {
+        xenstat_init xenstat_uninit xenstat_get_node xenstat_free_node
+        xenstat_node_xen_version xenstat_node_tot_mem xenstat_node_free_mem xenstat_node_num_cpus
+        xenstat_node_cpu_hz xenstat_node_num_domains xenstat_node_domain_by_index
+        xenstat_domain_id xenstat_domain_name xenstat_domain_running xenstat_domain_blocked
+        xenstat_domain_paused xenstat_domain_shutdown xenstat_domain_crashed xenstat_domain_dying
+        xenstat_domain_cpu_ns xenstat_domain_num_vcpus xenstat_domain_cur_mem xenstat_domain_max_mem
+        xenstat_domain_ssid xenstat_domain_vcpu xenstat_domain_num_networks xenstat_domain_network
+        xenstat_domain_num_vbds xenstat_domain_vbd
+        xenstat_vcpu_online xenstat_vcpu_ns
+        xenstat_network_id xenstat_network_rbytes xenstat_network_rpackets xenstat_network_rerrs
+        xenstat_network_rdrop xenstat_network_tbytes xenstat_network_tpackets xenstat_network_terrs
+        xenstat_network_tdrop
+        xenstat_vbd_type xenstat_vbd_dev xenstat_vbd_oo_reqs xenstat_vbd_rd_reqs xenstat_vbd_wr_reqs
+        xenstat_vbd_rd_sects xenstat_vbd_wr_sects
+    }
+    None
+}
+
+/// The running hypervisor's release, where the kernel tells it.
+fn running_release() -> Option<(u32, u32)> {
+    let number = |file| fs::read_to_string(file).ok()?.trim().parse().ok();
+    Some((number("/sys/hypervisor/version/major")?, number("/sys/hypervisor/version/minor")?))
+}
+
+/// Which files to try and why, in order; and the same in words. The running hypervisor's own library comes
+/// first: libxenctrl, under libxenstat, talks to no other release.
+fn candidates(running: Option<(u32, u32)>) -> (Vec<(PathBuf, &'static str)>, String) {
+    let mut files: Vec<(PathBuf, &'static str)> = Vec::new();
+    if let Some((major, minor)) = running {
+        let name = format!("libxenstat.so.{major}.{minor}");
+        files.push((format!("/usr/lib/xen-{major}.{minor}/lib/{name}").into(), "the running Xen's own"));
+        files.push((name.into(), "the running Xen's own"));
+    }
+    let mut tried: String = files.iter().map(|(file, _)| format!("{}, ", file.display())).collect();
+    tried += &format!("libxenstat.so.4.{} down to .4.{}, libxenstat.so.0, libxenstat.so", MINORS.end(), MINORS.start());
+    let scan = MINORS.rev().map(|minor| format!("libxenstat.so.4.{minor}"));
+    let scan = scan.chain(["libxenstat.so.0".into(), "libxenstat.so".into()]);
+    files.extend(scan.map(|name| (name.into(), "the newest one found")));
+    (files, tried)
+}
+
+/// The file a loaded library came from, as the dynamic loader knows it.
+fn file_of(functions: &sys::Xenstat) -> Option<PathBuf> {
+    let init = *functions.xenstat_init.as_ref().ok()?;
+    let mut info = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: dladdr only looks the address up, and writes to `info` alone.
+    let found = unsafe { libc::dladdr(init as *const c_void, &mut info) } != 0;
+    // SAFETY: on success dli_fname is a C string of the loader's that lives until the library is closed.
+    let path = found.then(|| unsafe { bytes(info.dli_fname) })??;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+}
+
+/// Runs `call` and returns what it, or rather the C library in it, printed on stderr: libxenstat and the
+/// libraries under it tell their reasons there and nowhere else (fact 26).
+fn with_stderr_caught<T>(call: impl FnOnce() -> T) -> (T, Vec<u8>) {
+    let redirected = || -> io::Result<_> {
+        let kept = io::stderr().as_fd().try_clone_to_owned()?;
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        replace_stderr(write.as_fd())?;
+        Ok((kept, read))
+    };
+    let Ok((kept, mut read)) = redirected() else { return (call(), Vec::new()) };
+    let result = call();
+    let _ = replace_stderr(kept.as_fd());
+    let mut said = Vec::new();
+    let _ = read.read_to_end(&mut said);
+    (result, said)
+}
+
+fn replace_stderr(with: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: dup2 touches no memory; descriptor 2 stays open throughout, now with another target.
+    match unsafe { libc::dup2(with.as_raw_fd(), libc::STDERR_FILENO) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// What `xenstat_init` printed, or errno, and what an admin can make of it.
+fn init_cause(said: &[u8], errno: &io::Error) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut cause = if lines.is_empty() { describe(errno) } else { lines.join("; ") };
+    let privcmd = Path::new("/dev/xen/privcmd");
+    if !privcmd.exists() {
+        cause += ": there is no /dev/xen/privcmd here: not a Xen dom0, or not root";
+    } else if let Err(denied) = fs::OpenOptions::new().read(true).write(true).open(privcmd) {
+        cause += &format!(": /dev/xen/privcmd: {denied}: not root?");
+    }
+    cause
+}
+
+fn clear_errno() {
+    // SAFETY: errno's address is valid for the calling thread, always.
+    unsafe { *libc::__errno_location() = 0 };
+}
+
+fn errno_text() -> String {
+    describe(&io::Error::last_os_error())
+}
+
+fn describe(errno: &io::Error) -> String {
+    match errno.raw_os_error() {
+        Some(0) | None => "the C library gives no reason".into(),
+        Some(_) => errno.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A function called but not looked for at load would panic on a library that lacks it.
+    #[test]
+    fn every_function_called_is_looked_for() {
+        let source = include_str!("xenstat.rs").split("#[cfg(test)]").next().unwrap();
+        let list = source.split("first_missing! {").nth(1).unwrap().split('}').next().unwrap();
+        let listed: Vec<&str> = list.split_whitespace().collect();
+        let mut called = 0;
+        for call in source.split(".xenstat_").skip(1) {
+            let name = call.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            let name = format!("xenstat_{name}");
+            called += 1;
+            assert!(name == "xenstat_vbd_error" || listed.contains(&name.as_str()), "{name} is not listed");
+        }
+        assert!(called > 40, "the search above found only {called} calls");
+    }
+
+    #[test]
+    fn the_running_hypervisors_library_is_tried_first() {
+        let (files, tried) = candidates(Some((4, 17)));
+        let names: Vec<_> = files.iter().map(|(file, _)| file.to_str().unwrap()).collect();
+        assert_eq!(
+            names[..3],
+            ["/usr/lib/xen-4.17/lib/libxenstat.so.4.17", "libxenstat.so.4.17", "libxenstat.so.4.40"]
+        );
+        assert_eq!(names[names.len() - 3..], ["libxenstat.so.4.12", "libxenstat.so.0", "libxenstat.so"]);
+        assert!(tried.starts_with("/usr/lib/xen-4.17/lib/libxenstat.so.4.17, libxenstat.so.4.17, "));
+        assert_eq!(candidates(None).0[0].0.to_str(), Some("libxenstat.so.4.40"));
+    }
+}

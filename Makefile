@@ -1,0 +1,79 @@
+# The Cargo target directory, and what `make help` prints: every target with its `##` line.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.DELETE_ON_ERROR:
+.PHONY: help test demo demo-run lint npm-statsd shim shim-files FORCE
+
+help: ## Print this list
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# What a build needs, and the Debian packages that bring it.
+BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:libxen-dev \
+    /usr/lib/llvm-*/lib/libclang.so:libclang-dev
+# What the tests run besides.
+PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind
+
+test: ## Run every test, after installing what they need
+	@tests/need.sh $(BUILD) $(PEERS)
+	@$(MAKE) --no-print-directory shim npm-statsd
+	cargo test --workspace
+
+DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
+    $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn
+
+demo: ## Watch the release binary on a made-up host of five domains
+	@tests/need.sh $(BUILD)
+	@$(MAKE) --no-print-directory shim demo-run
+
+demo-run:
+	cargo build --release
+	@echo; echo "Three polls, as --print table shows them:"; echo
+	@$(DEMO) --count 3 --print table
+	@echo; echo "What statsd gets of one domain, at the second poll:"; echo
+	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
+
+lint: ## Check format, clippy, docs and packaging
+	@tests/need.sh $(BUILD)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	cargo package --workspace --exclude xenstat-shim --allow-dirty
+
+# The statsd server that is asked its gauges back.
+npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js
+
+$(TARGET)/npm/node_modules/statsd/stats.js:
+	npm install --silent --no-audit --no-fund --omit=optional --prefix $(TARGET)/npm statsd@0.9.0
+
+# --- shim: a libxenstat for tests -------------------------------------------------------------------------
+# SHIM_OUT names the directory for it; SHIM_WITHOUT functions it shall lack, as those of older releases do.
+
+SHIM_OUT ?= $(TARGET)/shim
+SHIM_WITHOUT ?=
+SHIM_VERSION := $(or $(shell pkg-config --modversion xenstat 2>/dev/null),4.17.0)
+SHIM_SONAME := libxenstat.so.$(word 1,$(subst ., ,$(SHIM_VERSION))).$(word 2,$(subst ., ,$(SHIM_VERSION)))
+SHIM_LIB := $(SHIM_OUT)/$(SHIM_SONAME)
+SHIM_MAP := $(SHIM_OUT)/version.map
+SHIM_ARCHIVE := $(TARGET)/release/libxenstat_shim.a
+SHIM_SOURCES := Cargo.toml Cargo.lock wrapper.h $(wildcard tests/shim/Cargo.toml tests/shim/build.rs tests/shim/src/*.rs)
+
+shim: ## Build the libxenstat for tests (tests/shim) as target/shim/libxenstat.so
+	@mkdir -p $(TARGET) $(SHIM_OUT) && flock $(TARGET)/.shim.lock $(MAKE) --no-print-directory shim-files
+
+shim-files: $(SHIM_LIB)
+
+# Linked here and not by rustc, whose version script cannot be joined with ours. What no pattern names keeps
+# the base version, which a reference to gettimeofday@GLIBC_x accepts: so the clock functions replace libc's.
+# nodelete: polls are counted and freed nodes kept over the life of the process, beyond a dlclose.
+$(SHIM_LIB): $(SHIM_ARCHIVE) $(SHIM_MAP)
+	$(CC) -shared -o $@ -Wl,-soname,$(SHIM_SONAME),--version-script=$(SHIM_MAP),-z,defs,-z,nodelete,--gc-sections \
+	    -Wl,--whole-archive $(SHIM_ARCHIVE) -Wl,--no-whole-archive -lgcc_s -lpthread -ldl -lm -lc
+	ln -sf $(SHIM_SONAME) $(SHIM_OUT)/libxenstat.so
+
+$(SHIM_ARCHIVE): $(SHIM_SOURCES)
+	cargo build --quiet --release -p xenstat-shim
+	@touch $@
+
+$(SHIM_MAP): FORCE
+	@printf '%s { global: xenstat_*; local: _R*; _ZN*; __rust*; rust_*; %s };\n' VERS_$(SHIM_VERSION) \
+	    '$(SHIM_WITHOUT:%=%;)' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new

@@ -1,0 +1,33 @@
+#!/bin/sh
+# need.sh HAVE:PACKAGE ... - installs the Debian packages of those that are missing, or says how to.
+# HAVE is a command, or a file (which may be a pattern). The package `xentop` stands for the xen-utils of this
+# release of Debian, whichever Xen it ships.
+set -eu
+missing=
+for pair in "$@"; do
+    have=${pair%:*}
+    case $have in
+        /*) ls $have >/dev/null 2>&1 || missing="$missing ${pair##*:}" ;; # unquoted: a pattern
+        *) command -v "$have" >/dev/null || missing="$missing ${pair##*:}" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    sudo="sudo -n"
+    if ! $sudo true 2>/dev/null; then
+        echo "missing, and not root to install it; please run:" >&2
+        echo "  sudo apt-get install$missing" | sed "s/ xentop/ 'xen-utils-4.*'/" >&2
+        exit 1
+    fi
+fi
+echo "installing:$missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+{
+    $sudo apt-get update -q
+    xentop=$(apt-cache search --names-only '^xen-utils-4' | cut -d' ' -f1 | sort -V | tail -n 1)
+    missing=$(echo "$missing" | sed "s/ xentop/ $xentop/")
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+} >"$log" 2>&1 || { cat "$log" >&2; exit 1; }

@@ -1,4 +1,5 @@
 //! The command line: every flag, its variable, its default, and what is wrong with a bad one.
+#![allow(rustdoc::broken_intra_doc_links)] // The comments on Options are its help: [PORT] is no link.
 
 use std::path::PathBuf;
 use std::time::Duration;

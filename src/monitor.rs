@@ -175,9 +175,9 @@ impl Monitor {
         if waiting_since.is_none() {
             await_close(&inbox);
         }
-        let (sent, dropped) = self.output.totals;
+        let (sent, lost) = self.output.totals;
         info!(
-            "{reason}: goodbye after {} polls and {sent} datagrams; {} polls skipped, {dropped} datagrams dropped",
+            "{reason}: goodbye after {} polls; {} polls skipped, {sent} datagrams sent, {lost} known to be lost",
             self.good, self.skipped
         );
         Ok(())

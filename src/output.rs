@@ -21,7 +21,7 @@ pub struct Output {
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
-    /// Datagrams handed to the kernel and lost before it.
+    /// Datagrams handed to the kernel, and known to be lost.
     pub totals: (u64, u64),
 }
 
@@ -166,7 +166,7 @@ impl Output {
         let Some(remote) = &mut self.remote else { return Ok(()) };
         let delivery = remote.statsd.flush();
         self.totals.0 += delivery.sent;
-        self.totals.1 += delivery.dropped;
+        self.totals.1 += delivery.lost;
         match delivery.error {
             Some(error) if remote.destination == Destination::Stdout => return Err(error),
             // Not connected: the look-up has told why.

@@ -119,13 +119,13 @@ pub struct Statsd {
     packer: Arc<Mutex<Packer>>,
 }
 
-/// What became of a tick's datagrams.
+/// What became of the datagrams since the last flush.
 #[derive(Debug, Default)]
 pub struct Delivery {
     /// Handed to the kernel.
     pub sent: u64,
-    /// Lost on this side of the wire.
-    pub dropped: u64,
+    /// Known to be lost: never sent, or refused at the other end.
+    pub lost: u64,
     /// Why, the last time.
     pub error: Option<io::Error>,
 }
@@ -226,22 +226,32 @@ impl Packer {
         if self.buffer.is_empty() {
             return;
         }
-        let result = match &self.out {
+        let mut result = self.try_send();
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            // It is the datagram before that was refused; this one has not been tried.
+            self.delivery.lost += 1;
+            self.delivery.error = result.err();
+            result = self.try_send();
+        }
+        match result {
+            Ok(()) => self.delivery.sent += 1,
+            Err(error) => {
+                self.delivery.lost += 1;
+                self.delivery.error = Some(error);
+            }
+        }
+        self.buffer.clear();
+    }
+
+    fn try_send(&self) -> io::Result<()> {
+        match &self.out {
             Some(Out::Udp(socket)) => socket.send(&self.buffer).map(drop),
             Some(Out::Stdout) => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&self.buffer).and_then(|()| stdout.flush())
             }
             None => Err(io::Error::new(io::ErrorKind::NotConnected, "the destination is not resolved yet")),
-        };
-        match result {
-            Ok(()) => self.delivery.sent += 1,
-            Err(error) => {
-                self.delivery.dropped += 1;
-                self.delivery.error = Some(error);
-            }
         }
-        self.buffer.clear();
     }
 }
 
@@ -295,7 +305,7 @@ mod tests {
             statsd.gauge(&format!("xen.host.domain-{n}.cpu_percent"), f64::from(n) + 0.125);
         }
         let delivery = statsd.flush();
-        assert_eq!((delivery.sent, delivery.dropped), (3, 0));
+        assert_eq!((delivery.sent, delivery.lost), (3, 0));
         let mut received = String::new();
         for _ in 0..delivery.sent {
             let mut datagram = [0; 65536];
@@ -312,8 +322,8 @@ mod tests {
         let statsd = Statsd::unconnected();
         statsd.gauge("a", 1.0);
         let delivery = statsd.flush();
-        assert_eq!((delivery.sent, delivery.dropped), (0, 1));
+        assert_eq!((delivery.sent, delivery.lost), (0, 1));
         assert!(delivery.error.is_some());
-        assert_eq!(statsd.flush().dropped, 0);
+        assert_eq!(statsd.flush().lost, 0);
     }
 }

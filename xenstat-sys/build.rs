@@ -37,12 +37,14 @@ fn main() {
         .dynamic_link_require_all(false)
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
         .generate();
-    let Ok(bindings) = bindings else {
+    let bindings = bindings.unwrap_or_else(|error| {
+        let error = error.to_string();
         stop(&format!(
-            "{HEADER} was not found (or, see above, not understood); {INCLUDE_VAR} names its directory: \
-             apt install libxen-dev | dnf install xen-devel | apk add xen-dev"
-        ));
-    };
+            "{HEADER} cannot be read ({}): apt install libxen-dev | dnf install xen-devel | apk add xen-dev, \
+             or name its directory in {INCLUDE_VAR}",
+            error.lines().next().unwrap_or("clang does not say why")
+        ))
+    });
     bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR can be written to");
 
     // Reaches build scripts that depend on us as DEP_XENSTAT_RELEASE.
@@ -78,7 +80,8 @@ fn release_beside(include: &Path) -> Option<String> {
     })
 }
 
+/// Ends the build. Status 0: with another, cargo would bury the line under everything printed.
 fn stop(why: &str) -> ! {
     println!("cargo::error={why}");
-    process::exit(1)
+    process::exit(0)
 }

@@ -1,0 +1,55 @@
+//! What a build without its needs says: one line that names the packages. Asks xenstat-sys' own build script.
+
+use std::path::PathBuf;
+
+use crate::support::{Scratch, clean, root, run};
+
+/// Beside the directory of the test itself, as cargo lays them out.
+fn build_script() -> PathBuf {
+    let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let scripts = std::fs::read_dir(profile.join("build")).unwrap().filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let ours = path.file_name()?.to_str()?.starts_with("xenstat-sys-");
+        Some(path.join("build-script-build")).filter(|script| ours && script.is_file())
+    });
+    scripts.max_by_key(|script| script.metadata().unwrap().modified().unwrap()).expect("xenstat-sys was built")
+}
+
+#[test]
+fn what_is_missing_is_named_with_its_packages() {
+    let scratch = Scratch::new();
+    let empty = scratch.to_str().unwrap();
+    let packages = "apt install libxen-dev | dnf install xen-devel | apk add xen-dev";
+    for (environment, line) in [
+        (
+            &[("LIBCLANG_PATH", empty)][..],
+            "libclang was not found (bindgen reads the C header with it): \
+             apt install libclang-dev | dnf install clang-devel | apk add clang-dev",
+        ),
+        (&[("BINDGEN_EXTRA_CLANG_ARGS", "-nostdinc"), ("PKG_CONFIG", "false")], packages),
+        (&[("XENSTAT_INCLUDE_DIR", empty)], "holds no xenstat.h"),
+    ] {
+        let mut script = clean(build_script());
+        script.current_dir(root().join("xenstat-sys")).env("OUT_DIR", empty).env_remove("PKG_CONFIG_PATH");
+        let said = run(script.envs(environment.iter().copied()));
+        let errors: Vec<&str> = said.out.lines().filter_map(|line| line.strip_prefix("cargo::error=")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(line), "{environment:?}: {errors:?} {}", said.err);
+    }
+}
+
+#[test]
+fn the_headers_release_is_told() {
+    let scratch = Scratch::new();
+    for (directory, text) in [("include", ""), ("lib/pkgconfig", "Name: Xenstat\nVersion: 4.19.2\n")] {
+        std::fs::create_dir_all(scratch.join(directory)).unwrap();
+        let name = if text.is_empty() { "xenstat.h" } else { "xenstat.pc" };
+        std::fs::write(scratch.join(directory).join(name), text).unwrap();
+    }
+    let mut script = clean(build_script());
+    script.current_dir(root().join("xenstat-sys")).env("OUT_DIR", &*scratch);
+    let said = run(script
+        .env("XENSTAT_INCLUDE_DIR", scratch.join("include"))
+        .env("HOST", "h")
+        .env("TARGET", "x86_64-unknown-linux-gnu"));
+    assert!(said.out.contains("cargo::metadata=release=4.19.2"), "{} {}", said.out, said.err);
+}

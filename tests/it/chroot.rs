@@ -1,0 +1,75 @@
+//! Which libxenstat is chosen, in a root of its own so that the machine's libraries do not count.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Scratch, clean, out_of, run, scenario, shim};
+
+/// A root with our binary, the libraries it is linked with, and the demo scenario.
+fn a_root() -> Scratch {
+    let root = Scratch::new();
+    let binary = env!("CARGO_BIN_EXE_xenmonitor");
+    let copy = |from: &Path, to: PathBuf| {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    };
+    copy(binary.as_ref(), root.join("xenmonitor"));
+    copy(&scenario("demo"), root.join("demo.toml"));
+    for of in [Path::new(binary), shim()] {
+        for word in out_of(clean("ldd").arg(of)).split_whitespace().filter(|word| word.starts_with('/')) {
+            copy(word.as_ref(), root.join(&word[1..]));
+        }
+    }
+    root
+}
+
+fn install(root: &Path, library: &str) {
+    let to = root.join(&library[1..]);
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::copy(shim(), to).unwrap();
+}
+
+fn in_root(root: &Path) -> Command {
+    let mut command = clean("unshare");
+    command.args(["--map-root-user", "chroot"]).arg(root).arg("/xenmonitor");
+    command.args(["--host", "h", "--once", "--print", "table"]).env("XENSTAT_SCENARIO", "/demo.toml");
+    command
+}
+
+#[test]
+fn where_there_is_none_all_that_was_tried_is_named() {
+    let root = a_root();
+    let said = run(&mut in_root(&root));
+    assert_eq!(said.status, Some(1));
+    assert_eq!(
+        said.err,
+        "xenmonitor: no libxenstat found (tried libxenstat.so.4.40 down to .4.12, libxenstat.so.0, libxenstat.so): \
+         install Xen's tools (Debian: xen-utils-common), or name the file with --libxenstat\n"
+    );
+}
+
+#[test]
+fn the_running_hypervisors_own_comes_first() {
+    let root = a_root();
+    // (libraries there, what the kernel says the release is, the one to take, and why)
+    install(&root, "/usr/lib/libxenstat.so.4.14");
+    install(&root, "/usr/lib/libxenstat.so.4.19");
+    let taken = |library: &str, why: &str| {
+        let said = run(&mut in_root(&root));
+        assert_eq!(said.status, Some(0), "{}", said.err);
+        assert!(said.err.contains(&format!("through {library} ({why})")), "{}", said.err);
+    };
+    taken("/usr/lib/libxenstat.so.4.19", "the newest one found");
+
+    let version = root.join("sys/hypervisor/version");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::write(version.join("major"), "4\n").unwrap();
+    std::fs::write(version.join("minor"), "14\n").unwrap();
+    taken("/usr/lib/libxenstat.so.4.14", "the running Xen's own");
+
+    install(&root, "/usr/lib/xen-4.14/lib/libxenstat.so.4.14");
+    taken("/usr/lib/xen-4.14/lib/libxenstat.so.4.14", "the running Xen's own");
+
+    std::fs::write(version.join("minor"), "18\n").unwrap();
+    taken("/usr/lib/libxenstat.so.4.19", "the newest one found");
+}

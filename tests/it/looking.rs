@@ -1,0 +1,167 @@
+//! What people and scripts look at: --print, --version, --help, the log.
+
+use std::collections::HashSet;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Scratch, bare, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
+
+fn json(command: &mut Command) -> Vec<Value> {
+    out_of(command.args(["--print", "json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// The keys that the README documents, in its order, in every document.
+#[test]
+fn json_keys_are_stable() {
+    let mut command = xenmonitor(&scenario("odd"));
+    let documents = json(on_the_shims_clock(&mut command).args(["--count", "2"]));
+    for (n, document) in documents.iter().enumerate() {
+        assert_eq!(keys(document), ["time", "elapsed_sec", "host", "xen_version", "node", "domains"]);
+        assert_eq!(document["elapsed_sec"], if n == 0 { Value::Null } else { 1.0.into() });
+        assert_eq!(document["host"], "xen1.example.com");
+        assert_eq!(keys(&document["node"]), ["mem_total_k", "mem_free_k", "cpus", "cpu_mhz"]);
+        for domain in document["domains"].as_array().unwrap() {
+            let mut expected = vec!["id", "name", "component", "state"];
+            let columns = xenmonitor::metrics::GAUGES.iter().map(|gauge| gauge.name);
+            expected.extend(columns.filter(|name| !name.contains('.')));
+            expected.extend(["vcpu", "vif", "vbd"]);
+            assert_eq!(keys(domain), expected);
+            assert_eq!(keys(&domain["state"]), ["running", "blocked", "paused", "shutdown", "crashed", "dying"]);
+            assert_eq!(domain["cpu_percent"].is_null(), n == 0);
+        }
+    }
+    let dom0 = &documents[0]["domains"][0];
+    assert_eq!((&dom0["name"], &dom0["maxmem_k"]), (&"Domain-0".into(), &Value::Null));
+}
+
+#[test]
+fn json_tells_devices_and_names_of_any_bytes() {
+    let scratch = Scratch::new();
+    let host = "[[domain]]\nid = 4\nname_hex = \"77ff0a\"\nvcpus = 2\n[[domain.network]]\nid = 3\nrbytes = 1\nrpackets = 2\n\
+                rerrs = 3\nrdrop = 4\ntbytes = 5\ntpackets = 6\nterrs = 7\ntdrop = 8\n[[domain.vbd]]\ntype = 1\n\
+                oo_reqs = 1\nrd_reqs = 2\nwr_reqs = 3\nrd_sects = 4\nwr_sects = 5\n[[domain.vbd]]\nerror = true\n";
+    let documents = json(xenmonitor(&scratch.file("s.toml", host)).arg("--once"));
+    let domain = &documents[0]["domains"][0];
+    assert_eq!((&domain["name"], &domain["component"]), (&"w\u{fffd}\n".into(), &"w__".into()));
+    let expected: Value = serde_json::from_str(
+        r#"[{"id": 3, "rx_bytes": 1, "rx_packets": 2, "rx_errs": 3, "rx_drop": 4,
+             "tx_bytes": 5, "tx_packets": 6, "tx_errs": 7, "tx_drop": 8}]"#,
+    )
+    .unwrap();
+    assert_eq!(domain["vif"], expected);
+    let expected: Value = serde_json::from_str(
+        r#"[{"dev": 51712, "type": 1, "error": false, "oo": 1, "rd": 2, "wr": 3, "rsect": 4, "wsect": 5},
+            {"dev": 51728, "type": 1, "error": true, "oo": null, "rd": null, "wr": null, "rsect": null, "wsect": null}]"#,
+    )
+    .unwrap();
+    assert_eq!(domain["vbd"], expected);
+    assert_eq!(domain["vcpu"].as_array().unwrap().len(), 2);
+}
+
+/// Names made to forge paths, inject lines and collide: every line keeps to the grammar, every domain has
+/// its own path.
+#[test]
+fn no_name_forges_a_line() {
+    let names: &[&[u8]] = &[
+        b"",
+        b" ",
+        b".",
+        b"..",
+        b"a.b",
+        b"a b",
+        b"a_b",
+        b"A_B",
+        b"a-b",
+        b"x:1|c\nxen.xen1_example_com.Domain-0.mem_k",
+        b"x|g",
+        b"\x1b[2J",
+        b"\xff\xfe",
+        b"Domain-0",
+        b"domain_0",
+        b"cpu_sec",
+        b"{domain}",
+        b"%s%n",
+        b"#tag,a=b;c@0.1",
+        &[b'n'; 200],
+        &[b'n'; 201],
+        "\u{202e}evil".as_bytes(),
+    ];
+    let mut host = String::from("[[domain]]\nid = 0\nname = \"Domain-0\"\n");
+    for (n, name) in names.iter().enumerate() {
+        let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        host += &format!("[[domain]]\nid = {}\nname_hex = \"{hex}\"\n", n + 1);
+    }
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &host);
+    for layout in ["xentop", "xenmonitor"] {
+        let lines = out_of(xenmonitor(&scenario).args(["--once", "--print", "statsd", "--layout", layout]));
+        let mut paths = HashSet::new();
+        for line in lines.lines() {
+            let (path, value) = line.strip_suffix("|g").and_then(|line| line.split_once(':')).expect(line);
+            assert!(value.bytes().all(|b| b.is_ascii_digit() || b == b'.'), "{line}");
+            assert!(path.len() <= 127 && path.split('.').all(|part| !part.is_empty()), "{line}");
+            assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{line}");
+            let levels = if layout == "xentop" { 4 + usize::from(path.contains(".state.")) } else { 4 };
+            assert_eq!(path.split('.').count(), levels, "{line}");
+            assert!(paths.insert(path.to_lowercase().replace('-', "_")), "twice: {line}");
+        }
+        assert!(
+            lines.contains("xen1_example_com.Domain-0.mem_k:") || lines.contains(".MEM_k.Domain-0-xen1-example-com:")
+        );
+        let per_domain = if layout == "xentop" { 22 } else { 12 };
+        assert_eq!(paths.len(), (names.len() + 1) * per_domain, "{layout}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = xenmonitor(&scenario("demo"))
+        .args(["--interval", "20ms", "--print", "table"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_start_tells_library_release_destination_interval_and_host() {
+    let said = run(xenmonitor(&scenario("demo")).args(["--once", "--interval", "7s", "--statsd", "udp://127.0.0.1:9"]));
+    let library = shim().display();
+    let line = format!(
+        "INFO  reading Xen 4.17.0 through {library} (named by --libxenstat), sending to udp://127.0.0.1:9 every 7s \
+         as host xen1.example.com"
+    );
+    assert!(said.err.contains(&line), "{line}\nis not in\n{}", said.err);
+}
+
+#[test]
+fn version_and_help() {
+    let version = out_of(bare().arg("--version"));
+    assert!(version.starts_with(&format!("xenmonitor {} (", env!("CARGO_PKG_VERSION"))), "{version}");
+    assert!(version.contains("header of Xen "), "{version}");
+    let help = out_of(bare().arg("--help"));
+    let widest = help.lines().map(str::len).max().unwrap();
+    assert!(widest <= 100, "{widest} columns");
+}
+
+/// systemd names the journal's stream; then the line carries a priority and leaves the time to journald.
+#[test]
+fn journald_gets_priorities() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = Scratch::new();
+    let log = std::fs::File::create(scratch.join("log")).unwrap();
+    let meta = log.metadata().unwrap();
+    let mut command = xenmonitor(&scenario("demo"));
+    command.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino())).stderr(log);
+    let status = command.args(["--once", "--statsd", "udp://127.0.0.1:9"]).status().unwrap();
+    let log = std::fs::read_to_string(scratch.join("log")).unwrap();
+    assert!(status.success() && log.starts_with("<6>reading Xen 4.17.0"), "{log}");
+}

@@ -1,0 +1,12 @@
+//! The shipped binary against real seams: the shim as a shared library, real xentop, real statsd servers.
+
+mod bad_input;
+mod building;
+mod chroot;
+mod looking;
+mod oracle;
+mod process;
+mod readme;
+mod statsd;
+mod support;
+mod time;

@@ -1,0 +1,50 @@
+//! What kind of process it is: one that starts no other, and loses no memory.
+
+use crate::support::{Scratch, clean, run, scenario, xenmonitor};
+
+/// Puts `command` behind another, such as strace.
+fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
+    let mut wrapped = clean(wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped
+}
+
+#[test]
+fn it_starts_threads_and_nothing_else() {
+    let scratch = Scratch::new();
+    let trace = scratch.join("trace");
+    let mut daemon = xenmonitor(&scenario("demo"));
+    daemon.args(["--interval", "20ms", "--count", "5", "--statsd", "udp://localhost:9"]);
+    let said = run(&mut under(&["strace", "-f", "-e", "trace=process", "-o", trace.to_str().unwrap()], &daemon));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let mut threads = 0;
+    for (n, line) in trace.lines().enumerate() {
+        let call = line.split_once(' ').unwrap().1.trim();
+        let name = call.trim_start_matches("<... ").split(['(', ' ']).next().unwrap();
+        match name {
+            "execve" => assert_eq!(n, 0, "{line}"),
+            "clone" | "clone3" if call.starts_with("<...") => {}
+            "clone" | "clone3" => {
+                assert!(call.contains("CLONE_THREAD"), "{line}");
+                threads += 1;
+            }
+            "exit" | "exit_group" | "+++" => {}
+            _ => panic!("a system call of another kind: {line}"),
+        }
+    }
+    assert!(threads >= 2, "{trace}");
+}
+
+#[test]
+fn valgrind_finds_nothing() {
+    let mut daemon = xenmonitor(&scenario("demo"));
+    daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", "udp://127.0.0.1:9"]);
+    let wrapper = ["valgrind", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
+    let said = run(&mut under(&wrapper, &daemon));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    assert!(said.err.contains("ERROR SUMMARY: 0 errors"), "{}", said.err);
+    let lost = said.err.contains("definitely lost: 0 bytes") || said.err.contains("no leaks are possible");
+    assert!(lost && said.err.contains("goodbye after 20 polls"), "{}", said.err);
+}

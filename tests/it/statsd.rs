@@ -1,0 +1,283 @@
+//! What a statsd server gets, asked back from a real one.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use crate::support::{Listener, PATIENCE, Scratch, clean, on_the_shims_clock, out_of, root, run, target, xenmonitor};
+
+/// npm's statsd, on ports of its own.
+struct Server {
+    child: Child,
+    port: u16,
+    management: u16,
+    _scratch: Scratch,
+}
+
+impl Server {
+    fn start() -> Self {
+        let made = Command::new("make").args(["-s", "npm-statsd"]).current_dir(root()).status();
+        assert!(made.unwrap().success(), "make npm-statsd");
+        let scratch = Scratch::new();
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let management = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "{{port: {port}, address: '127.0.0.1', mgmt_port: {management}, mgmt_address: '127.0.0.1', \
+             backends: [], flushInterval: 1000}}"
+        );
+        let config = scratch.file("config.js", &config);
+        let statsd: PathBuf = target().join("npm/node_modules/statsd/stats.js");
+        let child = clean("node").arg(statsd).arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { child, port, management, _scratch: scratch };
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", management)).is_err() {
+            assert!(start.elapsed() < PATIENCE, "statsd does not start");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("udp://127.0.0.1:{}", self.port)
+    }
+
+    fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.management)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        writeln!(stream, "{command}").unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap);
+        lines.take_while(|line| line != "END").map(|line| line + "\n").collect()
+    }
+
+    /// The gauges, once `count` of them are there: `  'name': 1.5,` each.
+    fn gauges(&self, count: usize) -> BTreeMap<String, String> {
+        let start = Instant::now();
+        loop {
+            let text = self.ask("gauges");
+            let gauges: BTreeMap<String, String> = text
+                .lines()
+                .filter_map(|line| line.trim().trim_end_matches(',').rsplit_once(": "))
+                .map(|(name, value)| (name.trim_matches('\'').to_owned(), value.to_owned()))
+                .filter(|(name, _)| !name.starts_with("statsd."))
+                .collect();
+            if gauges.len() >= count || start.elapsed() > PATIENCE {
+                return gauges;
+            }
+        }
+    }
+
+    fn bad_lines(&self) -> String {
+        let stats = self.ask("stats");
+        let line = stats.lines().find(|line| line.contains("bad_lines_seen"));
+        line.expect("statsd counts bad lines").to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Domain-0 without a memory limit, and a guest with a space in its name and one disk of two in error.
+const HOST: &str = r#"
+clock_step = "1s"
+
+[host]
+tot_mem = 8589934592
+
+[[domain]]
+id = 0
+name = "Domain-0"
+state = ["running"]
+cpu_ns = { start = 93418061500000, per_poll = 61250000 }
+vcpus = 4
+cur_mem = 2147483648
+max_mem = "no limit"
+
+[[domain]]
+id = 7
+name = "build server"
+state = ["blocked", "paused"]
+cpu_ns = { start = 5000000000, per_poll = 1500000000 }
+vcpus = 2
+cur_mem = 1073741824
+max_mem = 1074790400
+ssid = 9
+[[domain.network]]
+rbytes = { start = 10240, per_poll = 1024 }
+tbytes = { start = 1048576, per_poll = 2000 }
+[[domain.network]]
+rbytes = 512
+tbytes = 0
+[[domain.vbd]]
+oo_reqs = 3
+rd_reqs = { start = 100, per_poll = 11 }
+wr_reqs = { start = 200, per_poll = 7 }
+rd_sects = 4096
+wr_sects = 8192
+[[domain.vbd]]
+error = true
+rd_reqs = 5
+"#;
+
+/// Two ticks of it, by hand from the numbers above.
+const GAUGES: &[(&str, &str)] = &[
+    ("Domain-0.cpu_percent", "6.125"),
+    ("Domain-0.cpu_sec", "93418.122"),
+    ("Domain-0.mem_k", "2097152"),
+    ("Domain-0.mem_percent", "25"),
+    ("Domain-0.nets", "0"),
+    ("Domain-0.netrx_k", "0"),
+    ("Domain-0.nettx_k", "0"),
+    ("Domain-0.ssid", "0"),
+    ("Domain-0.state.blocked", "0"),
+    ("Domain-0.state.crashed", "0"),
+    ("Domain-0.state.dying", "0"),
+    ("Domain-0.state.paused", "0"),
+    ("Domain-0.state.running", "1"),
+    ("Domain-0.state.shutdown", "0"),
+    ("Domain-0.vbd_oo", "0"),
+    ("Domain-0.vbd_rd", "0"),
+    ("Domain-0.vbd_rsect", "0"),
+    ("Domain-0.vbd_wr", "0"),
+    ("Domain-0.vbd_wsect", "0"),
+    ("Domain-0.vbds", "0"),
+    ("Domain-0.vcpus", "4"),
+    ("build_server.cpu_percent", "150"),
+    ("build_server.cpu_sec", "6.5"),
+    ("build_server.maxmem_k", "1049600"),
+    ("build_server.maxmem_percent", "12.512"),
+    ("build_server.mem_k", "1048576"),
+    ("build_server.mem_percent", "12.5"),
+    ("build_server.nets", "2"),
+    ("build_server.netrx_k", "11"),
+    ("build_server.nettx_k", "1025"),
+    ("build_server.ssid", "9"),
+    ("build_server.state.blocked", "1"),
+    ("build_server.state.crashed", "0"),
+    ("build_server.state.dying", "0"),
+    ("build_server.state.paused", "1"),
+    ("build_server.state.running", "0"),
+    ("build_server.state.shutdown", "0"),
+    ("build_server.vbd_oo", "3"),
+    ("build_server.vbd_rd", "111"),
+    ("build_server.vbd_rsect", "4096"),
+    ("build_server.vbd_wr", "207"),
+    ("build_server.vbd_wsect", "8192"),
+    ("build_server.vbds", "2"),
+    ("build_server.vcpus", "2"),
+];
+
+fn two_ticks_to(server: &Server, more: &[&str]) {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("host.toml", HOST));
+    let said = run(on_the_shims_clock(&mut command).args(["--count", "2", "--statsd", &server.url()]).args(more));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+}
+
+#[test]
+fn npm_statsd_has_every_gauge() {
+    let server = Server::start();
+    two_ticks_to(&server, &[]);
+    let expected: BTreeMap<String, String> =
+        GAUGES.iter().map(|(name, value)| (format!("xen.xen1_example_com.{name}"), (*value).to_owned())).collect();
+    assert_eq!(server.gauges(expected.len()), expected);
+    assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
+}
+
+#[test]
+fn npm_statsd_has_xenmonitors_thirteen() {
+    let server = Server::start();
+    two_ticks_to(&server, &["--layout", "xenmonitor"]);
+    let per_domain = [
+        ("CPU_sec", "93418", "6"),
+        ("CPU_percent", "6.125", "150"),
+        ("MEM_k", "2097152", "1048576"),
+        ("MEM_percent", "25", "12.5"),
+        ("VCPUs", "4", "2"),
+        ("Networks", "0", "2"),
+        ("NET-TX_k", "0", "1025"),
+        ("NET-RX_k", "0", "11"),
+        ("Block-Devices", "0", "2"),
+        ("VBD_Read", "0", "111"),
+        ("VBD_Write", "0", "207"),
+        ("VBD_Read-Sectors", "0", "4096"),
+        ("VBD_Write-Sectors", "0", "8192"),
+    ];
+    let expected: BTreeMap<String, String> = per_domain
+        .iter()
+        .flat_map(|(key, dom0, guest)| {
+            let path = |vm: &str| format!("XenVms.xen1_example_com.{key}.{vm}");
+            [(path("Domain-0-xen1-example-com"), (*dom0).to_owned()), (path("build_server"), (*guest).to_owned())]
+        })
+        .collect();
+    assert_eq!(server.gauges(expected.len()), expected);
+    assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
+}
+
+#[test]
+fn ipv6_and_the_variables_of_other_clients() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("host.toml", HOST);
+    let listener = Listener::new("[::1]:0");
+    out_of(xenmonitor(&scenario).args(["--once", "--statsd", &listener.url()]));
+    assert!(listener.datagram().starts_with("xen.xen1_example_com.Domain-0.state.running:1|g\n"));
+
+    let listener = Listener::new("127.0.0.1:0");
+    let url = listener.url();
+    let mut command = xenmonitor(&scenario);
+    command.env("STATSD_HOST", "127.0.0.1").env("STATSD_PORT", url.rsplit_once(':').unwrap().1);
+    out_of(command.env("STATSD_PREFIX", "dc1").args(["--once", "--template", "{domain}.{metric}"]));
+    assert!(listener.datagram().starts_with("dc1.Domain-0.state.running:1|g\n"));
+}
+
+/// 300 domains, so that there are many datagrams.
+#[test]
+fn datagrams_are_whole_lines_of_at_most_1432_bytes() {
+    let listener = Listener::new("127.0.0.1:0");
+    let scenario = crate::support::scenario("many");
+    let printed = out_of(xenmonitor(&scenario).args(["--once", "--print", "statsd", "--statsd", &listener.url()]));
+    // More than a socket's buffer may hold: what arrived is enough to judge.
+    let datagrams = listener.pending();
+    assert!(datagrams.len() > 50, "{} datagrams", datagrams.len());
+    let longest = datagrams.iter().map(String::len).max().unwrap();
+    assert!((1300..=1432).contains(&longest), "{longest}");
+    assert!(datagrams.iter().all(|datagram| datagram.ends_with("|g\n")));
+    assert!(printed.starts_with(&datagrams[..50].concat()), "what is printed is what is sent");
+}
+
+/// The kernel tells of a refusal at the next datagram, here the next tick's: not every other tick is well.
+#[test]
+fn a_server_that_is_not_there_is_told_once() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("host.toml", "[[domain]]\nid = 0\nname = \"Domain-0\"\n");
+    let said = run(xenmonitor(&scenario).args(["--count", "8", "--interval", "20ms", "--statsd", "udp://127.0.0.1:9"]));
+    assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
+    assert!(!said.err.contains("takes gauges again"), "{}", said.err);
+    assert!(said.err.contains("8 datagrams sent, 7 known to be lost"), "{}", said.err);
+}
+
+/// A server that is not there is told once, and what listens later gets the gauges.
+#[test]
+fn a_refused_port_is_told_and_recovered_from() {
+    let scratch = Scratch::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let mut command =
+        xenmonitor(&scratch.file("host.toml", HOST.trim_start().trim_start_matches("clock_step = \"1s\"")));
+    let mut daemon =
+        crate::support::Daemon::start(command.args(["--interval", "50ms", "--statsd", &format!("udp://{address}")]));
+    daemon.wait_for_log(&format!("gauges for udp://{address} are lost: Connection refused"));
+    let listener = Listener::new(&address);
+    assert!(listener.datagram().contains("Domain-0.cpu_percent:"));
+    let log = daemon.wait_for_log(&format!("udp://{address} takes gauges again"));
+    assert!(!log.contains("are lost"), "told once: {log}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}

@@ -1,0 +1,246 @@
+//! What the tests share: the shim, scenario files, the daemon as a child process, a statsd server to listen.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Long enough for any machine: a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from)
+}
+
+/// The shim, built on first use.
+pub fn shim() -> &'static Path {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    SHIM.get_or_init(|| make_shim("shim", ""))
+}
+
+/// The shim as an older libxenstat would be: without some functions.
+pub fn shim_without(functions: &str) -> PathBuf {
+    make_shim(&format!("shim-without-{}", functions.replace(' ', "-")), functions)
+}
+
+fn make_shim(directory: &str, without: &str) -> PathBuf {
+    let out = target().join(directory);
+    let made = Command::new("make")
+        .args(["-s", "shim"])
+        .arg(format!("SHIM_OUT={}", out.display()))
+        .arg(format!("SHIM_WITHOUT={without}"))
+        .current_dir(root())
+        .status();
+    assert!(made.unwrap().success(), "make shim");
+    out.join("libxenstat.so").canonicalize().unwrap()
+}
+
+pub fn scenario(name: &str) -> PathBuf {
+    root().join("tests/shim/scenarios").join(name).with_extension("toml")
+}
+
+/// A directory that is gone after the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("xenmonitor-test-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A command whose environment has nothing of ours but what the test puts there.
+pub fn clean(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["XENMONITOR_", "STATSD_", "XENSTAT_", "LD_", "JOURNAL_"].iter().any(|ours| name.starts_with(ours)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The shipped binary, on whatever libxenstat it finds.
+pub fn bare() -> Command {
+    clean(env!("CARGO_BIN_EXE_xenmonitor"))
+}
+
+/// The shipped binary on the shim.
+pub fn xenmonitor(scenario: &Path) -> Command {
+    let mut command = bare();
+    command.env("XENSTAT_SCENARIO", scenario);
+    command.env("XENMONITOR_LIBXENSTAT", shim()).env("XENMONITOR_HOST", "xen1.example.com");
+    command
+}
+
+/// Gives a command the shim's clock in place of libc's: every poll is then exactly `clock_step` after the one
+/// before, and as the step exceeds the interval the next one is always due at once.
+pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
+    command.env("LD_PRELOAD", shim()).args(["--interval", "10ms"])
+}
+
+/// What a finished command said.
+pub struct Said {
+    pub out: String,
+    pub err: String,
+    pub status: Option<i32>,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Said { out: text(&output.stdout), err: text(&output.stderr), status: output.status.code() }
+    }
+}
+
+pub fn run(command: &mut Command) -> Said {
+    Said::from(command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+}
+
+/// As [`run`], for what has to succeed; returns what it printed.
+pub fn out_of(command: &mut Command) -> String {
+    let said = run(command);
+    assert_eq!(said.status, Some(0), "{command:?}: {}", said.err);
+    said.out
+}
+
+/// A child that is killed at the end of the test at the latest.
+pub struct Daemon(Child);
+
+impl Daemon {
+    pub fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Reads the log up to a line that has `text`; returns all of it so far.
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        let mut log = String::new();
+        let stderr = self.stderr.as_mut().unwrap();
+        // A byte at a time, so that nothing after the line is lost.
+        let mut byte = [0];
+        while stderr.read(&mut byte).unwrap() == 1 {
+            log.push(byte[0].into());
+            if byte[0] == b'\n' && log.contains(text) {
+                return log;
+            }
+        }
+        panic!("the log ended without {text:?}: {log}");
+    }
+
+    pub fn wait_for_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::with_capacity(1, self.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Waits for the end; fails the test when it does not come.
+    pub fn end(mut self) -> Said {
+        let start = Instant::now();
+        while self.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < PATIENCE, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Said { out, err, status: self.wait().unwrap().code() }
+    }
+}
+
+impl Deref for Daemon {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A statsd server that only listens.
+pub struct Listener(UdpSocket);
+
+impl Listener {
+    pub fn new(address: &str) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    pub fn url(&self) -> String {
+        format!("udp://{}", self.0.local_addr().unwrap())
+    }
+
+    pub fn datagram(&self) -> String {
+        let mut buffer = [0; 65536];
+        let length = self.0.recv(&mut buffer).expect("a datagram");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    /// Whatever has arrived and not been read.
+    pub fn pending(&self) -> Vec<String> {
+        self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut buffer = [0; 65536];
+        std::iter::from_fn(|| self.0.recv(&mut buffer).ok().map(|n| String::from_utf8(buffer[..n].to_vec()).unwrap()))
+            .collect()
+    }
+}
+
+/// The one xentop on this machine.
+pub fn xentop() -> PathBuf {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin/xentop")).filter(|path| path.is_file()))
+        .chain(["/usr/sbin/xentop".into()])
+        .collect();
+    found.retain(|path| path.is_file());
+    found.into_iter().next().expect("xentop (Debian: xen-utils-4.17); `make test` installs it")
+}

@@ -1,0 +1,129 @@
+//! The schedule and the signals.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::support::{Daemon, Listener, Scratch, out_of, run, xenmonitor};
+
+const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
+
+#[test]
+fn signals_end_it_in_mid_interval() {
+    for signal in ["TERM", "INT"] {
+        let scratch = Scratch::new();
+        let listener = Listener::new("127.0.0.1:0");
+        let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+        let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
+        // The first poll does not wait for the interval.
+        listener.datagram();
+        daemon.wait_for_log("reading Xen 4.17.0 through");
+        daemon.signal(signal);
+        let said = daemon.end();
+        assert_eq!(said.status, Some(0));
+        assert!(said.err.contains(&format!("SIG{signal}: goodbye after 1 polls")), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_poll_that_never_ends() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\nhang = true\n")));
+    let mut daemon = Daemon::start(command.args(["--interval", "20ms"]));
+    daemon.wait_for_log("libxenstat has not answered within the interval of 20ms");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert_eq!(said.status, Some(0));
+    assert!(said.err.contains("SIGTERM: goodbye after 1 polls"), "{}", said.err);
+    assert!(!said.err.contains("has not answered"), "told once: {}", said.err);
+}
+
+#[test]
+fn a_missed_tick_is_skipped_and_counted() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\ndelay = \"450ms\"\n"));
+    let said = run(xenmonitor(&scenario).args(["--interval", "100ms", "--count", "4", "--print", "json"]));
+    assert_eq!((said.status, said.out.lines().count()), (Some(0), 4), "{}", said.err);
+    let goodbye = said.err.lines().last().unwrap();
+    let skipped = goodbye.split("; ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(skipped.parse::<u32>().unwrap() >= 4, "{goodbye}");
+    assert!(said.err.contains("libxenstat answers again, after 4"), "{}", said.err);
+}
+
+/// Every poll takes 20 ms: a loop that slept the interval after each would be 600 ms late at the 31st.
+#[test]
+fn the_schedule_does_not_drift() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"20ms\"\n"));
+    let out = out_of(xenmonitor(&scenario).args(["--interval", "50ms", "--count", "31", "--print", "json"]));
+    let times: Vec<f64> =
+        out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["time"].as_f64().unwrap()).collect();
+    let late = |n: usize| times[n] - times[0] - 0.05 * n as f64;
+    // The best of the last ten: on a loaded machine one may be late, which is no drift.
+    let drift = (21..31).map(late).fold(f64::INFINITY, f64::min);
+    assert!((-0.3..0.3).contains(&drift), "{drift} s after 30 polls: {times:?}");
+}
+
+#[test]
+fn sighup_opens_libxenstat_anew() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", HOST);
+    let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--interval", "50ms", "--print", "json"]));
+    assert!(!daemon.wait_for_line().contains("newborn"));
+    // The shim reads its scenario when a handle is opened.
+    scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 5\nname = \"newborn\"\n"));
+    daemon.signal("HUP");
+    let start = Instant::now();
+    while !daemon.wait_for_line().contains("newborn") {
+        assert!(start.elapsed() < crate::support::PATIENCE);
+    }
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert_eq!(said.err.matches("reading Xen 4.17.0 through").count(), 2, "{}", said.err);
+}
+
+#[test]
+fn a_failed_poll_is_told_once_and_polling_goes_on() {
+    let scratch = Scratch::new();
+    let scenario = scratch
+        .file("s.toml", &format!("{HOST}[[fault]]\nat = \"1..4\"\nfail = \"EIO\"\n[[fault]]\nat = 5\nempty = true\n"));
+    let said = run(xenmonitor(&scenario).args(["--interval", "20ms", "--count", "8", "--print", "json"]));
+    assert_eq!((said.status, said.out.lines().count()), (Some(0), 4), "{}", said.err);
+    assert_eq!(said.err.matches("xenstat_get_node failed: Input/output error").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("shows no domains, not even Domain-0").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("libxenstat answers again").count(), 2, "{}", said.err);
+}
+
+#[test]
+fn a_run_in_which_nothing_was_read_fails() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nfail = \"EIO\"\n"));
+    let said = run(xenmonitor(&scenario).args(["--once", "--print", "json"]));
+    assert_eq!((said.status, said.out.as_str()), (Some(1), ""));
+    assert_eq!(said.err, "xenmonitor: xenstat_get_node failed: Input/output error (os error 5)\n");
+}
+
+/// A name that cannot be looked up stops nothing, and is used once it can be: /etc/hosts, of the daemon's own
+/// in a namespace, learns it later.
+#[test]
+fn a_host_name_is_looked_up_until_it_is_found() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let port = listener.url().rsplit_once(':').unwrap().1.to_owned();
+    let hosts = scratch.file("hosts", "127.0.0.1 localhost\n");
+    let daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut command = crate::support::clean("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+    command.arg(&hosts).arg(daemon.get_program());
+    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let url = format!("udp://statsd.xenmonitor.invalid:{port}");
+    let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--print", "json", "--statsd", &url]));
+    daemon.wait_for_log(&format!("cannot reach {url}: failed to lookup address"));
+    daemon.wait_for_line();
+    std::fs::write(&hosts, "127.0.0.1 statsd.xenmonitor.invalid\n").unwrap();
+    let log = daemon.wait_for_log(&format!("{url} is found, at 127.0.0.1:{port}"));
+    assert!(!log.contains("cannot reach"), "told once: {log}");
+    assert!(listener.datagram().contains("Domain-0.mem_k:"));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}

@@ -37,7 +37,7 @@ lint: ## Check format, clippy, docs and packaging
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	cargo package --workspace --exclude xenstat-shim --allow-dirty
+	cargo package --workspace --allow-dirty
 
 # The statsd server that is asked its gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const HEADER: &str = "../../wrapper.h";
+const HEADER: &str = "wrapper.h";
 const INCLUDE_VAR: &str = "XENSTAT_INCLUDE_DIR";
 
 fn main() {

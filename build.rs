@@ -5,13 +5,12 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=wrapper.h");
     for file in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", file]) {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    let revision = git(&["describe", "--always", "--dirty", "--exclude=*"]);
+    let revision = git(&["rev-parse", "--short", "HEAD"]);
     let revision = revision.map_or(String::new(), |revision| format!("revision {revision}, "));
     let release = env::var("DEP_XENSTAT_RELEASE").expect("xenstat-sys tells the release of its header");
     println!("cargo::rustc-env=XENMONITOR_BUILD={revision}header of Xen {release}");

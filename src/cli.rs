@@ -1,107 +1,108 @@
 //! The command line: every flag, its variable, its default, and what is wrong with a bad one.
 #![allow(rustdoc::broken_intra_doc_links)] // The comments on Options are its help: [PORT] is no link.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use log::LevelFilter;
 
-use crate::metrics;
-use crate::naming::Template;
+use crate::naming::{Layout, Prefix, Template};
 use crate::statsd::{DEFAULT_PORT, Destination};
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
 ///
-/// Runs in dom0, as root. Each option can be set by the variable named with it; the command line wins.
+/// Runs in dom0, as root. Each option can be set by a variable too, XENMONITOR_STATSD for --statsd and so on;
+/// the command line wins, and an empty variable counts for nothing.
 #[derive(Parser, Debug, Clone)]
 #[command(
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("XENMONITOR_BUILD"), ")"),
     max_term_width = 100,
+    mut_args(|argument| argument.hide_env(true)),
     after_help = "\
 Without --statsd, STATSD_HOST and STATSD_PORT name the server, and without --prefix STATSD_PREFIX the prefix.
 SIGHUP opens libxenstat and the destination anew; SIGTERM and SIGINT end the program.
 Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line."
 )]
 pub struct Options {
-    /// The server to send to: udp://HOST[:PORT] (IPv6: udp://[::1]:8125), or stdout: to print the lines
+    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, or stdout: to print the lines
     /// [default: udp://127.0.0.1:8125, none with --print]
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "XENMONITOR_STATSD",
-        hide_env_values = true,
-        help_heading = "What goes where"
-    )]
+    #[arg(long, value_name = "URL", env = "XENMONITOR_STATSD", help_heading = "Destination")]
     pub statsd: Option<Destination>,
 
-    /// How often to poll and send: 500ms, 10s, 1m
+    /// Time between polls, from 10ms to 1d, such as 500ms, 10s, 1m [default: 10s]
     #[arg(
         long,
         value_name = "TIME",
         env = "XENMONITOR_INTERVAL",
-        hide_env_values = true,
         default_value = "10s",
+        hide_default_value = true,
+        allow_hyphen_values = true,
         value_parser = interval,
-        help_heading = "What goes where"
+        help_heading = "Time"
     )]
     pub interval: Duration,
 
-    /// End after that many polls
-    #[arg(
-        long,
-        value_name = "N",
-        env = "XENMONITOR_COUNT",
-        hide_env_values = true,
-        value_parser = clap::value_parser!(u64).range(1..),
-        help_heading = "What goes where"
-    )]
-    pub count: Option<u64>,
+    /// End after N polls [default: never]
+    #[arg(long, value_name = "N", env = "XENMONITOR_COUNT", value_parser = count, help_heading = "Time")]
+    count: Option<u64>,
 
-    /// The same as --count 1; there is no CPU percentage in a single poll
+    /// Same as --count 1; a single poll has no CPU percentages
     #[arg(
         long,
         env = "XENMONITOR_ONCE",
-        hide_env_values = true,
-        conflicts_with = "count",
-        help_heading = "What goes where"
+        value_parser = FalseyValueParser::new(),
+        overrides_with = "count",
+        help_heading = "Time"
     )]
-    pub once: bool,
+    once: bool,
 
-    /// How a gauge is named, from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric},
-    /// with --layout xenmonitor XenVms.{host}.{metric}.{domain}]
-    #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", hide_env_values = true, help_heading = "Names")]
-    pub template: Option<Template>,
+    /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric}]
+    #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]
+    template: Option<Template>,
 
-    /// Stands before every name, with a dot
-    #[arg(long, value_name = "NAME", env = "XENMONITOR_PREFIX", hide_env_values = true, help_heading = "Names")]
-    pub prefix: Option<String>,
+    /// What comes before every name, followed by a dot [default: nothing]
+    #[arg(long, value_name = "NAME", env = "XENMONITOR_PREFIX", help_heading = "Names")]
+    prefix: Option<Prefix>,
 
-    /// This host's name in the gauges [default: what the kernel says]
-    #[arg(long, value_name = "NAME", env = "XENMONITOR_HOST", hide_env_values = true, help_heading = "Names")]
+    /// Name of this host in the gauges [default: what the kernel says]
+    #[arg(long, value_name = "NAME", env = "XENMONITOR_HOST", help_heading = "Names")]
     pub host: Option<String>,
 
-    /// Whose names the gauges bear
-    #[arg(long, env = "XENMONITOR_LAYOUT", hide_env_values = true, default_value = "xentop", help_heading = "Names")]
+    /// Which names to use [default: xentop]
+    #[arg(
+        long,
+        env = "XENMONITOR_LAYOUT",
+        default_value = "xentop",
+        hide_default_value = true,
+        help_heading = "Names"
+    )]
     pub layout: Layout,
 
     /// Print every poll; then nothing is sent unless --statsd is given too
-    #[arg(long, value_name = "WHAT", env = "XENMONITOR_PRINT", hide_env_values = true, help_heading = "Looking")]
+    #[arg(long, value_name = "WHAT", env = "XENMONITOR_PRINT", help_heading = "Output")]
     pub print: Option<Print>,
 
-    /// How much to tell on stderr: off, error, warn, info, debug
+    /// What to log on stderr [default: info]
     #[arg(
         long,
         value_name = "LEVEL",
         env = "XENMONITOR_LOG",
-        hide_env_values = true,
         default_value = "info",
-        help_heading = "Looking"
+        hide_default_value = true,
+        ignore_case = true,
+        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"])
+            .map(|level| level.parse::<LevelFilter>().expect("these are the logger's own words")),
+        help_heading = "Output"
     )]
     pub log: LevelFilter,
 
-    /// The libxenstat to load [default: the running Xen's own, else the newest found]
-    #[arg(long, value_name = "FILE", env = "XENMONITOR_LIBXENSTAT", hide_env_values = true, help_heading = "Xen")]
+    /// libxenstat to load [default: the running Xen's own, else the newest found]
+    #[arg(long, value_name = "FILE", env = "XENMONITOR_LIBXENSTAT", help_heading = "Xen")]
     pub libxenstat: Option<PathBuf>,
 }
 
@@ -116,56 +117,59 @@ pub enum Print {
     Statsd,
 }
 
-/// `--layout`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Every column, by xentop's words
-    Xentop,
-    /// Paths of the XenMonitor script: XenVms.HOST.KEY.VM, its thirteen keys
-    Xenmonitor,
-}
-
-impl From<Layout> for metrics::Layout {
-    fn from(layout: Layout) -> Self {
-        match layout {
-            Layout::Xentop => metrics::Layout::Xentop,
-            Layout::Xenmonitor => metrics::Layout::XenMonitor,
-        }
-    }
-}
-
 impl Options {
-    /// Where to send, if anywhere. `variable` reads the environment: the `STATSD_*` that other clients know
-    /// speak where `--statsd` does not.
+    /// Reads the command line and, through `variable`, the environment.
+    pub fn read<I>(arguments: I, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item: Into<OsString> + Clone>,
+    {
+        // clap takes an empty variable for an empty value; files of defaults have them for "not set".
+        let command = Options::command().mut_args(|argument| {
+            let name = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            match name.and_then(|name| variable(&name)) {
+                Some(value) if value.is_empty() => argument.env(None::<&str>),
+                _ => argument,
+            }
+        });
+        let matches = command.try_get_matches_from(arguments)?;
+        let mut options = Options::from_arg_matches(&matches)?;
+        let typed = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::CommandLine);
+        options.once &= typed("once") || !typed("count");
+        Ok(options)
+    }
+
+    /// Where to send, if anywhere. The `STATSD_*` that other clients know speak where `--statsd` does not.
     pub fn destination(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
         if self.statsd.is_some() || self.print.is_some() {
             return Ok(self.statsd.clone());
         }
         let host = variable("STATSD_HOST").unwrap_or_else(|| "127.0.0.1".into());
         let port = variable("STATSD_PORT").unwrap_or_else(|| DEFAULT_PORT.to_string());
-        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-        let url = format!("udp://{host}:{port}");
-        url.parse().map(Some).map_err(|bad| format!("STATSD_HOST and STATSD_PORT make '{url}': {bad}"))
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        Destination::udp(host, &port).map(Some).map_err(|bad| format!("STATSD_HOST and STATSD_PORT: {bad}"))
     }
 
     /// What stands before every name, if anything.
-    pub fn prefix(&self, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
-        self.prefix.clone().or_else(|| variable("STATSD_PREFIX"))
+    pub fn prefix(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Prefix>, String> {
+        match (&self.prefix, variable("STATSD_PREFIX")) {
+            (None, Some(prefix)) => prefix.parse().map(Some).map_err(|bad| format!("STATSD_PREFIX '{prefix}': {bad}")),
+            (prefix, _) => Ok(prefix.clone()),
+        }
     }
 
     /// `--template`, or the layout's own.
     pub fn template(&self) -> Template {
-        let default = match self.layout {
-            Layout::Xentop => "xen.{host}.{domain}.{metric}",
-            Layout::Xenmonitor => "XenVms.{host}.{metric}.{domain}",
-        };
-        self.template.clone().unwrap_or_else(|| default.parse().expect("the default templates are good"))
+        self.template.clone().unwrap_or_else(|| self.layout.template())
     }
 
     /// How many polls to make, if not polls without end.
     pub fn count(&self) -> Option<u64> {
         if self.once { Some(1) } else { self.count }
     }
+}
+
+fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|&count| count > 0).ok_or("not a number of polls, which is 1 or more")
 }
 
 /// A span of time; a bare number counts seconds.
@@ -183,25 +187,42 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// clap's complaint as one line; its hints stay, its usage text goes.
-pub fn one_line(error: &clap::Error) -> String {
+/// clap's complaint as one line: its hints stay, its usage text goes, and where the value came from the
+/// environment the variable is named.
+pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     let text = error.to_string();
     let lines = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = lines.collect::<Vec<_>>().join("; ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return format!("{line}; see xenmonitor --help");
+    };
+    let option = argument.split(' ').next().unwrap_or_default();
+    let typed = arguments.iter().any(|typed| typed.to_string_lossy().split('=').next() == Some(option));
+    if typed { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
+}
+
+fn variable_of(option: &str) -> String {
+    format!("XENMONITOR_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
-    fn options(arguments: &[&str]) -> Result<Options, String> {
-        let arguments = std::iter::once("xenmonitor").chain(arguments.iter().copied());
-        Options::try_parse_from(arguments).map_err(|error| one_line(&error))
+    type Environment<'a> = &'a [(&'a str, &'a str)];
+
+    fn options(arguments: &[&str], environment: Environment) -> Result<Options, String> {
+        let arguments: Vec<OsString> = std::iter::once(&"xenmonitor").chain(arguments).map(Into::into).collect();
+        let variable = |name: &str| look_up(environment, name).map(Into::into);
+        Options::read(&arguments, variable).map_err(|error| one_line(&error, &arguments))
+    }
+
+    fn look_up(environment: Environment, name: &str) -> Option<String> {
+        environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 
     #[test]
@@ -210,8 +231,7 @@ mod tests {
         for argument in Options::command().get_arguments() {
             let long = argument.get_long().unwrap();
             if long != "help" && long != "version" {
-                let variable = format!("XENMONITOR_{}", long.to_uppercase().replace('-', "_"));
-                assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+                assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(&*variable_of(long)));
             }
         }
     }
@@ -227,26 +247,37 @@ mod tests {
     }
 
     #[test]
+    fn counts() {
+        for (arguments, count) in [
+            (&[][..], None),
+            (&["--count", "3"], Some(3)),
+            (&["--once"], Some(1)),
+            (&["--count", "3", "--once"], Some(1)),
+            (&["--once", "--count", "3"], Some(3)),
+        ] {
+            assert_eq!(options(arguments, &[]).unwrap().count(), count, "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn destinations_from_flag_and_environment() {
-        type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Result<Option<&'a str>, &'a str>);
+        type Case<'a> = (&'a [&'a str], Environment<'a>, Result<Option<&'a str>, &'a str>);
         let cases: &[Case] = &[
             (&[], &[], Ok(Some("udp://127.0.0.1:8125"))),
             (&[], &[("STATSD_HOST", "stats"), ("STATSD_PORT", "9")], Ok(Some("udp://stats:9"))),
             (&[], &[("STATSD_HOST", "::1")], Ok(Some("udp://[::1]:8125"))),
+            (&[], &[("STATSD_HOST", "[::1]")], Ok(Some("udp://[::1]:8125"))),
             (&["--statsd", "udp://h"], &[("STATSD_HOST", "stats")], Ok(Some("udp://h:8125"))),
             (&["--print", "table"], &[("STATSD_HOST", "stats")], Ok(None)),
             (&["--print", "table", "--statsd", "udp://h"], &[], Ok(Some("udp://h:8125"))),
-            (&[], &[("STATSD_PORT", "x")], Err("STATSD_HOST and STATSD_PORT make 'udp://127.0.0.1:x'")),
+            (&[], &[("STATSD_PORT", "x")], Err("STATSD_HOST and STATSD_PORT: 'x' is not a port from 1 to 65535")),
+            (&[], &[("STATSD_HOST", "a:99")], Err("STATSD_HOST and STATSD_PORT: ':' cannot stand in a host name")),
         ];
         for (arguments, environment, expected) in cases {
-            let variable =
-                |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            let destination = options(arguments).unwrap().destination(variable);
-            match (destination, expected) {
-                (Ok(found), Ok(expected)) => assert_eq!(found.map(|d| d.to_string()).as_deref(), *expected),
-                (Err(found), Err(expected)) => assert!(found.starts_with(expected), "{found}"),
-                (found, _) => panic!("{arguments:?} {environment:?}: {found:?}"),
-            }
+            let destination = options(arguments, &[]).unwrap().destination(|name| look_up(environment, name));
+            let destination = destination.map(|destination| destination.map(|d| d.to_string()));
+            let expected = expected.map(|url| url.map(str::to_owned)).map_err(str::to_owned);
+            assert_eq!(destination, expected, "{arguments:?} {environment:?}");
         }
     }
 
@@ -258,13 +289,21 @@ mod tests {
                 "unexpected argument '--intervall' found; tip: a similar argument exists: '--interval'",
             ),
             (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
-            (&["--once", "--count", "2"], "the argument '--once' cannot be used with '--count <N>'"),
+            (
+                &["--interval", "-1s"],
+                "invalid value '-1s' for '--interval <TIME>': not a time: write it like 500ms, 10s or 1m",
+            ),
+            (&["--count=0"], "invalid value '0' for '--count <N>': not a number of polls, which is 1 or more"),
             (
                 &["--template", "xen.{domain}"],
                 "invalid value 'xen.{domain}' for '--template <TEMPLATE>': {metric} is missing: all gauges would share one name",
             ),
+            (
+                &["--prefix", ".a"],
+                "invalid value '.a' for '--prefix <NAME>': a component before, between or after dots is empty",
+            ),
         ] {
-            assert_eq!(options(arguments).unwrap_err(), line);
+            assert_eq!(options(arguments, &[]).unwrap_err(), line);
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::metrics::{GAUGES, View};
 use crate::snapshot::{Domain, Snapshot};
+use crate::table::is_invisible;
 
 /// When and where a snapshot was taken.
 pub struct Taken<'a> {
@@ -19,7 +20,7 @@ pub struct Taken<'a> {
 /// The document, on one line, without the newline. `components` are the domains' names in gauge paths.
 pub fn document(taken: &Taken, node: &Snapshot, views: &[View], components: &[String]) -> String {
     let domains: Vec<Value> = views.iter().zip(components).map(|(view, component)| domain(view, component)).collect();
-    json!({
+    let document = json!({
         "time": taken.time,
         "elapsed_sec": taken.elapsed,
         "host": taken.host,
@@ -31,8 +32,23 @@ pub fn document(taken: &Taken, node: &Snapshot, views: &[View], components: &[St
             "cpu_mhz": node.cpu_hz / 1_000_000,
         },
         "domains": domains,
-    })
-    .to_string()
+    });
+    escape_controls(&document.to_string())
+}
+
+/// JSON lets through what may steer a terminal: DEL, the C1 controls and the marks that turn text round. They
+/// stand only inside strings, where their escape means the same.
+fn escape_controls(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            c if is_invisible(c) => {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}"))
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn domain(view: &View, component: &str) -> Value {

@@ -1,13 +1,14 @@
-//! The rooms of the `xenmonitor` program, in reach of its tests and benches. Not an API: use the program.
+//! The rooms of the `xenmonitor` program; public are those that its `main` and its tests enter. Not an API: use
+//! the program.
 
 pub mod cli;
-pub mod json;
+mod json;
 pub mod metrics;
 pub mod monitor;
-pub mod naming;
-pub mod output;
-pub mod poller;
-pub mod snapshot;
-pub mod statsd;
-pub mod table;
-pub mod xenstat;
+mod naming;
+mod output;
+mod poller;
+mod snapshot;
+mod statsd;
+mod table;
+mod xenstat;

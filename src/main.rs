@@ -1,11 +1,11 @@
 //! `xenmonitor`: arguments, logger, the loop, the exit status. See the library's rooms for the rest.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use log::Level;
 use xenmonitor::cli::{self, Options};
@@ -14,16 +14,19 @@ use xenmonitor::monitor::Monitor;
 const BAD_COMMAND_LINE: u8 = 2;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let options = match Options::read(&arguments, |name| env::var_os(name)) {
         Ok(options) => options,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return complain(&cli::one_line(&error), ExitCode::from(BAD_COMMAND_LINE)),
+        Err(error) => return complain(&cli::one_line(&error, &arguments), ExitCode::from(BAD_COMMAND_LINE)),
     };
     start_logger(&options);
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let variable = |name: &str| {
+        env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+    };
     let monitor = match Monitor::new(&options, variable) {
         Ok(monitor) => monitor,
         Err(error) => return complain(&error, ExitCode::from(BAD_COMMAND_LINE)),
@@ -34,9 +37,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// The one line that says why. Not by the logger: it is said whatever `--log` says.
 fn complain(what: &str, status: ExitCode) -> ExitCode {
+    let priority = if stderr_is_journald() { "<3>" } else { "" };
     // Not eprintln: a closed stderr is no reason to panic.
-    let _ = writeln!(std::io::stderr(), "xenmonitor: {what}");
+    let _ = writeln!(std::io::stderr(), "{priority}xenmonitor: {what}");
     status
 }
 

@@ -1,13 +1,15 @@
 //! The vocabulary: which gauges there are, what they are called and how each comes from a snapshot.
 //!
-//! [`GAUGES`] is the one table of names; the README's table, the printed table and the JSON follow it. The
-//! arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a
+//! [`GAUGES`] is the one table of names; the README's table, the printed table and the JSON follow it. A new
+//! gauge is a field in `snapshot`, its getter in `xenstat` (and the getter's name in `missing` there), a row
+//! here, and the same row in the README, which the failing test prints; tests/it/statsd.rs then wants its
+//! values. The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a
 //! first CPU sample, "no limit") is absent here rather than a number.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::naming::Paths;
+use crate::naming::{Layout, Paths};
 use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
 
 /// One gauge of a domain.
@@ -20,8 +22,8 @@ pub struct Gauge {
     pub xenmonitor: Option<&'static str>,
     /// Unit, and what is told with it.
     pub meaning: &'static str,
-    /// Whether it only grows while the domain lives.
-    pub cumulative: bool,
+    /// How to read it.
+    pub kind: Kind,
     value: fn(&View) -> Option<f64>,
 }
 
@@ -34,70 +36,99 @@ pub struct View<'a> {
     before: Option<(&'a Domain, Duration)>,
 }
 
-/// Whose names the gauges bear.
+/// What a gauge's value is relative to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Every column, by xentop's words.
-    Xentop,
-    /// The thirteen that the XenMonitor script sent, by its words.
-    XenMonitor,
+pub enum Kind {
+    /// How things are at the poll.
+    Now,
+    /// A sum since the domain, or each of its devices, came up. It falls when a device goes or is in error.
+    CountsUp,
 }
+use Kind::{CountsUp, Now};
 
-macro_rules! gauges {
-    ($($name:literal $xentop:literal $xenmonitor:expr, $cumulative:literal, $meaning:literal, $value:expr;)*) => {
-        /// Every gauge of a domain, in the order of xentop's columns.
-        pub const GAUGES: &[Gauge] = &[$(Gauge {
-            name: $name,
-            xentop: $xentop,
-            xenmonitor: $xenmonitor,
-            meaning: $meaning,
-            cumulative: $cumulative,
-            value: $value,
-        }),*];
-    };
-}
+/// Every gauge of a domain, in the order of xentop's columns.
+pub const GAUGES: &[Gauge] = &[
+    gauge("state.running", "STATE", None, Now, "1 while a vcpu is on a CPU, else 0", |v| truth(v.domain.state.running)),
+    gauge("state.blocked", "STATE", None, Now, "1 while all vcpus wait, else 0", |v| truth(v.domain.state.blocked)),
+    gauge("state.paused", "STATE", None, Now, "1 while paused, else 0", |v| truth(v.domain.state.paused)),
+    gauge("state.shutdown", "STATE", None, Now, "1 once the guest has shut down, else 0", |v| {
+        truth(v.domain.state.shutdown)
+    }),
+    gauge("state.crashed", "STATE", None, Now, "1 once the guest has crashed, else 0", |v| {
+        truth(v.domain.state.crashed)
+    }),
+    gauge("state.dying", "STATE", None, Now, "1 while being destroyed, else 0", |v| truth(v.domain.state.dying)),
+    gauge("cpu_sec", "CPU(sec)", Some("CPU_sec"), CountsUp, "seconds of CPU time, to the millisecond", |v| {
+        exact(v.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0)
+    }),
+    gauge("cpu_percent", "CPU(%)", Some("CPU_percent"), Now, "100 is one CPU; absent on the first sample", |v| {
+        v.cpu_percent()
+    }),
+    gauge("mem_k", "MEM(k)", Some("MEM_k"), Now, "KiB", |v| exact(v.domain.cur_mem / 1024)),
+    gauge("mem_percent", "MEM(%)", Some("MEM_percent"), Now, "of the host's memory", |v| v.of_memory(v.domain.cur_mem)),
+    gauge("maxmem_k", "MAXMEM(k)", None, Now, "KiB; absent when there is no limit", |v| {
+        exact(v.domain.max_mem? / 1024)
+    }),
+    gauge("maxmem_percent", "MAXMEM(%)", None, Now, "of the host's memory; absent when there is no limit", |v| {
+        v.of_memory(v.domain.max_mem?)
+    }),
+    gauge("vcpus", "VCPUS", Some("VCPUs"), Now, "virtual CPUs, online or not", |v| Some(v.domain.num_vcpus.into())),
+    gauge("nets", "NETS", Some("Networks"), Now, "network interfaces", |v| exact(v.domain.vifs.len() as u64)),
+    gauge(
+        "nettx_k",
+        "NETTX(k)",
+        Some("NET-TX_k"),
+        CountsUp,
+        "KiB dom0 sent to the guest: what the guest received",
+        |v| v.net(|vif| vif.tbytes),
+    ),
+    gauge("netrx_k", "NETRX(k)", Some("NET-RX_k"), CountsUp, "KiB dom0 got from the guest: what the guest sent", |v| {
+        v.net(|vif| vif.rbytes)
+    }),
+    gauge("vbds", "VBDS", Some("Block-Devices"), Now, "block devices", |v| exact(v.domain.vbds.len() as u64)),
+    gauge("vbd_oo", "VBD_OO", None, CountsUp, "requests that had to wait; absent when every VBD is in error", |v| {
+        v.vbd(|vbd| vbd.oo_reqs)
+    }),
+    gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp, "read requests; absent when every VBD is in error", |v| {
+        v.vbd(|vbd| vbd.rd_reqs)
+    }),
+    gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp, "write requests; absent when every VBD is in error", |v| {
+        v.vbd(|vbd| vbd.wr_reqs)
+    }),
+    gauge(
+        "vbd_rsect",
+        "VBD_RSECT",
+        Some("VBD_Read-Sectors"),
+        CountsUp,
+        "512-byte sectors read; absent when every VBD is in error",
+        |v| v.vbd(|vbd| vbd.rd_sects),
+    ),
+    gauge(
+        "vbd_wsect",
+        "VBD_WSECT",
+        Some("VBD_Write-Sectors"),
+        CountsUp,
+        "512-byte sectors written; absent when every VBD is in error",
+        |v| v.vbd(|vbd| vbd.wr_sects),
+    ),
+    gauge("ssid", "SSID", None, Now, "number of the security label", |v| Some(v.domain.ssid.into())),
+];
 
-gauges! {
-    "state.running" "STATE" None, false, "1 while a vcpu is on a CPU, else 0", |v| truth(v.domain.state.running);
-    "state.blocked" "STATE" None, false, "1 while all vcpus wait, else 0", |v| truth(v.domain.state.blocked);
-    "state.paused" "STATE" None, false, "1 while paused, else 0", |v| truth(v.domain.state.paused);
-    "state.shutdown" "STATE" None, false, "1 once the guest has shut down, else 0", |v| truth(v.domain.state.shutdown);
-    "state.crashed" "STATE" None, false, "1 once the guest has crashed, else 0", |v| truth(v.domain.state.crashed);
-    "state.dying" "STATE" None, false, "1 while being destroyed, else 0", |v| truth(v.domain.state.dying);
-    "cpu_sec" "CPU(sec)" Some("CPU_sec"), true, "seconds of CPU time, to the millisecond",
-        |v| exact(v.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0);
-    "cpu_percent" "CPU(%)" Some("CPU_percent"), false, "100 is one CPU; absent on the first sample",
-        |v| v.cpu_percent();
-    "mem_k" "MEM(k)" Some("MEM_k"), false, "KiB", |v| exact(v.domain.cur_mem / 1024);
-    "mem_percent" "MEM(%)" Some("MEM_percent"), false, "of the host's memory", |v| v.of_memory(v.domain.cur_mem);
-    "maxmem_k" "MAXMEM(k)" None, false, "KiB; absent when there is no limit",
-        |v| exact(v.domain.max_mem? / 1024);
-    "maxmem_percent" "MAXMEM(%)" None, false, "of the host's memory; absent when there is no limit",
-        |v| v.of_memory(v.domain.max_mem?);
-    "vcpus" "VCPUS" Some("VCPUs"), false, "virtual CPUs, online or not", |v| Some(v.domain.num_vcpus.into());
-    "nets" "NETS" Some("Networks"), false, "network interfaces", |v| exact(v.domain.vifs.len() as u64);
-    "nettx_k" "NETTX(k)" Some("NET-TX_k"), true, "KiB dom0 sent to the guest: what the guest received",
-        |v| v.net(|vif| vif.tbytes);
-    "netrx_k" "NETRX(k)" Some("NET-RX_k"), true, "KiB dom0 got from the guest: what the guest sent",
-        |v| v.net(|vif| vif.rbytes);
-    "vbds" "VBDS" Some("Block-Devices"), false, "block devices", |v| exact(v.domain.vbds.len() as u64);
-    "vbd_oo" "VBD_OO" None, true, "requests that had to wait; absent when every VBD is in error",
-        |v| v.vbd(|vbd| vbd.oo_reqs);
-    "vbd_rd" "VBD_RD" Some("VBD_Read"), true, "read requests; absent when every VBD is in error",
-        |v| v.vbd(|vbd| vbd.rd_reqs);
-    "vbd_wr" "VBD_WR" Some("VBD_Write"), true, "write requests; absent when every VBD is in error",
-        |v| v.vbd(|vbd| vbd.wr_reqs);
-    "vbd_rsect" "VBD_RSECT" Some("VBD_Read-Sectors"), true,
-        "512-byte sectors read; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_sects);
-    "vbd_wsect" "VBD_WSECT" Some("VBD_Write-Sectors"), true,
-        "512-byte sectors written; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_sects);
-    "ssid" "SSID" None, false, "number of the security label", |v| Some(v.domain.ssid.into());
+const fn gauge(
+    name: &'static str,
+    xentop: &'static str,
+    xenmonitor: Option<&'static str>,
+    kind: Kind,
+    meaning: &'static str,
+    value: fn(&View) -> Option<f64>,
+) -> Gauge {
+    Gauge { name, xentop, xenmonitor, kind, meaning, value }
 }
 
 impl Gauge {
     /// The gauge's value, or `None` where it cannot be told truly. Never NaN, infinite or above 2^53.
     pub fn value(&self, view: &View) -> Option<f64> {
-        (self.value)(view)
+        (self.value)(view).filter(|value| (0.0..EXACT).contains(value))
     }
 
     /// Name and value as `layout` has them.
@@ -176,8 +207,11 @@ fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {
 
 /// A count as statsd servers hold it; above 2^53 they would round it, and no counter gets there honestly.
 fn exact(count: u64) -> Option<f64> {
-    (count < 1 << 53).then_some(count as f64)
+    (count < EXACT as u64).then_some(count as f64)
 }
+
+/// 2^53: from here on statsd servers round whole numbers.
+const EXACT: f64 = (1_u64 << 53) as f64;
 
 /// statsd servers keep at least three decimals.
 fn to_three_decimals(value: f64) -> f64 {

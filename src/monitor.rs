@@ -25,8 +25,14 @@ use crate::xenstat::Error;
 /// The first poll waits no longer than this for the destination's name to be looked up.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(1);
 
+/// The same where only so many polls are asked for, and all could be over and lost before.
+const ONLY_LOOK_UP: Duration = Duration::from_secs(10);
+
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
+
+/// How long a signal to end waits for the loop, which may be stuck in a write that nobody reads.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// Everything the loop can be woken by, besides a deadline.
 enum Event {
@@ -43,6 +49,8 @@ pub enum Failure {
     Xenstat(Error),
     /// What was to be printed cannot be.
     Stdout(io::Error),
+    /// The polls asked for are made, and not a gauge of them could be sent.
+    NothingSent(String),
     /// A thread or the signals could not be set up.
     Start(io::Error),
     /// The poller thread has panicked.
@@ -54,6 +62,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Xenstat(error) => error.fmt(f),
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
+            Failure::NothingSent(destination) => write!(f, "nothing could be sent to {destination}"),
             Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
             Failure::PollerGone => f.write_str("the thread that polls libxenstat is gone"),
         }
@@ -70,11 +79,14 @@ pub struct Monitor {
     output: Output,
     /// The latest good poll, to measure the next one against.
     previous: Option<(Snapshot, Instant)>,
-    /// The library opened, until the first good poll tells the Xen release to name with it.
-    opened: Option<(PathBuf, &'static str)>,
-    polling: Trouble,
-    good: u64,
+    /// Polls asked for, and those of them that failed; polls not asked for as one was still under way.
+    polls: u64,
+    failed: u64,
     skipped: u64,
+    polling: bool,
+    looking_up: bool,
+    failing: Trouble,
+    slow: Trouble,
 }
 
 impl Monitor {
@@ -82,26 +94,27 @@ impl Monitor {
     /// environment.
     pub fn new(options: &Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let destination = options.destination(&variable)?;
-        let prefix = options.prefix(&variable);
+        let prefix = options.prefix(&variable)?;
         let host = match &options.host {
-            Some(host) if host.is_empty() => return Err("--host is empty".into()),
             Some(host) => host.clone(),
             None => fs::read_to_string("/proc/sys/kernel/hostname")
                 .map_err(|error| format!("cannot read this host's name ({error}): give it with --host"))?
                 .trim()
                 .to_owned(),
         };
-        let output = Output::new(options, prefix.as_deref(), destination, host).map_err(|bad| bad.to_string())?;
         Ok(Self {
             interval: options.interval,
             count: options.count(),
             libxenstat: options.libxenstat.clone(),
-            output,
+            output: Output::new(options, prefix.as_ref(), destination, host)?,
             previous: None,
-            opened: None,
-            polling: Trouble::default(),
-            good: 0,
+            polls: 0,
+            failed: 0,
             skipped: 0,
+            polling: false,
+            looking_up: false,
+            failing: Trouble::default(),
+            slow: Trouble::default(),
         })
     }
 
@@ -109,120 +122,149 @@ impl Monitor {
     pub fn run(mut self) -> Result<(), Failure> {
         let (events, inbox) = mpsc::channel();
         forward_signals(events.clone()).map_err(Failure::Start)?;
-        let to_loop = events.clone();
-        let answer = move |polled| drop(to_loop.send(Event::Polled(polled)));
+        let answer = {
+            let events = events.clone();
+            move |polled| drop(events.send(Event::Polled(polled)))
+        };
         let requests = poller::start(self.libxenstat.clone(), answer).map_err(Failure::Start)?;
 
-        let mut looking_up = self.look_up(&events);
-        let first = Instant::now() + if looking_up { FIRST_LOOK_UP } else { Duration::ZERO };
-        let mut schedule = Schedule { next: first, interval: self.interval };
-        let mut requested = 0;
-        let mut waiting_since: Option<Instant> = None;
+        self.look_up(&events);
+        let patience = match self.count {
+            _ if !self.looking_up => Duration::ZERO,
+            None => FIRST_LOOK_UP,
+            Some(_) => ONLY_LOOK_UP,
+        };
+        let mut schedule = Schedule { next: Instant::now() + patience, interval: self.interval };
         let reason = loop {
-            let all_requested = self.count == Some(requested);
-            match next_event(&inbox, (!all_requested).then_some(schedule.next)) {
-                // The deadline.
+            match next_event(&inbox, schedule.next) {
                 None => {
-                    let now = Instant::now();
-                    self.skipped += schedule.advance(now);
-                    if let Some(since) = waiting_since {
-                        self.skipped += 1;
-                        self.polling.is(format!(
-                            "libxenstat has not answered within the interval of {:?}: polls are skipped until it does",
-                            self.interval
-                        ));
-                        debug!("waiting for libxenstat for {:?}", since.elapsed());
-                    } else {
-                        if !looking_up && self.output.to_look_up().is_some() {
-                            looking_up = self.look_up(&events);
-                        }
-                        if requests.send(Request::Poll).is_err() {
-                            return Err(Failure::PollerGone);
-                        }
-                        waiting_since = Some(now);
-                        requested += 1;
+                    let missed = schedule.advance(Instant::now());
+                    if self.looking_up {
+                        self.output.look_up_takes_long();
                     }
+                    self.look_up(&events);
+                    self.poll(missed, &requests)?;
                 }
                 Some(Event::Polled(None)) => return Err(Failure::PollerGone),
                 Some(Event::Polled(Some(polled))) => {
-                    waiting_since = None;
-                    let last = self.count == Some(requested);
-                    match self.tick(polled, requested == 1, last) {
-                        Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => break "nobody reads on",
+                    self.polling = false;
+                    match self.tick(polled) {
+                        Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                            break "standard output is closed";
+                        }
                         result => result?,
                     }
-                    if last {
+                    if self.count == Some(self.polls) {
                         break "done";
                     }
                 }
                 Some(Event::LookedUp(result)) => {
-                    looking_up = false;
+                    self.looking_up = false;
                     self.output.looked_up(result);
-                    if requested == 0 {
+                    if self.polls == 0 {
                         schedule.next = Instant::now();
                     }
                 }
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
                     let _ = requests.send(Request::Close);
-                    looking_up = looking_up || self.look_up(&events);
+                    self.output.forget_address();
+                    self.look_up(&events);
                 }
                 Some(Event::Signal(SIGINT)) => break "SIGINT",
                 Some(Event::Signal(_)) => break "SIGTERM",
             }
         };
         drop(requests);
-        if waiting_since.is_none() {
+        if !self.polling {
             await_close(&inbox);
         }
-        let (sent, lost) = self.output.totals;
-        info!(
-            "{reason}: goodbye after {} polls; {} polls skipped, {sent} datagrams sent, {lost} known to be lost",
-            self.good, self.skipped
-        );
-        Ok(())
+        self.end(reason)
     }
 
-    /// Starts a look-up of the destination, if it has a name to look up.
-    fn look_up(&self, events: &Sender<Event>) -> bool {
-        let Some(destination) = self.output.can_look_up() else { return false };
-        let events = events.clone();
-        destination.resolve(move |result| drop(events.send(Event::LookedUp(result))));
-        true
+    /// Has the destination looked up, where that is needed and not under way.
+    fn look_up(&mut self, events: &Sender<Event>) {
+        if self.looking_up {
+            return;
+        }
+        if let Some(destination) = self.output.to_look_up() {
+            let events = events.clone();
+            destination.resolve(move |result| drop(events.send(Event::LookedUp(result))));
+            self.looking_up = true;
+        }
+    }
+
+    /// A deadline has come, and `missed` before it have gone by.
+    fn poll(&mut self, missed: u64, requests: &Sender<Request>) -> Result<(), Failure> {
+        self.skipped += missed;
+        if self.polling {
+            self.skipped += u64::from(self.count != Some(self.polls));
+            self.slow.is(format!(
+                "libxenstat does not answer within the interval of {:?}: polls are skipped until it does",
+                self.interval
+            ));
+            return Ok(());
+        }
+        requests.send(Request::Poll).map_err(|_| Failure::PollerGone)?;
+        self.polls += 1;
+        self.polling = true;
+        Ok(())
     }
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
-    fn tick(&mut self, polled: Polled, first: bool, last: bool) -> Result<(), Failure> {
+    fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
         let Polled { at, took, result, opened } = polled;
-        self.opened = opened.or(self.opened.take());
+        if took < self.interval {
+            self.slow.is_over(|| "libxenstat answers in time again".into());
+        }
         let snapshot = match result {
             Ok(snapshot) => snapshot,
-            Err(error) if (first && !error.may_pass()) || (last && self.good == 0) => {
-                return Err(Failure::Xenstat(error));
-            }
             Err(error) => {
-                self.polling.is(format!("{error}; trying again at every poll"));
+                self.failed += 1;
+                let nothing_read = self.count == Some(self.polls) && self.failed == self.polls;
+                if nothing_read || (self.polls == 1 && !error.may_pass()) {
+                    return Err(Failure::Xenstat(error));
+                }
+                self.failing.is(format!("{error}; trying again at every poll"));
                 return Ok(());
             }
         };
-        self.good += 1;
-        if let Some((library, why)) = self.opened.take() {
+        if let Some((library, why)) = opened {
             info!(
-                "reading Xen {} through {} ({why}), sending {} every {:?} as host {}",
+                "reading Xen {} every {:?} through {} ({why}), {}",
                 snapshot.xen_version,
-                library.display(),
-                self.output.destination(),
                 self.interval,
-                self.output.host(),
+                library.display(),
+                self.output.describe(),
             );
         }
-        self.polling.is_over(|| format!("libxenstat answers again, after {took:?}"));
+        self.failing.is_over(|| "libxenstat answers again".into());
+        let start = Instant::now();
         let previous = self.previous.as_ref().map(|(before, then)| (before, at.duration_since(*then)));
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         self.output.tick(previous, &snapshot, time).map_err(Failure::Stdout)?;
-        debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), at.elapsed().saturating_sub(took));
+        debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), start.elapsed());
         self.previous = Some((snapshot, at));
         Ok(())
+    }
+
+    fn end(self, reason: &str) -> Result<(), Failure> {
+        let sent = self.output.sent();
+        let datagrams =
+            sent.as_ref().map(|sent| format!("; datagrams: {} sent, {} known to be lost", sent.datagrams, sent.lost));
+        info!(
+            "{reason}: goodbye; polls: {}, failed: {}, skipped: {}{}",
+            self.polls,
+            self.failed,
+            self.skipped,
+            datagrams.unwrap_or_default()
+        );
+        match sent {
+            Some(sent) if sent.datagrams == 0 && self.count == Some(self.polls) => {
+                Err(Failure::NothingSent(sent.destination.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -243,12 +285,8 @@ impl Schedule {
 }
 
 /// The next event, or `None` when the deadline comes first.
-fn next_event(inbox: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
-    let result = match deadline {
-        None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-    };
-    match result {
+fn next_event(inbox: &Receiver<Event>, deadline: Instant) -> Option<Event> {
+    match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(event) => Some(event),
         Err(RecvTimeoutError::Timeout) => None,
         Err(RecvTimeoutError::Disconnected) => unreachable!("the loop holds a sender itself"),
@@ -258,12 +296,21 @@ fn next_event(inbox: &Receiver<Event>, deadline: Option<Instant>) -> Option<Even
 /// Gives libxenstat a moment to close its handle.
 fn await_close(inbox: &Receiver<Event>) {
     let give_up = Instant::now() + CLOSING;
-    while !matches!(next_event(inbox, Some(give_up)), None | Some(Event::Polled(None))) {}
+    while !matches!(next_event(inbox, give_up), None | Some(Event::Polled(None))) {}
 }
 
+/// Hands signals to the loop. One that asks for the end gets it even if the loop cannot hear.
 fn forward_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let forward = move || signals.forever().for_each(|signal| drop(events.send(Event::Signal(signal))));
+    let forward = move || {
+        for signal in signals.forever() {
+            let _ = events.send(Event::Signal(signal));
+            if signal != SIGHUP {
+                thread::sleep(ENDING);
+                signal_hook::low_level::exit(0);
+            }
+        }
+    };
     thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
 }
 

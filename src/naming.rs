@@ -5,7 +5,7 @@
 //! `[A-Za-z0-9_-]`, no two living domains share one, and no whole name exceeds [`MAX_NAME`].
 
 use std::collections::HashMap;
-use std::fmt;
+use std::collections::hash_map::Entry;
 
 /// collectd cuts a name at 127 bytes, and then two series are one.
 pub const MAX_NAME: usize = 127;
@@ -15,6 +15,27 @@ pub const MAX_METRIC: usize = 40;
 
 /// The least room for a domain: some of its name, `_` and eight digits of hash.
 const MIN_DOMAIN: usize = 16;
+
+/// Whose names the gauges and domains bear.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Every column, by xentop's words
+    Xentop,
+    /// The thirteen gauges of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
+    #[value(name = "xenmonitor")]
+    XenMonitor,
+}
+
+impl Layout {
+    /// Where its gauges are unless `--template` says otherwise.
+    pub fn template(self) -> Template {
+        let template = match self {
+            Layout::Xentop => "xen.{host}.{domain}.{metric}",
+            Layout::XenMonitor => "XenVms.{host}.{metric}.{domain}",
+        };
+        template.parse().expect("the default templates are good")
+    }
+}
 
 /// How a path is laid out: literal text with holes for host, domain and metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,34 +51,22 @@ enum Piece {
     Metric,
 }
 
-/// What is wrong with a template or prefix; one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadTemplate(String);
-
-impl fmt::Display for BadTemplate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadTemplate {}
-
 impl std::str::FromStr for Template {
-    type Err = BadTemplate;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, BadTemplate> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((literal, hole)) = rest.split_once('{') {
             let Some((name, tail)) = hole.split_once('}') else {
-                return Err(BadTemplate(format!("'{{{hole}' has no closing brace")));
+                return Err(format!("'{{{hole}' has no closing brace"));
             };
             pieces.push(Piece::Literal(literal_text(literal)?));
             pieces.push(match name {
                 "host" => Piece::Host,
                 "domain" => Piece::Domain,
                 "metric" => Piece::Metric,
-                _ => return Err(BadTemplate(format!("{{{name}}} is none of {{host}}, {{domain}}, {{metric}}"))),
+                _ => return Err(format!("{{{name}}} is none of {{host}}, {{domain}}, {{metric}}")),
             });
             rest = tail;
         }
@@ -69,48 +78,53 @@ impl std::str::FromStr for Template {
         ] {
             match pieces.iter().filter(|piece| **piece == hole).count() {
                 1 => {}
-                0 => return Err(BadTemplate(format!("{name} is missing: {else_what}"))),
-                _ => return Err(BadTemplate(format!("{name} stands there more than once"))),
+                0 => return Err(format!("{name} is missing: {else_what}")),
+                _ => return Err(format!("{name} appears more than once")),
             }
         }
         let template = Self { pieces };
-        let (sample, between) = template.sample();
-        if sample.split('.').any(str::is_empty) {
-            return Err(BadTemplate("a component between two dots is empty".into()));
-        }
-        if !between.contains('.') {
-            return Err(BadTemplate(
-                "{domain} and {metric} need a '.' between them, or one could run into the other".into(),
-            ));
-        }
+        check_dots(&template.sample())?;
         Ok(template)
     }
 }
 
 impl Template {
-    /// A path with every hole filled, and its part from domain to metric or the other way round.
-    fn sample(&self) -> (String, String) {
-        let (mut path, mut ends) = (String::new(), Vec::new());
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => path.push_str(text),
-                Piece::Host => path.push('h'),
-                Piece::Domain | Piece::Metric => {
-                    ends.push(path.len());
-                    path.push('x');
-                }
-            }
-        }
-        let between = path[ends[0]..ends[1]].to_owned();
-        (path, between)
+    /// A path with every hole filled with something no literal can hold.
+    fn sample(&self) -> String {
+        let text = |piece: &Piece| if let Piece::Literal(text) = piece { text.clone() } else { "{}".into() };
+        self.pieces.iter().map(text).collect()
+    }
+}
+
+/// No empty component, and no two holes in one: what fills one could pass for part of the other.
+fn check_dots(sample: &str) -> Result<(), String> {
+    match sample.split('.').map(|component| (component.is_empty(), component.matches("{}").count())).max() {
+        Some((true, _)) => Err("a component before, between or after dots is empty".into()),
+        Some((_, holes)) if holes > 1 => Err("between two {holes} there has to be a '.'".into()),
+        _ => Ok(()),
+    }
+}
+
+/// What stands before every name: components and dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl std::str::FromStr for Prefix {
+    type Err = String;
+
+    /// A dot at the end may be there or not; other clients' `STATSD_PREFIX` often has one.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = literal_text(text.strip_suffix('.').unwrap_or(text))?;
+        check_dots(&text)?;
+        Ok(Self(text))
     }
 }
 
 /// Literal text of a path: components and the dots between them.
-fn literal_text(text: &str) -> Result<String, BadTemplate> {
+fn literal_text(text: &str) -> Result<String, String> {
     match text.chars().find(|&c| !(c == '.' || is_clean(c))) {
         None => Ok(text.to_owned()),
-        Some(c) => Err(BadTemplate(format!("{c:?} cannot stand in a gauge name; letters, digits, '_', '-', '.' can"))),
+        Some(c) => Err(format!("{c:?} cannot stand in a gauge name; letters, digits, '_', '-', '.' can")),
     }
 }
 
@@ -119,28 +133,20 @@ fn literal_text(text: &str) -> Result<String, BadTemplate> {
 pub struct Paths {
     pieces: Vec<Piece>,
     host: String,
-    style: Style,
+    layout: Layout,
     /// Bytes left for the domain component.
     budget: usize,
 }
 
-/// How components are spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// Everything outside `[A-Za-z0-9_-]` becomes `_`.
-    Plain,
-    /// As the XenMonitor script spelled them: a VM's dots become `-`, and Domain-0 carries the host's name.
-    XenMonitor,
-}
-
 impl Paths {
-    /// Fails when so much of [`MAX_NAME`] is spoken for that no domain could be told from another.
-    pub fn new(template: &Template, prefix: Option<&str>, host: &str, style: Style) -> Result<Self, BadTemplate> {
+    /// Fails on a host without a name to tell it by, and when so much of [`MAX_NAME`] is spoken for that no domain could be told from another.
+    pub fn new(template: &Template, prefix: Option<&Prefix>, host: &str, layout: Layout) -> Result<Self, String> {
         let mut pieces = Vec::new();
-        if let Some(prefix) = prefix.map(|prefix| prefix.trim_end_matches('.')).filter(|prefix| !prefix.is_empty()) {
-            pieces.push(Piece::Literal(literal_text(prefix)? + "."));
-        }
+        pieces.extend(prefix.map(|Prefix(prefix)| Piece::Literal(format!("{prefix}."))));
         let clean_host = component(host.as_bytes());
+        if !clean_host.contains(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(format!("{host:?} is no name for this host: give it one with --host"));
+        }
         for piece in &template.pieces {
             pieces.push(match piece {
                 Piece::Host => Piece::Literal(clean_host.clone()),
@@ -151,13 +157,13 @@ impl Paths {
             pieces.iter().map(|piece| if let Piece::Literal(text) = piece { text.len() } else { 0 }).sum();
         let budget = MAX_NAME.saturating_sub(fixed + MAX_METRIC);
         if budget < MIN_DOMAIN {
-            return Err(BadTemplate(format!(
+            return Err(format!(
                 "prefix, template and host name take {fixed} bytes of the {MAX_NAME} a gauge name may have; \
                  {} is the most that leaves room for domain and metric: shorten --prefix, --template or --host",
                 MAX_NAME - MAX_METRIC - MIN_DOMAIN
-            )));
+            ));
         }
-        Ok(Self { pieces, host: host.to_owned(), style, budget })
+        Ok(Self { pieces, host: host.to_owned(), layout, budget })
     }
 
     /// The whole name of one gauge, written over `path`. `domain` comes from [`domains`](Self::domains).
@@ -173,78 +179,90 @@ impl Paths {
         }
     }
 
-    /// One path component for each of a host's living domains, given as (raw name, domid) in any order.
+    /// One path component for each of a host's living domains, given as (raw name, domid) in any order, no
+    /// domid twice.
     ///
     /// A domain alone in its spelling keeps it. Where several would share one, even one that only a
     /// case-folding server takes for the same, the one whose raw name is already clean keeps it and every
     /// other carries `_` and eight digits of a hash of its raw name; where that is still shared, as by two
     /// domains of one name, the domid too. A name made to look like another's hashed one moves both away.
     pub fn domains(&self, living: &[(&[u8], u32)]) -> Vec<String> {
-        let mut tries = vec![0; living.len()];
-        let mut names: Vec<String> = living.iter().map(|&(raw, domid)| self.attempt(raw, domid, 0)).collect();
-        loop {
-            let mut sharers: HashMap<String, Vec<usize>> = HashMap::with_capacity(names.len());
-            for (i, name) in names.iter().enumerate() {
-                sharers.entry(fold(name)).or_default().push(i);
-            }
-            let mut settled = true;
-            for sharers in sharers.into_values().filter(|sharers| sharers.len() > 1) {
-                let keeper = self.keeper(&sharers, living, &tries);
-                for i in sharers.into_iter().filter(|&i| Some(i) != keeper) {
-                    settled = false;
-                    tries[i] += 1;
-                    names[i] = self.attempt(living[i].0, living[i].1, tries[i]);
+        let mut names: Vec<String> = (0..living.len()).map(|i| self.attempt(living, i, 0)).collect();
+        let mut attempts = vec![0; living.len()];
+        let mut sharers: HashMap<String, Vec<usize>> = HashMap::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            sharers.entry(fold(name)).or_default().push(i);
+        }
+        let mut moving: Vec<usize> = Vec::new();
+        // Who has each name; `None` where several have come to it. As it counts only who came to a name and
+        // not when, the outcome does not depend on the order of `living`.
+        let mut holders: HashMap<String, Option<usize>> = HashMap::with_capacity(names.len());
+        for (name, sharers) in sharers {
+            let keeper = self.keeper(&sharers, living);
+            moving.extend(sharers.iter().filter(|&&i| Some(i) != keeper));
+            holders.insert(name, keeper);
+        }
+        // Ends: from the third attempt on a name closes with the attempt and a position in `living`.
+        while let Some(i) = moving.pop() {
+            attempts[i] += 1;
+            names[i] = self.attempt(living, i, attempts[i]);
+            match holders.entry(fold(&names[i])) {
+                Entry::Vacant(free) => drop(free.insert(Some(i))),
+                Entry::Occupied(mut taken) => {
+                    moving.push(i);
+                    // Domain-0 alone stays where it is.
+                    if taken.get().is_some_and(|holder| living[holder].1 != 0) {
+                        moving.extend(taken.insert(None));
+                    }
                 }
             }
-            // Ends: from the third attempt on a name closes with domid and number, which no two share.
-            if settled {
-                return names;
-            }
         }
+        names
     }
 
     /// A domain's n-th choice of a name, of at most `budget` bytes.
-    fn attempt(&self, raw: &[u8], domid: u32, n: u32) -> String {
+    fn attempt(&self, living: &[(&[u8], u32)], i: usize, n: u32) -> String {
+        let (raw, domid) = living[i];
         let spelled = self.spell(raw, domid);
         let suffix = match n {
             0 if spelled.len() <= self.budget => return spelled,
             0 | 1 => format!("_{:08x}", hash(raw)),
             2 => format!("_{:08x}_{domid}", hash(raw)),
-            _ => format!("_{:08x}_{domid}_{n}", hash(raw)),
+            _ => format!("_{:08x}_{domid}_{i}_{n}", hash(raw)),
         };
         let room = self.budget.saturating_sub(suffix.len()).min(spelled.len());
         format!("{}{suffix}", &spelled[..room])
     }
 
     /// Who of those that share a first choice may keep it: the one with the best claim, if it is one alone.
-    fn keeper(&self, sharers: &[usize], living: &[(&[u8], u32)], tries: &[u32]) -> Option<usize> {
-        if sharers.iter().any(|&i| tries[i] > 0) {
-            return None;
-        }
+    fn keeper(&self, sharers: &[usize], living: &[(&[u8], u32)]) -> Option<usize> {
         let claim = |i: &usize| match living[*i] {
             (_, 0) => 3,
             (raw, domid) if raw != self.spell(raw, domid).as_bytes() => 0,
             (raw, _) if raw != fold(&String::from_utf8_lossy(raw)).as_bytes() => 1,
             _ => 2,
         };
+        if let &[alone] = sharers {
+            return Some(alone);
+        }
         let best = sharers.iter().map(claim).max().filter(|&claim| claim > 0)?;
         let mut best = sharers.iter().filter(|i| claim(i) == best);
         best.next().copied().filter(|_| best.next().is_none())
     }
 
     fn spell(&self, raw: &[u8], domid: u32) -> String {
-        match self.style {
-            Style::Plain => component(raw),
-            Style::XenMonitor if domid == 0 && raw == b"Domain-0" => {
+        match self.layout {
+            Layout::Xentop => component(raw),
+            Layout::XenMonitor if domid == 0 && raw == b"Domain-0" => {
                 format!("Domain-0-{}", dashed(self.host.as_bytes()))
             }
-            Style::XenMonitor => dashed(raw),
+            Layout::XenMonitor => dashed(raw),
         }
     }
 }
 
 /// Any bytes as one clean component, never empty.
-pub fn component(raw: &[u8]) -> String {
+fn component(raw: &[u8]) -> String {
     if raw.is_empty() {
         return "_".into();
     }
@@ -275,19 +293,17 @@ fn hash(raw: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
     use super::*;
 
-    fn paths(style: Style) -> Paths {
-        let template = match style {
-            Style::Plain => "xen.{host}.{domain}.{metric}",
-            Style::XenMonitor => "XenVms.{host}.{metric}.{domain}",
-        };
-        Paths::new(&template.parse().unwrap(), None, "xen1.example.com", style).unwrap()
+    fn paths(layout: Layout) -> Paths {
+        Paths::new(&layout.template(), None, "xen1.example.com", layout).unwrap()
     }
 
-    fn domains(style: Style, living: &[(&str, u32)]) -> Vec<String> {
+    fn domains(layout: Layout, living: &[(&str, u32)]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = living.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        paths(style).domains(&living)
+        paths(layout).domains(&living)
     }
 
     #[test]
@@ -327,7 +343,53 @@ mod tests {
             (&[("Domain-0", 0), ("domain_0", 7)], &["Domain-0", "domain_0_32c457ca"]),
             (&[("Domain-0", 8), ("Domain-0", 0)], &["Domain-0_925606ec", "Domain-0"]),
         ] {
-            assert_eq!(domains(Style::Plain, living), names, "{living:?}");
+            assert_eq!(domains(Layout::Xentop, living), names, "{living:?}");
+        }
+    }
+
+    #[test]
+    fn domain_0_stays_whatever_the_others_are_called() {
+        // The hash of `domain.0`, as a host's name: `domain.0` comes to Domain-0's own name.
+        let host = format!("{:08x}", hash(b"domain.0"));
+        let layout = Layout::XenMonitor;
+        let paths = Paths::new(&layout.template(), None, &host, layout).unwrap();
+        let names = paths.domains(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)]);
+        assert_eq!(names[0], format!("Domain-0-{host}"));
+        assert_eq!(names[1], format!("domain-0_{host}_5"));
+    }
+
+    /// Each name is what the one before it moves to; and one list with the same domid twice.
+    #[test]
+    fn chains_and_repeats_come_to_an_end() {
+        let paths = paths(Layout::Xentop);
+        let mut chain = vec![b"a_".to_vec(), b"a!".to_vec()];
+        for _ in 0..20_000 {
+            let moved = paths.attempt(&[(chain.last().unwrap(), 1)], 0, 1);
+            chain.push(moved.into_bytes());
+        }
+        let living: Vec<(&[u8], u32)> = chain.iter().zip(1..).map(|(name, domid)| (name.as_slice(), domid)).collect();
+        let distinct = |names: Vec<String>| names.iter().map(|name| fold(name)).collect::<HashSet<_>>().len();
+        assert_eq!(distinct(paths.domains(&living)), living.len());
+        assert_eq!(distinct(paths.domains(&[(&b"web"[..], 1); 300])), 300);
+    }
+
+    #[test]
+    fn the_order_of_the_living_does_not_matter() {
+        let hashed = format!("a_b_{:08x}", hash(b"a b"));
+        let raw = ["a b", "a_b", "a-b", "A b", "a.b", &hashed, "a b", "Domain-0", "domain_0", "DOMAIN-0", "c"];
+        let living: Vec<(&[u8], u32)> =
+            raw.iter().zip([9, 8, 7, 6, 5, 4, 3, 0, 2, 1, 10]).map(|(n, d)| (n.as_bytes(), d)).collect();
+        let names = |living: &[(&[u8], u32)]| {
+            let by_domid = living.iter().map(|(_, domid)| *domid).zip(paths(Layout::Xentop).domains(living));
+            by_domid.collect::<BTreeMap<u32, String>>()
+        };
+        let expected = names(&living);
+        for start in 0..living.len() {
+            let mut other = living.clone();
+            other.rotate_left(start);
+            assert_eq!(names(&other), expected);
+            other.reverse();
+            assert_eq!(names(&other), expected);
         }
     }
 
@@ -335,11 +397,11 @@ mod tests {
     fn xenmonitors_spelling() {
         let living = [("Domain-0", 0), ("web.example", 1), ("build server", 2), ("Domain-0-xen1-example-com", 3)];
         assert_eq!(
-            domains(Style::XenMonitor, &living)[..3],
+            domains(Layout::XenMonitor, &living)[..3],
             ["Domain-0-xen1-example-com", "web-example", "build_server"]
         );
         let mut path = String::new();
-        paths(Style::XenMonitor).write(&mut path, "web-example", "NET-TX_k");
+        paths(Layout::XenMonitor).write(&mut path, "web-example", "NET-TX_k");
         assert_eq!(path, "XenVms.xen1_example_com.NET-TX_k.web-example");
     }
 
@@ -347,7 +409,7 @@ mod tests {
     fn whole_names_fit() {
         let long = "n".repeat(300);
         let living = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
-        let paths = paths(Style::Plain);
+        let paths = paths(Layout::Xentop);
         let names = paths.domains(&living);
         assert_ne!(names[0], names[1]);
         for name in &names {
@@ -359,9 +421,10 @@ mod tests {
 
     #[test]
     fn templates() {
-        let write = |template: &str, prefix| {
+        let write = |template: &str, prefix: Option<&str>| {
             let mut path = String::new();
-            let paths = Paths::new(&template.parse().unwrap(), prefix, "xen1.example.com", Style::Plain);
+            let prefix: Option<Prefix> = prefix.map(|prefix| prefix.parse().unwrap());
+            let paths = Paths::new(&template.parse().unwrap(), prefix.as_ref(), "xen1.example.com", Layout::Xentop);
             paths.unwrap().write(&mut path, "web", "state.running");
             path
         };
@@ -370,18 +433,22 @@ mod tests {
         for (template, complaint) in [
             ("xen.{host}.{domain}", "{metric} is missing: all gauges would share one name"),
             ("{metric}", "{domain} is missing: all domains would share one name"),
-            ("{domain}.{metric}.{metric}", "{metric} stands there more than once"),
+            ("{domain}.{metric}.{metric}", "{metric} appears more than once"),
             ("{domain}.{metric}.{uuid}", "{uuid} is none of {host}, {domain}, {metric}"),
             ("{domain}.{metric", "'{metric' has no closing brace"),
             ("a b.{domain}.{metric}", "' ' cannot stand in a gauge name; letters, digits, '_', '-', '.' can"),
-            ("{domain}..{metric}", "a component between two dots is empty"),
-            ("{domain}_{metric}", "{domain} and {metric} need a '.' between them, or one could run into the other"),
+            ("{domain}..{metric}", "a component before, between or after dots is empty"),
+            ("{domain}.{metric}.", "a component before, between or after dots is empty"),
+            ("{host}-{domain}.{metric}", "between two {holes} there has to be a '.'"),
+            ("{domain}_{metric}", "between two {holes} there has to be a '.'"),
         ] {
-            assert_eq!(template.parse::<Template>().unwrap_err().to_string(), complaint, "{template}");
+            assert_eq!(template.parse::<Template>().unwrap_err(), complaint, "{template}");
         }
         let template: Template = "xen.{host}.{domain}.{metric}".parse().unwrap();
-        assert!(Paths::new(&template, Some("a|b"), "h", Style::Plain).is_err());
-        let error = Paths::new(&template, None, &"h".repeat(70), Style::Plain).unwrap_err().to_string();
+        for prefix in ["", ".", ".a", "a..b", "a|b", "a b"] {
+            assert!(prefix.parse::<Prefix>().is_err(), "{prefix}");
+        }
+        let error = Paths::new(&template, None, &"h".repeat(70), Layout::Xentop).unwrap_err();
         assert!(error.contains("shorten --prefix, --template or --host"), "{error}");
     }
 }

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 
 use crate::cli::{Options, Print};
 use crate::json::{self, Taken};
-use crate::metrics::{self, Layout};
-use crate::naming::{BadTemplate, Paths, Style};
+use crate::metrics;
+use crate::naming::{Layout, Paths, Prefix};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
-use crate::table::Table;
+use crate::table::{Table, printable};
 
 /// Where snapshots go and by what names.
 pub struct Output {
@@ -21,14 +21,16 @@ pub struct Output {
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
-    /// Datagrams handed to the kernel, and known to be lost.
-    pub totals: (u64, u64),
 }
 
 /// The statsd server.
 struct Remote {
     destination: Destination,
     statsd: Statsd,
+    /// To be looked up: at the start, after SIGHUP and lasting errors, until it succeeds.
+    unresolved: bool,
+    sent: u64,
+    lost: u64,
     sending: Trouble,
     looking_up: Trouble,
 }
@@ -41,41 +43,61 @@ enum Printer {
 
 /// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
 #[derive(Default)]
-pub struct Trouble(Option<String>);
+pub struct Trouble {
+    what: Option<String>,
+    calm: u32,
+}
+
+/// So many good ticks in a row end a trouble: no word of a refusal is not yet a delivery.
+const CALM: u32 = 3;
 
 impl Trouble {
     /// It is wrong now.
     pub fn is(&mut self, what: String) {
-        if self.0.as_ref() != Some(&what) {
+        self.calm = 0;
+        if self.what.as_ref() != Some(&what) {
             warn!("{what}");
-            self.0 = Some(what);
+            self.what = Some(what);
         }
     }
 
-    /// It is right now; says so if it was not.
+    /// Whether something is wrong already.
+    fn is_told(&self) -> bool {
+        self.what.is_some()
+    }
+
+    /// It is right, beyond doubt; says so if it was not.
     pub fn is_over(&mut self, what: impl FnOnce() -> String) {
-        if self.0.take().is_some() {
+        if self.what.take().is_some() {
             info!("{}", what());
+        }
+    }
+
+    /// It seems right now, and is over if it goes on like that.
+    pub fn seems_over(&mut self, what: impl FnOnce() -> String) {
+        self.calm += 1;
+        if self.calm >= CALM {
+            self.is_over(what);
         }
     }
 }
 
 impl Output {
-    /// Fails on a name that leaves no room or has characters no gauge name may have.
+    /// Fails, with one line, on a host name that is none or leaves no room for others.
     pub fn new(
         options: &Options,
-        prefix: Option<&str>,
+        prefix: Option<&Prefix>,
         destination: Option<Destination>,
         host: String,
-    ) -> Result<Self, BadTemplate> {
-        let layout = Layout::from(options.layout);
-        let style = match layout {
-            Layout::Xentop => Style::Plain,
-            Layout::XenMonitor => Style::XenMonitor,
-        };
-        let remote = |destination| {
-            let statsd = if destination == Destination::Stdout { Statsd::to_stdout() } else { Statsd::unconnected() };
-            Remote { destination, statsd, sending: Trouble::default(), looking_up: Trouble::default() }
+    ) -> Result<Self, String> {
+        let remote = |destination| Remote {
+            unresolved: destination != Destination::Stdout,
+            statsd: if destination == Destination::Stdout { Statsd::to_stdout() } else { Statsd::unconnected() },
+            destination,
+            sent: 0,
+            lost: 0,
+            sending: Trouble::default(),
+            looking_up: Trouble::default(),
         };
         let printer = |print| match print {
             Print::Table => Printer::Table(Table::default()),
@@ -83,49 +105,53 @@ impl Output {
             Print::Statsd => Printer::Statsd(Statsd::to_stdout()),
         };
         Ok(Self {
-            paths: Paths::new(&options.template(), prefix, &host, style)?,
+            paths: Paths::new(&options.template(), prefix, &host, options.layout)?,
             host,
-            layout,
+            layout: options.layout,
             remote: destination.map(remote),
             printer: options.print.map(printer),
-            totals: (0, 0),
         })
     }
 
-    /// This host's name, raw.
-    pub fn host(&self) -> &str {
-        &self.host
+    /// For the log: where gauges go and as which host.
+    pub fn describe(&self) -> String {
+        let host = printable(self.host.as_bytes());
+        match &self.remote {
+            Some(remote) => format!("sending to {} as host {host}", remote.destination),
+            None => format!("printing only, as host {host}"),
+        }
     }
 
-    /// In words, for the log.
-    pub fn destination(&self) -> String {
-        self.remote.as_ref().map_or("nowhere, only printing".into(), |remote| format!("to {}", remote.destination))
-    }
-
-    /// The server that has to be looked up before anything can be sent.
+    /// The server to look up before anything can be sent to it.
     pub fn to_look_up(&self) -> Option<&Destination> {
-        let remote = self.remote.as_ref().filter(|remote| !remote.statsd.is_connected());
-        remote.map(|remote| &remote.destination)
+        self.remote.as_ref().filter(|remote| remote.unresolved).map(|remote| &remote.destination)
     }
 
-    /// The server there is to look up at all.
-    pub fn can_look_up(&self) -> Option<&Destination> {
-        self.remote.as_ref().map(|remote| &remote.destination).filter(|to| **to != Destination::Stdout)
+    /// Has the server looked up again; until that succeeds the old address is sent to.
+    pub fn forget_address(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.unresolved = remote.destination != Destination::Stdout;
+        }
     }
 
-    /// Sends to what a look-up found from now on; after a failed one things stay as they were.
+    /// What a look-up found.
     pub fn looked_up(&mut self, result: io::Result<Vec<SocketAddr>>) {
         let Some(remote) = &mut self.remote else { return };
+        let Remote { destination, looking_up, .. } = remote;
         match result.and_then(|addresses| remote.statsd.connect(&addresses)) {
             Ok(address) => {
-                debug!("{} is {address}", remote.destination);
-                remote.looking_up.is_over(|| format!("{} is found, at {address}", remote.destination));
+                remote.unresolved = false;
+                looking_up.is_over(|| format!("{destination} is found, at {address}"));
             }
-            Err(error) => {
-                remote
-                    .looking_up
-                    .is(format!("cannot reach {}: {error}; trying again at every poll", remote.destination));
-            }
+            Err(error) => looking_up.is(format!("cannot reach {destination}: {error}; trying again at every poll")),
+        }
+    }
+
+    /// A look-up is still under way at a deadline.
+    pub fn look_up_takes_long(&mut self) {
+        let Some(Remote { destination, looking_up, .. }) = &mut self.remote else { return };
+        if !looking_up.is_told() {
+            looking_up.is(format!("still looking up {destination}: gauges are lost until it is found"));
         }
     }
 
@@ -136,43 +162,64 @@ impl Output {
         let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         let components = self.paths.domains(&living);
 
-        let lines = match &self.printer {
+        let printed = match &self.printer {
             Some(Printer::Statsd(statsd)) => Some(statsd),
             _ => None,
         };
-        if lines.is_some() || self.remote.is_some() {
-            let clients = || self.remote.iter().map(|remote| &remote.statsd).chain(lines);
+        let clients: Vec<&Statsd> = self.remote.iter().map(|remote| &remote.statsd).chain(printed).collect();
+        if !clients.is_empty() {
             metrics::gauges(&views, &components, &self.paths, self.layout, |path, value| {
-                clients().for_each(|statsd| statsd.gauge(path, value));
+                clients.iter().for_each(|statsd| statsd.gauge(path, value));
             });
         }
-        self.flush()?;
+        if let Some(remote) = &mut self.remote {
+            remote.flush()?;
+        }
         let text = match &mut self.printer {
             Some(Printer::Table(table)) => table.render(&views),
             Some(Printer::Json) => {
                 let elapsed = before.map(|(_, elapsed)| elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &views, &components) + "\n"
             }
-            Some(Printer::Statsd(_)) | None => return Ok(()),
+            Some(Printer::Statsd(statsd)) => return statsd.flush().error.map_or(Ok(()), Err),
+            None => return Ok(()),
         };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }
 
+    /// What was sent so far, where there is a server.
+    pub fn sent(&self) -> Option<Sent<'_>> {
+        let Remote { destination, sent, lost, .. } = self.remote.as_ref()?;
+        Some(Sent { destination, datagrams: *sent, lost: *lost })
+    }
+}
+
+/// What a server was sent.
+pub struct Sent<'a> {
+    /// The server.
+    pub destination: &'a Destination,
+    /// Handed to the kernel.
+    pub datagrams: u64,
+    /// Known to be lost, before or after.
+    pub lost: u64,
+}
+
+impl Remote {
     fn flush(&mut self) -> io::Result<()> {
-        if let Some(Printer::Statsd(statsd)) = &self.printer {
-            statsd.flush().error.map_or(Ok(()), Err)?;
-        }
-        let Some(remote) = &mut self.remote else { return Ok(()) };
-        let delivery = remote.statsd.flush();
-        self.totals.0 += delivery.sent;
-        self.totals.1 += delivery.lost;
+        let Self { destination, sending, .. } = self;
+        let delivery = self.statsd.flush();
+        self.sent += delivery.sent;
+        self.lost += delivery.lost;
         match delivery.error {
-            Some(error) if remote.destination == Destination::Stdout => return Err(error),
-            // Not connected: the look-up has told why.
+            Some(error) if *destination == Destination::Stdout => return Err(error),
+            // Not looked up yet, which is told already.
             Some(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            Some(error) => remote.sending.is(format!("gauges for {} are lost: {error}", remote.destination)),
-            None => remote.sending.is_over(|| format!("{} takes gauges again", remote.destination)),
+            Some(error) => {
+                sending.is(format!("gauges for {destination} are lost: {error}"));
+                self.unresolved = !self.statsd.is_connected();
+            }
+            None => sending.seems_over(|| format!("{destination} takes gauges again")),
         }
         Ok(())
     }

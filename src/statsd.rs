@@ -29,18 +29,6 @@ pub enum Destination {
     Stdout,
 }
 
-/// What is wrong with a destination; one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadDestination(String);
-
-impl fmt::Display for BadDestination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadDestination {}
-
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,63 +40,78 @@ impl fmt::Display for Destination {
 }
 
 impl FromStr for Destination {
-    type Err = BadDestination;
+    type Err = String;
 
-    fn from_str(url: &str) -> Result<Self, BadDestination> {
-        let bad = |why: &str| Err(BadDestination(format!("{why}: udp://HOST[:PORT] and stdout: are understood")));
+    fn from_str(url: &str) -> Result<Self, String> {
         if url == "stdout:" {
             return Ok(Destination::Stdout);
         }
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return bad("this is no URL");
-        };
-        if scheme != "udp" {
-            return bad(&format!("'{scheme}://' is not a way to statsd"));
+        let understood = "udp://HOST[:PORT] and stdout: are understood";
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| match url.is_empty() {
+            true => format!("not a URL: {understood}"),
+            false => format!("not a URL: did you mean udp://{url}?"),
+        })?;
+        if !scheme.eq_ignore_ascii_case("udp") {
+            return Err(format!("'{scheme}://' is no way to statsd: {understood}"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(bracketed) => match bracketed.split_once(']') {
-                Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => (host, port),
-                _ => return bad("what stands in brackets is no IPv6 address"),
-            },
-            None => match rest.find(':') {
-                Some(_) if rest.parse::<Ipv6Addr>().is_ok() => return bad("an IPv6 address stands in [brackets]"),
-                Some(colon) => rest.split_at(colon),
-                None => (rest, ""),
-            },
+        let (host, port) = match rest.strip_prefix('[').map(|bracketed| bracketed.split_once(']')) {
+            Some(Some((host, port))) if is_ipv6(host) => (host, port),
+            Some(_) => return Err("what stands in brackets is not an IPv6 address".into()),
+            None if is_ipv6(rest) => return Err(format!("an IPv6 address stands in brackets: udp://[{rest}]")),
+            None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
         };
-        if host.is_empty() {
-            return bad("no host is named");
-        }
-        if let Some(c) = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_:".contains(c))) {
-            return bad(&format!("{c:?} cannot stand in a host name"));
-        }
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => Some(DEFAULT_PORT),
-            None => None,
-            Some(digits) => digits.parse().ok().filter(|&port: &u16| port > 0),
-        };
-        match port {
-            Some(port) => Ok(Destination::Udp { host: host.to_owned(), port }),
-            None => bad("the port is no number from 1 to 65535"),
+        match port.strip_prefix(':') {
+            None if port.is_empty() => Self::udp(host, &DEFAULT_PORT.to_string()),
+            Some(port) => Self::udp(host, port),
+            None => Err(format!("'{port}' after the brackets is not a port")),
         }
     }
 }
 
+/// An IPv6 address, perhaps with the interface it is valid on: `fe80::1%eth0`.
+fn is_ipv6(host: &str) -> bool {
+    host.split_once('%').map_or(host, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
+}
+
 impl Destination {
-    /// Looks the host up and hands the addresses to `then`: at once where there is nothing to look up,
-    /// else from a thread of its own, since a name server may take half a minute to fail.
-    pub fn resolve(&self, then: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static) {
-        let Destination::Udp { host, port } = self.clone() else { return then(Ok(Vec::new())) };
-        match host.parse::<IpAddr>() {
-            Ok(address) => then(Ok(vec![(address, port).into()])),
-            Err(_) => {
-                let name = format!("resolve {host}");
-                let look_up = move || then((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
-                if let Err(error) = thread::Builder::new().name(name).spawn(look_up) {
-                    log::warn!("cannot start a thread to look up {self}: {error}");
-                }
-            }
+    /// A server by name or address, and port.
+    pub fn udp(host: &str, port: &str) -> Result<Self, String> {
+        if host.is_empty() {
+            return Err("no host is named".into());
+        }
+        let odd = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_".contains(c)));
+        if let Some(c) = odd.filter(|_| !is_ipv6(host)) {
+            return Err(format!("{c:?} cannot stand in a host name"));
+        }
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        match port.parse() {
+            Ok(port) if digits && port > 0 => Ok(Destination::Udp { host: host.to_owned(), port }),
+            _ => Err(format!("'{port}' is not a port from 1 to 65535")),
+        }
+    }
+
+    /// Looks the host up and hands its addresses to `then`, IPv4 first as statsd servers mostly listen: at
+    /// once where there is nothing to look up, else from a thread of its own, since a name server may take
+    /// half a minute to fail.
+    pub fn resolve<F>(&self, then: F)
+    where
+        F: Fn(io::Result<Vec<SocketAddr>>) + Clone + Send + 'static,
+    {
+        let Destination::Udp { host, port } = self.clone() else { return };
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return then(Ok(vec![(address, port).into()]));
+        }
+        let answer = then.clone();
+        let look_up = move || {
+            answer((host.as_str(), port).to_socket_addrs().map(|addresses| {
+                let mut addresses: Vec<SocketAddr> = addresses.collect();
+                addresses.sort_by_key(SocketAddr::is_ipv6);
+                addresses
+            }));
+        };
+        if let Err(error) = thread::Builder::new().name("resolver".into()).spawn(look_up) {
+            then(Err(error));
         }
     }
 }
@@ -126,7 +129,7 @@ pub struct Delivery {
     pub sent: u64,
     /// Known to be lost: never sent, or refused at the other end.
     pub lost: u64,
-    /// Why, the last time.
+    /// Why, the first time.
     pub error: Option<io::Error>,
 }
 
@@ -190,7 +193,7 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Our end of cadence: takes lines, sends datagrams of whole lines.
+/// Our end of cadence, whose client spells the statsd lines: packs them into datagrams, whole.
 struct Sink(Arc<Mutex<Packer>>);
 
 impl MetricSink for Sink {
@@ -229,18 +232,26 @@ impl Packer {
         let mut result = self.try_send();
         if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             // It is the datagram before that was refused; this one has not been tried.
-            self.delivery.lost += 1;
-            self.delivery.error = result.err();
+            self.lost(result);
             result = self.try_send();
         }
         match result {
             Ok(()) => self.delivery.sent += 1,
             Err(error) => {
-                self.delivery.lost += 1;
-                self.delivery.error = Some(error);
+                // A socket keeps its source address, and after a change of ours may never work again.
+                if !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock) {
+                    self.out = None;
+                }
+                self.lost(Err(error));
             }
         }
         self.buffer.clear();
+    }
+
+    /// Counts one datagram; the first reason is the one to tell.
+    fn lost(&mut self, result: io::Result<()>) {
+        self.delivery.lost += 1;
+        self.delivery.error = self.delivery.error.take().or(result.err());
     }
 
     fn try_send(&self) -> io::Result<()> {
@@ -250,7 +261,7 @@ impl Packer {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&self.buffer).and_then(|()| stdout.flush())
             }
-            None => Err(io::Error::new(io::ErrorKind::NotConnected, "the destination is not resolved yet")),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 }
@@ -269,27 +280,27 @@ mod tests {
         for (url, expected) in [
             ("udp://127.0.0.1", udp("127.0.0.1", 8125)),
             ("udp://stats.example.com:9125", udp("stats.example.com", 9125)),
-            ("udp://stats.example.com/", udp("stats.example.com", 8125)),
+            ("UDP://stats.example.com/", udp("stats.example.com", 8125)),
             ("udp://[::1]", udp("::1", 8125)),
-            ("udp://[fe80::1]:9", udp("fe80::1", 9)),
+            ("udp://[fe80::1%eth0]:9", udp("fe80::1%eth0", 9)),
             ("stdout:", Ok(Destination::Stdout)),
-            ("localhost:8125", Err("this is no URL")),
-            ("", Err("this is no URL")),
-            ("http://h", Err("'http://' is not a way to statsd")),
+            ("localhost:8125", Err("not a URL: did you mean udp://localhost:8125?")),
+            ("", Err("not a URL: udp://HOST[:PORT] and stdout: are understood")),
+            ("http://h", Err("'http://' is no way to statsd: udp://HOST[:PORT] and stdout: are understood")),
             ("udp://", Err("no host is named")),
             ("udp://:8125", Err("no host is named")),
-            ("udp://::1", Err("an IPv6 address stands in [brackets]")),
-            ("udp://[h]", Err("what stands in brackets is no IPv6 address")),
-            ("udp://[::1]8125", Err("the port is no number from 1 to 65535")),
-            ("udp://h:", Err("the port is no number from 1 to 65535")),
-            ("udp://h:0", Err("the port is no number from 1 to 65535")),
-            ("udp://h:65536", Err("the port is no number from 1 to 65535")),
+            ("udp://::1", Err("an IPv6 address stands in brackets: udp://[::1]")),
+            ("udp://[h]", Err("what stands in brackets is not an IPv6 address")),
+            ("udp://[::1]8125", Err("'8125' after the brackets is not a port")),
+            ("udp://h:", Err("'' is not a port from 1 to 65535")),
+            ("udp://h:0", Err("'0' is not a port from 1 to 65535")),
+            ("udp://h:+5", Err("'+5' is not a port from 1 to 65535")),
+            ("udp://h:65536", Err("'65536' is not a port from 1 to 65535")),
             ("udp://a b", Err("' ' cannot stand in a host name")),
             ("udp://h/path", Err("'/' cannot stand in a host name")),
         ] {
-            let expected = expected.map_err(|why| format!("{why}: udp://HOST[:PORT] and stdout: are understood"));
-            let parsed = url.parse::<Destination>().map_err(|bad| bad.to_string());
-            assert_eq!(parsed, expected, "{url}");
+            let parsed = url.parse::<Destination>();
+            assert_eq!(parsed, expected.map_err(str::to_owned), "{url}");
             if let Ok(destination) = parsed {
                 assert_eq!(destination.to_string().parse(), Ok(destination), "{url} as printed");
             }

@@ -3,8 +3,6 @@
 //! Two cells differ on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, and a name cannot
 //! reach the terminal with control characters.
 
-use std::fmt::Write;
-
 use crate::metrics::{GAUGES, Gauge, View};
 use crate::snapshot::State;
 
@@ -99,7 +97,7 @@ fn of_column(header: &str) -> &'static Gauge {
 
 /// printf's `%*s`: right-aligned by bytes.
 fn cell(out: &mut String, text: &str, width: usize) {
-    let _ = write!(out, "{:1$}", "", width.saturating_sub(text.len()));
+    out.extend(std::iter::repeat_n(' ', width.saturating_sub(text.len())));
     out.push_str(text);
 }
 
@@ -129,20 +127,25 @@ pub fn printable(raw: &[u8]) -> String {
     for chunk in raw.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-                    out.extend(c.escape_unicode());
-                }
-                c if c.is_control() => {
-                    let _ = write!(out, "\\x{:02x}", u32::from(c));
-                }
+                c if c.is_control() => out += &format!("\\x{:02x}", u32::from(c)),
+                c if is_invisible(c) => out.extend(c.escape_unicode()),
                 c => out.push(c),
             }
         }
         for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
+            out += &format!("\\x{byte:02x}");
         }
     }
     out
+}
+
+/// Controls, and what is seen only by what it does to the text around it.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@
 //! outlives a call.
 #![allow(unsafe_code)]
 
+use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
@@ -21,6 +20,9 @@ use crate::snapshot::{Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 
 /// The releases whose library is looked for when the hypervisor does not say its own.
 const MINORS: std::ops::RangeInclusive<u32> = 12..=40;
+
+/// Where libxenctrl opens the hypervisor's door; the second is that of kernels before 3.3.
+const PRIVCMD: [&str; 2] = ["/dev/xen/privcmd", "/proc/xen/privcmd"];
 
 /// A loaded libxenstat with an open handle.
 ///
@@ -62,16 +64,21 @@ pub enum Error {
         /// What the dynamic loader says.
         reason: String,
     },
-    /// The library is no libxenstat, or one from another planet.
+    /// The library is no libxenstat, or one too old.
     Lacks {
         /// The file.
         library: PathBuf,
         /// The C function it has not.
         function: &'static str,
     },
-    /// `xenstat_init` returned NULL.
+    /// The hypervisor cannot be reached from here.
+    NoXen {
+        /// Which door is shut, and why.
+        cause: String,
+    },
+    /// `xenstat_init` returned NULL. What it and the libraries under it have to say, they print themselves.
     Init {
-        /// What it printed, else errno's text.
+        /// errno's text.
         cause: String,
     },
     /// `xenstat_get_node` returned NULL.
@@ -96,6 +103,7 @@ impl fmt::Display for Error {
             Error::Lacks { library, function } => {
                 write!(f, "{} has no function {function}: not a libxenstat of Xen 4.0 or later", library.display())
             }
+            Error::NoXen { cause } => write!(f, "not a Xen dom0, or not root: {cause}"),
             Error::Init { cause } => write!(f, "xenstat_init failed: {cause}"),
             Error::Node { cause } => write!(f, "xenstat_get_node failed: {cause}"),
             Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
@@ -116,16 +124,11 @@ impl Xenstat {
     /// Loads `file`, or without one the library of the running hypervisor, and opens a handle.
     pub fn open(file: Option<&Path>) -> Result<Self, Error> {
         let library = Library::load(file)?;
-        let (handle, said) = with_stderr_caught(|| {
-            clear_errno();
-            // SAFETY: xenstat_init takes nothing; fact: it may be called any number of times.
-            let handle = unsafe { library.functions.xenstat_init() };
-            NonNull::new(handle).ok_or_else(io::Error::last_os_error)
-        });
-        let handle = handle.map_err(|errno| Error::Init { cause: init_cause(&said, &errno) })?;
-        if !said.is_empty() {
-            let _ = io::stderr().write_all(&said);
-        }
+        library.check_privilege()?;
+        clear_errno();
+        // SAFETY: xenstat_init takes nothing and may be called any number of times.
+        let handle = unsafe { library.functions.xenstat_init() };
+        let handle = NonNull::new(handle).ok_or_else(|| Error::Init { cause: errno_text() })?;
         Ok(Self { handle, library })
     }
 
@@ -170,18 +173,24 @@ impl Drop for Node<'_> {
 impl Node<'_> {
     fn copy(&self) -> Snapshot {
         let (c, node) = (&self.owner.library.functions, self.node.as_ptr());
-        // SAFETY: the node is live (invariant); these getters read one field each. The version is a
-        // string inside the handle, which outlives the node, and was asked for with XENSTAT_ALL.
+        // Beyond 256 domains with gaps between their domids libxenstat lists some twice; only the first
+        // entry has the devices (fact 11).
+        let mut seen = HashSet::new();
+        // SAFETY: the node is live (invariant); its getters read one field each. What a getter by index
+        // returns is part of the node, or NULL, which `each` ends at. The version is a string inside the
+        // handle, which outlives the node.
         unsafe {
+            let domains = each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i));
             Snapshot {
+                domains: domains
+                    .filter_map(|domain| self.domain(domain.as_ptr()))
+                    .filter(|domain| seen.insert(domain.id))
+                    .collect(),
                 xen_version: lossy(c.xenstat_node_xen_version(node)),
                 tot_mem: c.xenstat_node_tot_mem(node),
                 free_mem: c.xenstat_node_free_mem(node),
                 num_cpus: c.xenstat_node_num_cpus(node),
                 cpu_hz: c.xenstat_node_cpu_hz(node),
-                domains: each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i))
-                    .filter_map(|domain| self.domain(domain.as_ptr()))
-                    .collect(),
             }
         }
     }
@@ -208,7 +217,8 @@ impl Node<'_> {
                     crashed: c.xenstat_domain_crashed(domain) != 0,
                     dying: c.xenstat_domain_dying(domain) != 0,
                 },
-                cpu_ns: c.xenstat_domain_cpu_ns(domain),
+                // Xen 4.8 to 4.12 leak a flag into bit 63, which no CPU time reaches (fact 18).
+                cpu_ns: c.xenstat_domain_cpu_ns(domain) & (u64::MAX >> 1),
                 num_vcpus,
                 cur_mem: c.xenstat_domain_cur_mem(domain),
                 max_mem: Some(c.xenstat_domain_max_mem(domain)).filter(|&bytes| bytes != u64::MAX),
@@ -277,9 +287,9 @@ impl Node<'_> {
     }
 }
 
-/// The children 0..count of a C object, less those it will not give.
+/// The children 0..count of a C object, up to the first it does not give.
 fn each<T>(count: c_uint, get: impl Fn(c_uint) -> *mut T) -> impl Iterator<Item = NonNull<T>> {
-    (0..count).filter_map(move |i| NonNull::new(get(i)))
+    (0..count).map_while(move |i| NonNull::new(get(i)))
 }
 
 /// # Safety
@@ -302,7 +312,7 @@ impl Library {
             // SAFETY: loading runs the library's initialisers; the admin who names the file vouches for them.
             let functions = unsafe { sys::Xenstat::new(file) };
             let functions = functions.map_err(|error| Error::Unloadable { reason: error.to_string() })?;
-            return Self::check(functions, file, "named by --libxenstat");
+            return Self::check(functions, file, "as named");
         }
         let (candidates, tried) = candidates(running_release());
         let mut reason = None;
@@ -326,6 +336,23 @@ impl Library {
             None => Ok(Self { functions, path, why }),
             Some(function) => Err(Error::Lacks { library: path, function }),
         }
+    }
+
+    /// Looks whether the hypervisor can be reached, where the library is one that talks to it itself:
+    /// `xenstat_init` would fail with less helpful words.
+    fn check_privilege(&self) -> Result<(), Error> {
+        // SAFETY: the library is loaded already, so this runs nothing; it only counts one more user of it.
+        let again = unsafe { sys::libloading::Library::new(&self.path) };
+        // SAFETY: only asked whether it is there, never called.
+        let real =
+            again.is_ok_and(|library| unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok());
+        if !real || PRIVCMD.iter().any(|door| fs::OpenOptions::new().read(true).write(true).open(door).is_ok()) {
+            return Ok(());
+        }
+        let door = PRIVCMD.iter().find(|door| Path::new(door).exists()).unwrap_or(&PRIVCMD[0]);
+        let shut = fs::OpenOptions::new().read(true).write(true).open(door).err();
+        let why = shut.map_or_else(String::new, |error| error.to_string());
+        Err(Error::NoXen { cause: format!("{door}: {why}") })
     }
 }
 
@@ -392,57 +419,13 @@ fn file_of(functions: &sys::Xenstat) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
 }
 
-/// Runs `call` and returns what it, or rather the C library in it, printed on stderr: libxenstat and the
-/// libraries under it tell their reasons there and nowhere else (fact 26).
-fn with_stderr_caught<T>(call: impl FnOnce() -> T) -> (T, Vec<u8>) {
-    let redirected = || -> io::Result<_> {
-        let kept = io::stderr().as_fd().try_clone_to_owned()?;
-        let (read, write) = UnixStream::pair()?;
-        read.set_nonblocking(true)?;
-        write.set_nonblocking(true)?;
-        replace_stderr(write.as_fd())?;
-        Ok((kept, read))
-    };
-    let Ok((kept, mut read)) = redirected() else { return (call(), Vec::new()) };
-    let result = call();
-    let _ = replace_stderr(kept.as_fd());
-    let mut said = Vec::new();
-    let _ = read.read_to_end(&mut said);
-    (result, said)
-}
-
-fn replace_stderr(with: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: dup2 touches no memory; descriptor 2 stays open throughout, now with another target.
-    match unsafe { libc::dup2(with.as_raw_fd(), libc::STDERR_FILENO) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}
-
-/// What `xenstat_init` printed, or errno, and what an admin can make of it.
-fn init_cause(said: &[u8], errno: &io::Error) -> String {
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let mut cause = if lines.is_empty() { describe(errno) } else { lines.join("; ") };
-    let privcmd = Path::new("/dev/xen/privcmd");
-    if !privcmd.exists() {
-        cause += ": there is no /dev/xen/privcmd here: not a Xen dom0, or not root";
-    } else if let Err(denied) = fs::OpenOptions::new().read(true).write(true).open(privcmd) {
-        cause += &format!(": /dev/xen/privcmd: {denied}: not root?");
-    }
-    cause
-}
-
 fn clear_errno() {
     // SAFETY: errno's address is valid for the calling thread, always.
     unsafe { *libc::__errno_location() = 0 };
 }
 
 fn errno_text() -> String {
-    describe(&io::Error::last_os_error())
-}
-
-fn describe(errno: &io::Error) -> String {
+    let errno = io::Error::last_os_error();
     match errno.raw_os_error() {
         Some(0) | None => "the C library gives no reason".into(),
         Some(_) => errno.to_string(),

@@ -14,25 +14,36 @@ fn refuses(command: &mut Command, status: i32, line: &str) {
 
 #[test]
 fn a_bad_command_line_is_one_line_and_status_2() {
+    // One of each source of complaints; the rest are rows of the unit tests beside each.
     for (arguments, line) in [
         (&["--frobnicate"][..], "unexpected argument '--frobnicate' found"),
-        (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
-        (&["--interval", "soon"], "not a time: write it like 500ms, 10s or 1m"),
-        (&["--count", "0"], "invalid value '0' for '--count <N>'"),
-        (&["--statsd", "localhost:8125"], "this is no URL: udp://HOST[:PORT] and stdout: are understood"),
-        (&["--statsd", "udp://h:http"], "the port is no number from 1 to 65535"),
-        (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
-        (&["--template", "xen.{metric}"], "{domain} is missing: all domains would share one name"),
-        (&["--prefix", "a b"], "' ' cannot stand in a gauge name"),
-        (&["--host", ""], "--host is empty"),
-        (&["--host", &"h".repeat(100)], "shorten --prefix, --template or --host"),
-        (&["--print", "xml"], "[possible values: table, json, statsd]"),
         (&["extra"], "unexpected argument 'extra' found"),
+        (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
+        (&["--statsd", "localhost:8125"], "not a URL: did you mean udp://localhost:8125?"),
+        (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
+        (&["--print", "xml"], "[possible values: table, json, statsd]"),
+        (&["--host", " "], "\" \" is no name for this host: give it one with --host"),
+        (&["--host", &"h".repeat(100)], "shorten --prefix, --template or --host"),
     ] {
         refuses(bare().args(arguments), 2, line);
     }
-    refuses(bare().env("XENMONITOR_INTERVAL", "0"), 2, "too short: at least 10ms");
-    refuses(bare().env("STATSD_PORT", "x"), 2, "STATSD_HOST and STATSD_PORT make 'udp://127.0.0.1:x'");
+    refuses(bare().env("XENMONITOR_INTERVAL", "0"), 2, "too short: at least 10ms; it comes from XENMONITOR_INTERVAL");
+    refuses(bare().env("STATSD_PORT", "x"), 2, "STATSD_HOST and STATSD_PORT: 'x' is not a port");
+    refuses(bare().env("STATSD_PREFIX", "a..b"), 2, "STATSD_PREFIX 'a..b': a component before, between or after");
+}
+
+/// Files of defaults have empty variables for what is not set.
+#[test]
+fn an_empty_variable_is_none() {
+    let mut command = xenmonitor(&scenario("demo"));
+    for option in ["STATSD", "INTERVAL", "COUNT", "ONCE", "TEMPLATE", "PREFIX", "LAYOUT", "PRINT", "LOG"] {
+        command.env(format!("XENMONITOR_{option}"), "");
+    }
+    command.env("STATSD_HOST", "").env("STATSD_PORT", "").env("STATSD_PREFIX", "");
+    let said = run(command.args(["--once", "--print", "statsd"]));
+    assert!(said.out.starts_with("xen.xen1_example_com."), "{} {}", said.out, said.err);
+    let said = run(xenmonitor(&scenario("demo")).env("XENMONITOR_ONCE", "1").args(["--print", "statsd"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
 }
 
 #[test]
@@ -57,7 +68,7 @@ fn no_xen_is_told_from_no_library() {
     if std::path::Path::new("/dev/xen/privcmd").exists() {
         panic!("this test needs a machine that is no Xen dom0");
     }
-    refuses(&mut bare(), 1, "there is no /dev/xen/privcmd here: not a Xen dom0, or not root");
+    refuses(&mut bare(), 1, "not a Xen dom0, or not root: /dev/xen/privcmd: No such file");
 }
 
 /// Older than Xen 4.13, where no VBD tells of an error.

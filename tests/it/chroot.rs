@@ -51,7 +51,6 @@ fn where_there_is_none_all_that_was_tried_is_named() {
 #[test]
 fn the_running_hypervisors_own_comes_first() {
     let root = a_root();
-    // (libraries there, what the kernel says the release is, the one to take, and why)
     install(&root, "/usr/lib/libxenstat.so.4.14");
     install(&root, "/usr/lib/libxenstat.so.4.19");
     let taken = |library: &str, why: &str| {

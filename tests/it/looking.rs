@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use xenmonitor::metrics::GAUGES;
 
 use crate::support::{Scratch, bare, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
 
@@ -27,7 +28,7 @@ fn json_keys_are_stable() {
         assert_eq!(keys(&document["node"]), ["mem_total_k", "mem_free_k", "cpus", "cpu_mhz"]);
         for domain in document["domains"].as_array().unwrap() {
             let mut expected = vec!["id", "name", "component", "state"];
-            let columns = xenmonitor::metrics::GAUGES.iter().map(|gauge| gauge.name);
+            let columns = GAUGES.iter().map(|gauge| gauge.name);
             expected.extend(columns.filter(|name| !name.contains('.')));
             expected.extend(["vcpu", "vif", "vbd"]);
             assert_eq!(keys(domain), expected);
@@ -113,9 +114,46 @@ fn no_name_forges_a_line() {
         assert!(
             lines.contains("xen1_example_com.Domain-0.mem_k:") || lines.contains(".MEM_k.Domain-0-xen1-example-com:")
         );
-        let per_domain = if layout == "xentop" { 22 } else { 12 };
+        // All but cpu_percent, at the first poll.
+        let per_domain = GAUGES.iter().filter(|gauge| layout == "xentop" || gauge.xenmonitor.is_some()).count() - 1;
         assert_eq!(paths.len(), (names.len() + 1) * per_domain, "{layout}");
     }
+}
+
+/// Beyond 256 domains libxenstat lists some twice where domids have gaps (fact 11).
+#[test]
+fn domains_listed_twice_are_told_once() {
+    let scratch = Scratch::new();
+    let host = "sparse_paging_bug = true\n[[domain]]\nid = 0\nname = \"Domain-0\"\n[[domain]]\nid = 1000\ncount = 300\n\
+                name = \"vm{i}\"\n";
+    let documents = json(xenmonitor(&scratch.file("s.toml", host)).arg("--once"));
+    let domains = documents[0]["domains"].as_array().unwrap();
+    let ids: HashSet<u64> = domains.iter().map(|domain| domain["id"].as_u64().unwrap()).collect();
+    assert_eq!((domains.len(), ids.len()), (301, 301));
+}
+
+/// Some releases leak a flag into bit 63 (fact 18).
+#[test]
+fn a_flag_in_the_cpu_time_is_no_time() {
+    let scratch = Scratch::new();
+    // All 64 bits set, which a TOML number cannot be.
+    let host = "[[domain]]\nid = 1\ncpu_ns = \"no limit\"\n";
+    let documents = json(xenmonitor(&scratch.file("s.toml", host)).arg("--once"));
+    let without_the_flag = ((u64::MAX >> 1) / 1_000_000) as f64 / 1000.0;
+    assert_eq!(documents[0]["domains"][0]["cpu_sec"], without_the_flag);
+}
+
+/// JSON on a terminal cannot steer it either, and is the same JSON.
+#[test]
+fn json_has_no_control_characters() {
+    let scratch = Scratch::new();
+    let name = "a\u{9b}31m\u{202e}b\u{7f}\u{e0041}";
+    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let scenario = scratch.file("s.toml", &format!("[[domain]]\nid = 1\nname_hex = \"{hex}\"\n"));
+    let text = out_of(xenmonitor(&scenario).args(["--once", "--print", "json"]));
+    assert!(text.is_ascii(), "{text}");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["domains"][0]["name"], name);
 }
 
 #[test]
@@ -136,8 +174,8 @@ fn the_start_tells_library_release_destination_interval_and_host() {
     let said = run(xenmonitor(&scenario("demo")).args(["--once", "--interval", "7s", "--statsd", "udp://127.0.0.1:9"]));
     let library = shim().display();
     let line = format!(
-        "INFO  reading Xen 4.17.0 through {library} (named by --libxenstat), sending to udp://127.0.0.1:9 every 7s \
-         as host xen1.example.com"
+        "INFO  reading Xen 4.17.0 every 7s through {library} (as named), sending to udp://127.0.0.1:9 as host \
+         xen1.example.com"
     );
     assert!(said.err.contains(&line), "{line}\nis not in\n{}", said.err);
 }
@@ -164,4 +202,11 @@ fn journald_gets_priorities() {
     let status = command.args(["--once", "--statsd", "udp://127.0.0.1:9"]).status().unwrap();
     let log = std::fs::read_to_string(scratch.join("log")).unwrap();
     assert!(status.success() && log.starts_with("<6>reading Xen 4.17.0"), "{log}");
+    let failed = std::fs::File::create(scratch.join("failed")).unwrap();
+    let meta = failed.metadata().unwrap();
+    let mut command = bare();
+    command.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino())).stderr(failed);
+    command.args(["--libxenstat", "/nonexistent"]).status().unwrap();
+    let log = std::fs::read_to_string(scratch.join("failed")).unwrap();
+    assert!(log.starts_with("<3>xenmonitor: libxenstat cannot be loaded"), "{log}");
 }

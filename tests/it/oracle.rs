@@ -45,7 +45,8 @@ fn without_first_percentage(row: &str, header: &str) -> String {
     format!("{}     -{}", &row[..end - 6], &row[end..])
 }
 
-fn agree(scenario: &Path) {
+/// Returns how many domains were compared.
+fn agree(scenario: &Path) -> usize {
     let (theirs, ours) = (xentops(scenario), ours(scenario));
     let (theirs, ours) = (polls(&theirs), polls(&ours));
     assert_eq!((theirs.len(), ours.len()), (POLLS, POLLS));
@@ -60,29 +61,29 @@ fn agree(scenario: &Path) {
             assert_eq!(&expected, ours_row, "poll {n} of {}", scenario.display());
         }
     }
+    ours[0].len() - 1
 }
 
 #[test]
 fn an_ordinary_host() {
-    agree(&scenario("ordinary"));
+    assert!(agree(&scenario("ordinary")) >= 4);
 }
 
 /// No limit, VBDs in error, domains without devices, every state.
 #[test]
 fn odd_domains() {
-    agree(&scenario("odd"));
+    assert!(agree(&scenario("odd")) >= 4);
 }
 
 #[test]
 fn three_hundred_domains_and_dom0() {
-    agree(&scenario("many"));
-    assert_eq!(xentops(&scenario("many")).lines().count(), POLLS * (1 + 301));
+    assert_eq!(agree(&scenario("many")), 301);
 }
 
 /// Up to 80 bytes, with spaces, dots and UTF-8, names that differ only in case.
 #[test]
 fn odd_names() {
-    agree(&scenario("names"));
+    assert!(agree(&scenario("names")) >= 4);
 }
 
 /// Where we differ on purpose, beside the first CPU(%): xentop sends a terminal whatever a name holds.

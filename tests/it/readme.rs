@@ -1,6 +1,6 @@
 //! The README is the contract: what it lists is what the code has.
 
-use xenmonitor::metrics::GAUGES;
+use xenmonitor::metrics::{GAUGES, Kind};
 
 use crate::support::{bare, out_of, root};
 
@@ -12,7 +12,10 @@ fn readme() -> String {
 fn its_table_is_the_vocabulary() {
     let mut table = String::from("| gauge | xentop | | value | with `--layout xenmonitor` |\n|---|---|---|---|---|\n");
     for gauge in GAUGES {
-        let kind = if gauge.cumulative { "counts up" } else { "now" };
+        let kind = match gauge.kind {
+            Kind::CountsUp => "counts up",
+            Kind::Now => "now",
+        };
         let old = gauge.xenmonitor.map_or("–".to_owned(), |name| format!("`{name}`"));
         table += &format!("| `{}` | {} | {kind} | {} | {old} |\n", gauge.name, gauge.xentop, gauge.meaning);
     }
@@ -31,6 +34,34 @@ fn it_names_every_option() {
             assert!(readme.contains(word), "{word} is not in the README");
         }
     }
+}
+
+/// docs/libxenstat.md names the test that shows each thing; a test of that name there has to be.
+#[test]
+fn the_tests_that_the_facts_name_exist() {
+    let facts = std::fs::read_to_string(root().join("docs/libxenstat.md")).unwrap();
+    let mut sources = String::new();
+    for directory in ["src", "tests/it"] {
+        for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+            sources += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        }
+    }
+    // In the last column; the one before is about C.
+    let ours: String = facts.lines().filter_map(|line| Some(line.strip_suffix(" |")?.rsplit_once(" | ")?.1)).collect();
+    let words = ours.split('`').skip(1).step_by(2);
+    let tests: Vec<&str> = words
+        .filter(|word| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c)))
+        .collect();
+    assert!(tests.len() > 15, "{tests:?}");
+    for test in tests {
+        assert!(
+            sources.contains(&format!("#[test]\nfn {test}()"))
+                || sources.contains(&format!("#[test]\n    fn {test}()")),
+            "{test}"
+        );
+    }
+    let numbers = (1..=28).filter(|n| !facts.contains(&format!("\n| {n} | ")));
+    assert_eq!(numbers.count(), 0, "every fact has a row");
 }
 
 #[test]

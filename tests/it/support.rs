@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Long enough for any machine: a test that waits this long has failed.
@@ -136,13 +137,25 @@ pub fn out_of(command: &mut Command) -> String {
     said.out
 }
 
-/// A child that is killed at the end of the test at the latest.
-pub struct Daemon(Child);
+/// A child that is killed at the end of the test, or when that does not come for so long that it never will.
+pub struct Daemon {
+    child: Child,
+    /// Dropped with the daemon, which ends the thread that would kill it.
+    _alive: mpsc::Sender<()>,
+}
 
 impl Daemon {
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (_alive, ended) = mpsc::channel();
+        let pid = child.id().to_string();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            }
+        });
+        Self { child, _alive }
     }
 
     pub fn signal(&self, name: &str) {
@@ -188,20 +201,20 @@ impl Daemon {
 impl Deref for Daemon {
     type Target = Child;
     fn deref(&self) -> &Child {
-        &self.0
+        &self.child
     }
 }
 
 impl DerefMut for Daemon {
     fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
+        &mut self.child
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

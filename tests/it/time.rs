@@ -17,11 +17,15 @@ fn signals_end_it_in_mid_interval() {
         let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
         // The first poll does not wait for the interval.
         listener.datagram();
-        daemon.wait_for_log("reading Xen 4.17.0 through");
+        daemon.wait_for_log("reading Xen 4.17.0 every");
         daemon.signal(signal);
         let said = daemon.end();
         assert_eq!(said.status, Some(0));
-        assert!(said.err.contains(&format!("SIG{signal}: goodbye after 1 polls")), "{}", said.err);
+        assert!(
+            said.err.contains(&format!("SIG{signal}: goodbye; polls: 1, failed: 0, skipped: 0; datagrams: 1 sent")),
+            "{}",
+            said.err
+        );
     }
 }
 
@@ -30,12 +34,12 @@ fn a_signal_does_not_wait_for_a_poll_that_never_ends() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\nhang = true\n")));
     let mut daemon = Daemon::start(command.args(["--interval", "20ms"]));
-    daemon.wait_for_log("libxenstat has not answered within the interval of 20ms");
+    daemon.wait_for_log("libxenstat does not answer within the interval of 20ms");
     daemon.signal("TERM");
     let said = daemon.end();
     assert_eq!(said.status, Some(0));
-    assert!(said.err.contains("SIGTERM: goodbye after 1 polls"), "{}", said.err);
-    assert!(!said.err.contains("has not answered"), "told once: {}", said.err);
+    assert!(said.err.contains("SIGTERM: goodbye; polls: 2, failed: 0, skipped: "), "{}", said.err);
+    assert!(!said.err.contains("does not answer"), "told once: {}", said.err);
 }
 
 #[test]
@@ -45,9 +49,21 @@ fn a_missed_tick_is_skipped_and_counted() {
     let said = run(xenmonitor(&scenario).args(["--interval", "100ms", "--count", "4", "--print", "json"]));
     assert_eq!((said.status, said.out.lines().count()), (Some(0), 4), "{}", said.err);
     let goodbye = said.err.lines().last().unwrap();
-    let skipped = goodbye.split("; ").nth(1).unwrap().split(' ').next().unwrap();
-    assert!(skipped.parse::<u32>().unwrap() >= 4, "{goodbye}");
-    assert!(said.err.contains("libxenstat answers again, after 4"), "{}", said.err);
+    let skipped: u32 = goodbye.rsplit_once("skipped: ").unwrap().1.parse().unwrap();
+    assert!(skipped >= 4 && goodbye.contains("polls: 4, failed: 0, "), "{goodbye}");
+    assert_eq!(said.err.matches("polls are skipped until it does").count(), 1, "{}", said.err);
+    assert!(said.err.contains("libxenstat answers in time again"), "{}", said.err);
+}
+
+/// Every poll is too slow and every one fails: two troubles, each told once.
+#[test]
+fn slow_and_failing_polls_are_told_once() {
+    let scratch = Scratch::new();
+    let scenario =
+        scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = \"1..\"\ndelay = \"50ms\"\nfail = \"EIO\"\n"));
+    let said = run(xenmonitor(&scenario).args(["--interval", "20ms", "--count", "8", "--print", "json"]));
+    assert_eq!(said.status, Some(0));
+    assert_eq!(said.err.lines().count(), 4, "start, slow, failing, goodbye: {}", said.err);
 }
 
 /// Every poll takes 20 ms: a loop that slept the interval after each would be 600 ms late at the 31st.
@@ -79,7 +95,7 @@ fn sighup_opens_libxenstat_anew() {
     }
     daemon.signal("TERM");
     let said = daemon.end();
-    assert_eq!(said.err.matches("reading Xen 4.17.0 through").count(), 2, "{}", said.err);
+    assert_eq!(said.err.matches("reading Xen 4.17.0 every").count(), 2, "{}", said.err);
 }
 
 #[test]
@@ -92,6 +108,7 @@ fn a_failed_poll_is_told_once_and_polling_goes_on() {
     assert_eq!(said.err.matches("xenstat_get_node failed: Input/output error").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("shows no domains, not even Domain-0").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("libxenstat answers again").count(), 2, "{}", said.err);
+    assert!(said.err.contains("done: goodbye; polls: 8, failed: 4, skipped: "), "{}", said.err);
 }
 
 #[test]
@@ -124,6 +141,83 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     let log = daemon.wait_for_log(&format!("{url} is found, at 127.0.0.1:{port}"));
     assert!(!log.contains("cannot reach"), "told once: {log}");
     assert!(listener.datagram().contains("Domain-0.mem_k:"));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// The last poll asked for is as much awaited, and complained of, as any.
+#[test]
+fn a_single_poll_that_hangs_is_told() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nhang = true\n"));
+    let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--once", "--interval", "20ms", "--print", "json"]));
+    daemon.wait_for_log("libxenstat does not answer within the interval of 20ms");
+    daemon.signal("INT");
+    assert!(daemon.end().err.contains("SIGINT: goodbye; polls: 1, failed: 0, skipped: 0"));
+}
+
+/// Nothing that the log has to say is lost while the library is being opened.
+#[test]
+fn a_library_that_hangs_in_opening_is_told() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[init_fault]]\nhang = true\n"));
+    let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--interval", "20ms"]));
+    daemon.wait_for_log("libxenstat does not answer within the interval of 20ms");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert!(said.status == Some(0) && said.err.contains("SIGTERM: goodbye"), "{}", said.err);
+}
+
+/// The loop is stuck in a write to a reader that does not read; the signal ends it all the same.
+#[test]
+fn a_signal_ends_it_in_a_blocked_write() {
+    let mut daemon =
+        Daemon::start(xenmonitor(&crate::support::scenario("many")).args(["--interval", "10ms", "--print", "json"]));
+    daemon.wait_for_log("reading Xen");
+    // More than a pipe holds is printed at the first poll.
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// Cron would not notice otherwise.
+#[test]
+fn a_run_in_which_nothing_was_sent_fails() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", HOST);
+    let said = run(xenmonitor(&scenario).args(["--once", "--statsd", "udp://statsd.xenmonitor.invalid"]));
+    assert_eq!(said.status, Some(1));
+    assert_eq!(
+        said.err.lines().last(),
+        Some("xenmonitor: nothing could be sent to udp://statsd.xenmonitor.invalid:8125"),
+        "{}",
+        said.err
+    );
+}
+
+/// A connected socket keeps the source address it began with; when the host gets another, a new one is made.
+#[test]
+fn a_change_of_our_own_address_is_survived() {
+    let scratch = Scratch::new();
+    let daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut command = crate::support::clean("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c"]);
+    command
+        .arg("ip link add d0 type veth peer name d1 && ip link set d0 up && ip addr add 10.1.0.5/24 dev d0 && exec \"$0\" \"$@\"");
+    command.arg(daemon.get_program()).args(["--interval", "50ms", "--statsd", "udp://10.1.0.9"]);
+    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut daemon = Daemon::start(&mut command);
+    daemon.wait_for_log("reading Xen");
+    let change = "ip addr del 10.1.0.5/24 dev d0";
+    let inside = |script: &str| {
+        let pid = daemon.id().to_string();
+        let mut nsenter = crate::support::clean("nsenter");
+        out_of(nsenter.args(["--preserve-credentials", "--user", "--net", "--target", &pid, "sh", "-c", script]));
+    };
+    inside(change);
+    inside("ip addr add 10.1.0.6/24 dev d0");
+    let mut daemon = daemon;
+    daemon.wait_for_log("gauges for udp://10.1.0.9:8125 are lost");
+    daemon.wait_for_log("udp://10.1.0.9:8125 takes gauges again");
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));
 }

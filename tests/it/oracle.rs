@@ -2,8 +2,8 @@
 //! shim, and print the same table byte for byte.
 //!
 //! CPU(%) is exact and not merely close, because both programs measure time by the shim's clock, which moves
-//! by `clock_step` at each poll and not in between: in xentop the shim's gettimeofday stands before libc's,
-//! under our binary its clock_gettime is preloaded.
+//! by `clock_step` at each poll and not in between: in xentop the shim's gettimeofday stands before libc's, and
+//! for our polling thread its clock_gettime is preloaded.
 
 use std::path::Path;
 

@@ -106,8 +106,8 @@ pub fn xenmonitor(scenario: &Path) -> Command {
     command
 }
 
-/// Gives a command the shim's clock in place of libc's: every poll is then exactly `clock_step` after the one
-/// before, and as the step exceeds the interval the next one is always due at once.
+/// Gives a command's polling thread the shim's clock in place of libc's: every poll is then exactly
+/// `clock_step` after the one before, whatever the interval.
 pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
     command.env("LD_PRELOAD", shim()).args(["--interval", "10ms"])
 }
@@ -126,8 +126,24 @@ impl From<Output> for Said {
     }
 }
 
+/// Runs a command to its end, which it has to come to by itself.
 pub fn run(command: &mut Command) -> Said {
-    Said::from(command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let _alive = kill_if_forgotten(&child);
+    Said::from(child.wait_with_output().unwrap())
+}
+
+/// Kills a child after [`PATIENCE`], unless what is returned is dropped before: a test fails rather than hangs.
+fn kill_if_forgotten(child: &Child) -> mpsc::Sender<()> {
+    let (alive, ended) = mpsc::channel();
+    let pid = child.id().to_string();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        }
+    });
+    alive
 }
 
 /// As [`run`], for what has to succeed; returns what it printed.
@@ -148,13 +164,7 @@ impl Daemon {
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (_alive, ended) = mpsc::channel();
-        let pid = child.id().to_string();
-        std::thread::spawn(move || {
-            if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = Command::new("kill").args(["-KILL", &pid]).status();
-            }
-        });
+        let _alive = kill_if_forgotten(&child);
         Self { child, _alive }
     }
 

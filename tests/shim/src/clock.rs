@@ -1,9 +1,11 @@
-//! The virtual clock: with `clock_step` the process's clocks stand still between two polls and move by
-//! exactly one step with each, so that xentop and xenmonitor measure the same, exact time between polls.
+//! The virtual clock: with `clock_step` the clocks stand still between two polls and move by exactly one step
+//! with each, so that xentop and xenmonitor measure the same, exact time between polls. So it is for the
+//! threads that have called xenstat_init; others, which may have a schedule to keep, see the real time.
 //!
 //! `gettimeofday` and `clock_gettime` below replace libc's wherever this library is in the global scope.
 //! They may be called at any time from any thread, so they neither lock nor allocate.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -27,6 +29,11 @@ static BASES: [AtomicI64; VIRTUAL.len()] = [const { AtomicI64::new(0) }; VIRTUAL
 /// Polls begun in this process.
 static POLLS: AtomicU64 = AtomicU64::new(0);
 
+thread_local! {
+    /// Whether this thread is one that polls. Constant and without a destructor: reading it allocates nothing.
+    static POLLS_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Counts a poll and says its number; the virtual clock moves with it.
 pub fn begin_poll() -> u64 {
     POLLS.fetch_add(1, Relaxed)
@@ -34,6 +41,7 @@ pub fn begin_poll() -> u64 {
 
 /// Sets the step of the virtual clock, which goes on from what it shows; 0 makes the clocks real again.
 pub fn set_step(step: u64) {
+    POLLS_HERE.set(true);
     let step = step as i64;
     if step == STEP.load(Relaxed) {
         return;
@@ -58,7 +66,7 @@ pub fn real_ns(clock: clockid_t) -> i64 {
 fn virtual_ns(clock: clockid_t) -> Option<i64> {
     let step = STEP.load(Acquire);
     let which = VIRTUAL.iter().position(|known| *known == clock)?;
-    (step != 0).then(|| BASES[which].load(Relaxed) + step * POLLS.load(Relaxed) as i64)
+    (step != 0 && POLLS_HERE.get()).then(|| BASES[which].load(Relaxed) + step * POLLS.load(Relaxed) as i64)
 }
 
 /// Replaces libc's.

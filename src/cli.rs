@@ -101,9 +101,51 @@ pub struct Options {
     )]
     pub log: LevelFilter,
 
+    /// Who is asked for network interfaces [default: auto]
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "XENMONITOR_VIFS",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Xen"
+    )]
+    pub vifs: Vifs,
+
+    /// Whose view of them nettx and netrx are [default: dom0]
+    #[arg(
+        long,
+        value_name = "WHOSE",
+        env = "XENMONITOR_NET_VIEW",
+        default_value = "dom0",
+        hide_default_value = true,
+        help_heading = "Xen"
+    )]
+    pub net_view: NetView,
+
     /// libxenstat to load [default: the running Xen's own, else the newest found]
     #[arg(long, value_name = "FILE", env = "XENMONITOR_LIBXENSTAT", help_heading = "Xen")]
     pub libxenstat: Option<PathBuf>,
+}
+
+/// `--vifs`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vifs {
+    /// The kernel, or libxenstat where the kernel shows none
+    Auto,
+    /// The kernel alone
+    Kernel,
+    /// libxenstat alone, as xentop has them
+    Libxenstat,
+}
+
+/// `--net-view`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetView {
+    /// As xentop: NETTX is what dom0 sent, so what the guest received
+    Dom0,
+    /// The guest's: NETTX is what the guest sent
+    Guest,
 }
 
 /// `--print`.

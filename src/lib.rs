@@ -11,4 +11,5 @@ mod poller;
 mod snapshot;
 mod statsd;
 mod table;
+mod vif;
 mod xenstat;

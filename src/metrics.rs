@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::cli::NetView;
 use crate::naming::{Layout, Paths};
 use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
 
@@ -32,6 +33,7 @@ pub struct View<'a> {
     /// The domain as it is now.
     pub domain: &'a Domain,
     node: &'a Snapshot,
+    net_view: NetView,
     /// The same domain one poll earlier, and how long ago that was.
     before: Option<(&'a Domain, Duration)>,
 }
@@ -47,71 +49,54 @@ pub enum Kind {
 use Kind::{CountsUp, Now};
 
 /// Every gauge of a domain, in the order of xentop's columns.
+#[rustfmt::skip]
 pub const GAUGES: &[Gauge] = &[
-    gauge("state.running", "STATE", None, Now, "1 while a vcpu is on a CPU, else 0", |v| truth(v.domain.state.running)),
-    gauge("state.blocked", "STATE", None, Now, "1 while all vcpus wait, else 0", |v| truth(v.domain.state.blocked)),
-    gauge("state.paused", "STATE", None, Now, "1 while paused, else 0", |v| truth(v.domain.state.paused)),
-    gauge("state.shutdown", "STATE", None, Now, "1 once the guest has shut down, else 0", |v| {
-        truth(v.domain.state.shutdown)
-    }),
-    gauge("state.crashed", "STATE", None, Now, "1 once the guest has crashed, else 0", |v| {
-        truth(v.domain.state.crashed)
-    }),
-    gauge("state.dying", "STATE", None, Now, "1 while being destroyed, else 0", |v| truth(v.domain.state.dying)),
-    gauge("cpu_sec", "CPU(sec)", Some("CPU_sec"), CountsUp, "seconds of CPU time, to the millisecond", |v| {
-        exact(v.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0)
-    }),
-    gauge("cpu_percent", "CPU(%)", Some("CPU_percent"), Now, "100 is one CPU; absent on the first sample", |v| {
-        v.cpu_percent()
-    }),
-    gauge("mem_k", "MEM(k)", Some("MEM_k"), Now, "KiB", |v| exact(v.domain.cur_mem / 1024)),
-    gauge("mem_percent", "MEM(%)", Some("MEM_percent"), Now, "of the host's memory", |v| v.of_memory(v.domain.cur_mem)),
-    gauge("maxmem_k", "MAXMEM(k)", None, Now, "KiB; absent when there is no limit", |v| {
-        exact(v.domain.max_mem? / 1024)
-    }),
-    gauge("maxmem_percent", "MAXMEM(%)", None, Now, "of the host's memory; absent when there is no limit", |v| {
-        v.of_memory(v.domain.max_mem?)
-    }),
-    gauge("vcpus", "VCPUS", Some("VCPUs"), Now, "virtual CPUs, online or not", |v| Some(v.domain.num_vcpus.into())),
-    gauge("nets", "NETS", Some("Networks"), Now, "network interfaces", |v| exact(v.domain.vifs.len() as u64)),
-    gauge(
-        "nettx_k",
-        "NETTX(k)",
-        Some("NET-TX_k"),
-        CountsUp,
-        "KiB dom0 sent to the guest: what the guest received",
-        |v| v.net(|vif| vif.tbytes),
-    ),
-    gauge("netrx_k", "NETRX(k)", Some("NET-RX_k"), CountsUp, "KiB dom0 got from the guest: what the guest sent", |v| {
-        v.net(|vif| vif.rbytes)
-    }),
-    gauge("vbds", "VBDS", Some("Block-Devices"), Now, "block devices", |v| exact(v.domain.vbds.len() as u64)),
-    gauge("vbd_oo", "VBD_OO", None, CountsUp, "requests that had to wait; absent when every VBD is in error", |v| {
-        v.vbd(|vbd| vbd.oo_reqs)
-    }),
-    gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp, "read requests; absent when every VBD is in error", |v| {
-        v.vbd(|vbd| vbd.rd_reqs)
-    }),
-    gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp, "write requests; absent when every VBD is in error", |v| {
-        v.vbd(|vbd| vbd.wr_reqs)
-    }),
-    gauge(
-        "vbd_rsect",
-        "VBD_RSECT",
-        Some("VBD_Read-Sectors"),
-        CountsUp,
-        "512-byte sectors read; absent when every VBD is in error",
-        |v| v.vbd(|vbd| vbd.rd_sects),
-    ),
-    gauge(
-        "vbd_wsect",
-        "VBD_WSECT",
-        Some("VBD_Write-Sectors"),
-        CountsUp,
-        "512-byte sectors written; absent when every VBD is in error",
-        |v| v.vbd(|vbd| vbd.wr_sects),
-    ),
-    gauge("ssid", "SSID", None, Now, "number of the security label", |v| Some(v.domain.ssid.into())),
+    gauge("state.running", "STATE", None, Now,
+        "1 while a vcpu is on a CPU, else 0", |v| truth(v.domain.state.running)),
+    gauge("state.blocked", "STATE", None, Now,
+        "1 while all vcpus wait, else 0", |v| truth(v.domain.state.blocked)),
+    gauge("state.paused", "STATE", None, Now,
+        "1 while paused, else 0", |v| truth(v.domain.state.paused)),
+    gauge("state.shutdown", "STATE", None, Now,
+        "1 once the guest has shut down, else 0", |v| truth(v.domain.state.shutdown)),
+    gauge("state.crashed", "STATE", None, Now,
+        "1 once the guest has crashed, else 0", |v| truth(v.domain.state.crashed)),
+    gauge("state.dying", "STATE", None, Now,
+        "1 while being destroyed, else 0", |v| truth(v.domain.state.dying)),
+    gauge("cpu_sec", "CPU(sec)", Some("CPU_sec"), CountsUp,
+        "seconds of CPU time, to the millisecond", |v| v.cpu_sec()),
+    gauge("cpu_percent", "CPU(%)", Some("CPU_percent"), Now,
+        "100 is one CPU; absent on the first sample", |v| v.cpu_percent()),
+    gauge("mem_k", "MEM(k)", Some("MEM_k"), Now,
+        "KiB", |v| exact(v.domain.cur_mem / 1024)),
+    gauge("mem_percent", "MEM(%)", Some("MEM_percent"), Now,
+        "of the host's memory", |v| v.of_memory(v.domain.cur_mem)),
+    gauge("maxmem_k", "MAXMEM(k)", None, Now,
+        "KiB; absent when there is no limit", |v| exact(v.domain.max_mem? / 1024)),
+    gauge("maxmem_percent", "MAXMEM(%)", None, Now,
+        "of the host's memory; absent when there is no limit", |v| v.of_memory(v.domain.max_mem?)),
+    gauge("vcpus", "VCPUS", Some("VCPUs"), Now,
+        "virtual CPUs, online or not", |v| Some(v.domain.num_vcpus.into())),
+    gauge("nets", "NETS", Some("Networks"), Now,
+        "network interfaces", |v| v.nets()),
+    gauge("nettx_k", "NETTX(k)", Some("NET-TX_k"), CountsUp,
+        "KiB dom0 sent to the guest: what the guest received", |v| v.nettx()),
+    gauge("netrx_k", "NETRX(k)", Some("NET-RX_k"), CountsUp,
+        "KiB dom0 got from the guest: what the guest sent", |v| v.netrx()),
+    gauge("vbds", "VBDS", Some("Block-Devices"), Now,
+        "block devices", |v| v.vbds()),
+    gauge("vbd_oo", "VBD_OO", None, CountsUp,
+        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.oo_reqs)),
+    gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp,
+        "read requests; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_reqs)),
+    gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp,
+        "write requests; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_reqs)),
+    gauge("vbd_rsect", "VBD_RSECT", Some("VBD_Read-Sectors"), CountsUp,
+        "512-byte sectors read; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_sects)),
+    gauge("vbd_wsect", "VBD_WSECT", Some("VBD_Write-Sectors"), CountsUp,
+        "512-byte sectors written; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_sects)),
+    gauge("ssid", "SSID", None, Now,
+        "number of the security label", |v| Some(v.domain.ssid.into())),
 ];
 
 const fn gauge(
@@ -143,13 +128,13 @@ impl Gauge {
 }
 
 /// Every domain of `node`, beside itself in the snapshot taken so long before.
-pub fn views<'a>(before: Option<(&'a Snapshot, Duration)>, node: &'a Snapshot) -> Vec<View<'a>> {
+pub fn views<'a>(before: Option<(&'a Snapshot, Duration)>, node: &'a Snapshot, net_view: NetView) -> Vec<View<'a>> {
     let elapsed = before.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
     let earlier: HashMap<(u32, &[u8]), &Domain> =
         before.iter().flat_map(|(snapshot, _)| &snapshot.domains).map(|domain| (identity(domain), domain)).collect();
     let view = |domain| {
         let before = earlier.get(&identity(domain)).map(|before| (*before, elapsed));
-        View { domain, node, before }
+        View { domain, node, net_view, before }
     };
     node.domains.iter().map(view).collect()
 }
@@ -171,6 +156,10 @@ pub fn gauges(views: &[View], components: &[String], paths: &Paths, layout: Layo
 }
 
 impl View<'_> {
+    fn cpu_sec(&self) -> Option<f64> {
+        exact(self.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0)
+    }
+
     /// xentop's: nanoseconds used / 10 / microseconds elapsed.
     fn cpu_percent(&self) -> Option<f64> {
         let (before, elapsed) = self.before?;
@@ -183,12 +172,30 @@ impl View<'_> {
         (self.node.tot_mem > 0).then(|| bytes as f64 / self.node.tot_mem as f64 * 100.0)
     }
 
+    fn nets(&self) -> Option<f64> {
+        self.node.told.network.then_some(self.domain.vifs.len() as f64)
+    }
+
+    fn nettx(&self) -> Option<f64> {
+        self.net(if self.net_view == NetView::Dom0 { |vif| vif.tbytes } else { |vif| vif.rbytes })
+    }
+
+    fn netrx(&self) -> Option<f64> {
+        self.net(if self.net_view == NetView::Dom0 { |vif| vif.rbytes } else { |vif| vif.tbytes })
+    }
+
     fn net(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
+        self.node.told.network.then_some(())?;
         exact(sum(self.domain.vifs.iter().map(bytes))? / 1024)
+    }
+
+    fn vbds(&self) -> Option<f64> {
+        self.node.told.vbd.then_some(self.domain.vbds.len() as f64)
     }
 
     /// The sum over the VBDs that are not in error; a domain without VBDs has done 0 requests.
     fn vbd(&self, count: fn(&VbdCounters) -> u64) -> Option<f64> {
+        self.node.told.vbd.then_some(())?;
         let mut working = self.domain.vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
         if working.peek().is_none() && !self.domain.vbds.is_empty() {
             return None;
@@ -222,17 +229,18 @@ fn to_three_decimals(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::naming::MAX_METRIC;
-    use crate::snapshot::Vbd;
+    use crate::snapshot::{Collectors, Vbd};
 
     fn vbd(rd_reqs: u64) -> Vbd {
         Vbd { counters: Some(VbdCounters { rd_reqs, ..VbdCounters::default() }), ..Vbd::default() }
     }
 
     fn told(gauge: &str, domain: Domain, before: Option<(Domain, Duration)>) -> Option<f64> {
-        let host = |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], ..Snapshot::default() };
+        let host =
+            |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() };
         let now = host(domain);
         let before = before.map(|(domain, elapsed)| (host(domain), elapsed));
-        let views = views(before.as_ref().map(|(snapshot, elapsed)| (snapshot, *elapsed)), &now);
+        let views = views(before.as_ref().map(|(snapshot, elapsed)| (snapshot, *elapsed)), &now, NetView::Dom0);
         GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&views[0])
     }
 
@@ -262,7 +270,32 @@ mod tests {
             assert_eq!(told(gauge, domain.clone(), None), value, "{gauge} of {domain:?}");
         }
         let nowhere = Snapshot { domains: vec![Domain::default()], ..Snapshot::default() };
-        assert_eq!(views(None, &nowhere)[0].of_memory(1), None, "a host without memory");
+        assert_eq!(views(None, &nowhere, NetView::Dom0)[0].of_memory(1), None, "a host without memory");
+    }
+
+    /// Unknown is not 0.
+    #[test]
+    fn what_was_not_told_is_absent() {
+        let vif = Vif { rbytes: 4096, tbytes: 8192, ..Vif::default() };
+        let domain = Domain { vifs: vec![vif], vbds: vec![vbd(5)], num_vcpus: 2, ..Domain::default() };
+        let (all, node) = (Collectors::ALL, Snapshot { domains: vec![domain], ..Snapshot::default() });
+        let absent = |told, net_view| {
+            let node = Snapshot { told, ..node.clone() };
+            let view = &views(None, &node, net_view)[0];
+            let absent = |gauge: &&Gauge| gauge.name.starts_with(['n', 'v']) && gauge.value(view).is_none();
+            GAUGES.iter().filter(absent).map(|gauge| gauge.name).collect::<Vec<_>>()
+        };
+        assert_eq!(absent(all, NetView::Dom0), [""; 0]);
+        assert_eq!(absent(Collectors { network: false, ..all }, NetView::Dom0), ["nets", "nettx_k", "netrx_k"]);
+        assert_eq!(
+            absent(Collectors { vbd: false, ..all }, NetView::Dom0),
+            ["vbds", "vbd_oo", "vbd_rd", "vbd_wr", "vbd_rsect", "vbd_wsect"]
+        );
+        let node = Snapshot { told: all, ..node };
+        for (net_view, tx, rx) in [(NetView::Dom0, 8.0, 4.0), (NetView::Guest, 4.0, 8.0)] {
+            let view = &views(None, &node, net_view)[0];
+            assert_eq!((view.nettx(), view.netrx()), (Some(tx), Some(rx)), "{net_view:?}");
+        }
     }
 
     #[test]

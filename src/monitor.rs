@@ -16,10 +16,10 @@ use log::{debug, info};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::Options;
+use crate::cli::{Options, Vifs};
 use crate::output::{Output, Trouble};
 use crate::poller::{self, Polled, Request};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Collectors, Snapshot};
 use crate::xenstat::Error;
 
 /// The first poll waits no longer than this for the destination's name to be looked up.
@@ -76,6 +76,7 @@ pub struct Monitor {
     interval: Duration,
     count: Option<u64>,
     libxenstat: Option<PathBuf>,
+    vifs: Vifs,
     output: Output,
     /// The latest good poll, to measure the next one against.
     previous: Option<(Snapshot, Instant)>,
@@ -85,8 +86,12 @@ pub struct Monitor {
     skipped: u64,
     polling: bool,
     looking_up: bool,
+    /// Whether the log has said what is read and where it goes.
+    introduced: bool,
     failing: Trouble,
     slow: Trouble,
+    partial: Trouble,
+    no_vifs: Trouble,
 }
 
 impl Monitor {
@@ -106,6 +111,7 @@ impl Monitor {
             interval: options.interval,
             count: options.count(),
             libxenstat: options.libxenstat.clone(),
+            vifs: options.vifs,
             output: Output::new(options, prefix.as_ref(), destination, host)?,
             previous: None,
             polls: 0,
@@ -113,8 +119,11 @@ impl Monitor {
             skipped: 0,
             polling: false,
             looking_up: false,
+            introduced: false,
             failing: Trouble::default(),
             slow: Trouble::default(),
+            partial: Trouble::default(),
+            no_vifs: Trouble::default(),
         })
     }
 
@@ -126,7 +135,7 @@ impl Monitor {
             let events = events.clone();
             move |polled| drop(events.send(Event::Polled(polled)))
         };
-        let requests = poller::start(self.libxenstat.clone(), answer).map_err(Failure::Start)?;
+        let requests = poller::start(self.libxenstat.clone(), self.vifs, answer).map_err(Failure::Start)?;
 
         self.look_up(&events);
         let patience = match self.count {
@@ -168,6 +177,7 @@ impl Monitor {
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
                     let _ = requests.send(Request::Close);
+                    self.introduced = false;
                     self.output.forget_address();
                     self.look_up(&events);
                 }
@@ -213,7 +223,8 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened } = polled;
+        let Polled { at, took, result, opened, no_vifs } = polled;
+
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());
         }
@@ -229,7 +240,7 @@ impl Monitor {
                 return Ok(());
             }
         };
-        if let Some((library, why)) = opened {
+        if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             info!(
                 "reading Xen {} every {:?} through {} ({why}), {}",
                 snapshot.xen_version,
@@ -239,6 +250,14 @@ impl Monitor {
             );
         }
         self.failing.is_over(|| "libxenstat answers again".into());
+        match no_vifs {
+            Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
+            None => self.no_vifs.is_over(|| "the kernel tells its VIFs again".into()),
+        }
+        match untold(snapshot.told) {
+            Some(what) => self.partial.is(what),
+            None => self.partial.is_over(|| "everything can be told again".into()),
+        }
         let start = Instant::now();
         let previous = self.previous.as_ref().map(|(before, then)| (before, at.duration_since(*then)));
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
@@ -266,6 +285,15 @@ impl Monitor {
             _ => Ok(()),
         }
     }
+}
+
+/// What a snapshot does not tell, and what becomes of it.
+fn untold(told: Collectors) -> Option<String> {
+    let parts = [(told.vbd, "disks"), (told.network, "network interfaces"), (told.vcpu, "vcpus")];
+    let missing: Vec<&str> = parts.iter().filter(|(told, _)| !told).map(|(_, part)| *part).collect();
+    let hint = if told.vbd { "" } else { " (disks need /sys/bus/xen-backend, of the module xen-blkback)" };
+    let missing = missing.join(", ");
+    (!missing.is_empty()).then(|| format!("nothing can be told of {missing}: their gauges are withheld{hint}"))
 }
 
 /// When to poll: at multiples of the interval, however late a poll was asked for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::cli::{Options, Print};
+use crate::cli::{NetView, Options, Print};
 use crate::json::{self, Taken};
 use crate::metrics;
 use crate::naming::{Layout, Paths, Prefix};
@@ -18,6 +18,7 @@ use crate::table::{Table, printable};
 pub struct Output {
     host: String,
     layout: Layout,
+    net_view: NetView,
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
@@ -108,6 +109,7 @@ impl Output {
             paths: Paths::new(&options.template(), prefix, &host, options.layout)?,
             host,
             layout: options.layout,
+            net_view: options.net_view,
             remote: destination.map(remote),
             printer: options.print.map(printer),
         })
@@ -158,7 +160,7 @@ impl Output {
     /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
     /// be had any more.
     pub fn tick(&mut self, before: Option<(&Snapshot, Duration)>, now: &Snapshot, time: f64) -> io::Result<()> {
-        let views = metrics::views(before, now);
+        let views = metrics::views(before, now, self.net_view);
         let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         let components = self.paths.domains(&living);
 

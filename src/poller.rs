@@ -1,5 +1,8 @@
 //! The thread that owns libxenstat's handle and does nothing but poll, so that a call that never returns
 //! stops nothing else.
+//!
+//! One thing missing on the host fails libxenstat's whole call (fact 7): then less is asked for, step by step,
+//! and from time to time everything again.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,11 +10,24 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::snapshot::Snapshot;
+use crate::cli::Vifs;
+use crate::snapshot::{Collectors, Snapshot};
+use crate::vif;
 use crate::xenstat::{Error, Xenstat};
 
 /// libxenstat puts arrays of half a megabyte on the stack.
 const STACK: usize = 8 << 20;
+
+/// What is asked for, and what when that fails: first without what most often cannot be had.
+const LADDER: [Collectors; 4] = [
+    Collectors::ALL,
+    Collectors { vbd: false, ..Collectors::ALL },
+    Collectors { vbd: false, network: false, vcpu: true },
+    Collectors { vbd: false, network: false, vcpu: false },
+];
+
+/// So many polls go by, at the most, before everything is asked for again.
+const LONGEST_WAIT: u32 = 32;
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -33,18 +49,21 @@ pub struct Polled {
     pub result: Result<Snapshot, Error>,
     /// File and reason, when the library was opened for this poll.
     pub opened: Option<(PathBuf, &'static str)>,
+    /// Why the kernel's list of VIFs cannot be had, where it is wanted.
+    pub no_vifs: Option<vif::Error>,
 }
 
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every
 /// [`Polled`], and `None` when the thread ends, in whatever way.
-pub fn start<F>(libxenstat: Option<PathBuf>, answer: F) -> io::Result<Sender<Request>>
+pub fn start<F>(libxenstat: Option<PathBuf>, vifs: Vifs, answer: F) -> io::Result<Sender<Request>>
 where
     F: Fn(Option<Polled>) + Send + 'static,
 {
     let (requests, inbox) = mpsc::channel();
     thread::Builder::new().name("poller".into()).stack_size(STACK).spawn(move || {
         let answer = LastWord(answer);
-        serve(libxenstat, &inbox, &answer.0);
+        let poller = Poller { libxenstat, vifs, open: None, step: 0, wait: 0, longer: 1 };
+        poller.serve(&inbox, &answer.0);
     })?;
     Ok(requests)
 }
@@ -58,28 +77,112 @@ impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
     }
 }
 
-fn serve(libxenstat: Option<PathBuf>, requests: &Receiver<Request>, answer: &impl Fn(Option<Polled>)) {
-    let mut open: Option<Xenstat> = None;
-    for request in requests {
-        match request {
-            Request::Close => open = None,
-            Request::Poll => {
-                let start = Instant::now();
-                let mut opened = None;
-                let xenstat = match open.take() {
-                    Some(xenstat) => Ok(xenstat),
-                    None => Xenstat::open(libxenstat.as_deref())
-                        .inspect(|xenstat| opened = Some((xenstat.library().to_owned(), xenstat.why()))),
-                };
-                let at = Instant::now();
-                let result = xenstat.and_then(|mut xenstat| {
-                    let snapshot = xenstat.poll()?;
-                    // Only a handle that has answered is used again (fact 10).
-                    open = Some(xenstat);
-                    Ok(snapshot)
-                });
-                answer(Some(Polled { at, took: start.elapsed(), result, opened }));
+struct Poller {
+    libxenstat: Option<PathBuf>,
+    vifs: Vifs,
+    open: Option<Xenstat>,
+    /// The rung of the ladder that the latest good poll stood on.
+    step: usize,
+    /// Polls until everything is asked for again, and how many it will be if that fails.
+    wait: u32,
+    longer: u32,
+}
+
+impl Poller {
+    fn serve(mut self, requests: &Receiver<Request>, answer: &impl Fn(Option<Polled>)) {
+        for request in requests {
+            match request {
+                Request::Close => (self.open, self.step) = (None, 0),
+                Request::Poll => answer(Some(self.poll())),
             }
         }
+    }
+
+    fn poll(&mut self) -> Polled {
+        let start = Instant::now();
+        let (kernels, no_vifs) = match self.vifs {
+            Vifs::Libxenstat => (None, None),
+            Vifs::Auto | Vifs::Kernel => {
+                vif::read().map_or_else(|error| (None, Some(error)), |vifs| (Some(vifs), None))
+            }
+        };
+        let kernels = kernels.filter(|vifs| self.vifs == Vifs::Kernel || !vifs.is_empty());
+        // libxenstat is not even asked for what the kernel tells better.
+        let ask_networks = kernels.is_none() && self.vifs != Vifs::Kernel;
+
+        let mut opened = None;
+        let (at, result) = self.descend(ask_networks, &mut opened);
+        let result = result.map(|mut snapshot| {
+            if let Some(vifs) = &kernels {
+                vifs.fill(&mut snapshot);
+            }
+            snapshot
+        });
+        Polled { at, took: start.elapsed(), result, opened, no_vifs }
+    }
+
+    /// Asks for everything, or for what could be had the last time, and on failure for less.
+    fn descend(
+        &mut self,
+        ask_networks: bool,
+        opened: &mut Option<(PathBuf, &'static str)>,
+    ) -> (Instant, Result<Snapshot, Error>) {
+        if self.wait == 0 {
+            self.step = 0;
+        }
+        self.wait = self.wait.saturating_sub(1);
+        let mut failure = None;
+        let mut asked_before = None;
+        let mut at = Instant::now();
+        for (step, rung) in LADDER.iter().enumerate().skip(self.step) {
+            let asked = Collectors { network: rung.network && ask_networks, ..*rung };
+            if asked_before.replace(asked) == Some(asked) {
+                continue;
+            }
+            let worn = self.open.is_some();
+            let mut result = self.ask(asked, &mut at, opened);
+            if worn && matches!(result, Err(Error::Node { .. })) {
+                // It may be only the handle: xenstored was restarted, say.
+                result = self.ask(asked, &mut at, opened);
+            }
+            match result {
+                Ok(snapshot) => {
+                    if step == 0 {
+                        self.longer = 1;
+                    } else if step > self.step {
+                        self.wait = self.longer;
+                        self.longer = (self.longer * 2).min(LONGEST_WAIT);
+                    }
+                    self.step = step;
+                    return (at, Ok(snapshot));
+                }
+                // The whole is missing: asking for less is of no use.
+                Err(error) if !matches!(error, Error::Node { .. }) => return (at, Err(error)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        (self.step, self.wait) = (0, 0);
+        (at, Err(failure.expect("there is a rung to stand on")))
+    }
+
+    fn ask(
+        &mut self,
+        asked: Collectors,
+        at: &mut Instant,
+        opened: &mut Option<(PathBuf, &'static str)>,
+    ) -> Result<Snapshot, Error> {
+        let mut xenstat = match self.open.take() {
+            Some(xenstat) => xenstat,
+            None => {
+                let xenstat = Xenstat::open(self.libxenstat.as_deref())?;
+                *opened = Some((xenstat.library().to_owned(), xenstat.why()));
+                xenstat
+            }
+        };
+        *at = Instant::now();
+        let snapshot = xenstat.poll(asked)?;
+        // Only a handle that has answered is used again (fact 10).
+        self.open = Some(xenstat);
+        Ok(snapshot)
     }
 }

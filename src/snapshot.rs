@@ -18,6 +18,24 @@ pub struct Snapshot {
     pub cpu_hz: u64,
     /// In libxenstat's order.
     pub domains: Vec<Domain>,
+    /// What was told of each domain; what was not is not 0 but unknown.
+    pub told: Collectors,
+}
+
+/// The parts of libxenstat that can be asked for, and fail, one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collectors {
+    /// `XENSTAT_VCPU`: the vcpus (their number is told in any case).
+    pub vcpu: bool,
+    /// `XENSTAT_NETWORK`: the VIFs.
+    pub network: bool,
+    /// `XENSTAT_VBD`: the VBDs.
+    pub vbd: bool,
+}
+
+impl Collectors {
+    /// Everything.
+    pub const ALL: Self = Self { vcpu: true, network: true, vbd: true };
 }
 
 /// One domain; Domain-0 is one too.

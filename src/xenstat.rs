@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 
 use xenstat_sys as sys;
 
-use crate::snapshot::{Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
+use crate::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 
 /// The releases whose library is looked for when the hypervisor does not say its own.
 const MINORS: std::ops::RangeInclusive<u32> = 12..=40;
@@ -44,10 +44,11 @@ struct Library {
 
 /// One result of `xenstat_get_node`.
 ///
-/// Invariant: `node` is what `xenstat_get_node` returned for `owner`'s handle with [`sys::XENSTAT_ALL`],
+/// Invariant: `node` is what `xenstat_get_node` returned for `owner`'s handle with the flags of `asked`,
 /// and is freed only on drop; everything reached from it dies with it, names included.
 struct Node<'a> {
     node: NonNull<sys::xenstat_node>,
+    asked: Collectors,
     owner: &'a Xenstat,
 }
 
@@ -142,16 +143,23 @@ impl Xenstat {
         self.library.why
     }
 
-    /// Reads the host and all its domains: `xenstat_get_node(XENSTAT_ALL)`, copied out and freed.
+    /// Reads the host and all its domains: `xenstat_get_node`, copied out and freed.
     ///
     /// Blocks for as long as the C library does, which is for ever when xenstored hangs. After an error
     /// the handle is not to be trusted: drop it and [`open`](Self::open) another.
-    pub fn poll(&mut self) -> Result<Snapshot, Error> {
+    pub fn poll(&mut self, asked: Collectors) -> Result<Snapshot, Error> {
+        let flags = [
+            (true, sys::XENSTAT_XEN_VERSION),
+            (asked.vcpu, sys::XENSTAT_VCPU),
+            (asked.network, sys::XENSTAT_NETWORK),
+            (asked.vbd, sys::XENSTAT_VBD),
+        ];
+        let flags = flags.iter().filter(|(asked, _)| *asked).fold(0, |flags, (_, flag)| flags | flag);
         clear_errno();
         // SAFETY: the handle is live (invariant), `&mut self` excludes a second call at the same time.
-        let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), sys::XENSTAT_ALL) };
+        let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), flags) };
         let node = NonNull::new(node).ok_or_else(|| Error::Node { cause: errno_text() })?;
-        let snapshot = Node { node, owner: self }.copy();
+        let snapshot = Node { node, asked, owner: self }.copy();
         if snapshot.domains.is_empty() { Err(Error::NoDomains) } else { Ok(snapshot) }
     }
 }
@@ -191,6 +199,7 @@ impl Node<'_> {
                 free_mem: c.xenstat_node_free_mem(node),
                 num_cpus: c.xenstat_node_num_cpus(node),
                 cpu_hz: c.xenstat_node_cpu_hz(node),
+                told: self.asked,
             }
         }
     }
@@ -202,8 +211,8 @@ impl Node<'_> {
     unsafe fn domain(&self, domain: *mut sys::xenstat_domain) -> Option<Domain> {
         let c = &self.owner.library.functions;
         // SAFETY: the domain lives as long as its node (caller, invariant). xenstat_domain_vcpu reads a
-        // vcpu list that exists only where XENSTAT_VCPU was asked for (fact 15): the node was read with
-        // XENSTAT_ALL, and the index stays below num_vcpus, the length of that list.
+        // vcpu list that exists only where XENSTAT_VCPU was asked for (fact 15), which is looked at first, and
+        // the index stays below num_vcpus, the length of that list.
         unsafe {
             let num_vcpus = c.xenstat_domain_num_vcpus(domain);
             Some(Domain {
@@ -223,7 +232,7 @@ impl Node<'_> {
                 cur_mem: c.xenstat_domain_cur_mem(domain),
                 max_mem: Some(c.xenstat_domain_max_mem(domain)).filter(|&bytes| bytes != u64::MAX),
                 ssid: c.xenstat_domain_ssid(domain),
-                vcpus: each(num_vcpus, |i| c.xenstat_domain_vcpu(domain, i))
+                vcpus: each(if self.asked.vcpu { num_vcpus } else { 0 }, |i| c.xenstat_domain_vcpu(domain, i))
                     .map(|vcpu| self.vcpu(vcpu.as_ptr()))
                     .collect(),
                 vifs: each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i))

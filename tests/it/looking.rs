@@ -210,3 +210,48 @@ fn journald_gets_priorities() {
     let log = std::fs::read_to_string(scratch.join("failed")).unwrap();
     assert!(log.starts_with("<3>xenmonitor: libxenstat cannot be loaded"), "{log}");
 }
+
+/// The kernel's own VIFs on a host without a bridge, with real interfaces in a network of their own: libxenstat
+/// is not asked, where the real one would show none (fact 1).
+#[test]
+fn the_kernels_vifs_are_told_where_xentop_shows_none() {
+    let scratch = Scratch::new();
+    let host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n[[domain]]\nid = 1\nname = \"web\"\n[[domain]]\nid = 2\nname = \"db\"\n\
+                [[domain.network]]\nrbytes = 77\n[[fault]]\nif_asked = [\"NETWORK\"]\nfail = \"EIO\"\n";
+    let scenario = scratch.file("s.toml", host);
+    let script = "ip link add vif1.0 type veth peer name peer10 && ip link add vif1.3 type veth peer name peer13 && \
+                  ip link add vif9.0 type veth peer name peer90 && ip link add vif1.0-emu type veth peer name peere && \
+                  ip link set vif1.0 up && ip link set peer10 up && ip addr add 10.9.0.1/24 dev vif1.0 && \
+                  ip link set vif1.0-emu up && ip link set peere up && sleep 0.3 && \
+                  cat /proc/net/dev > \"$BEFORE\" && \"$0\" \"$@\" && cat /proc/net/dev > \"$AFTER\"";
+    let (before, after) = (scratch.join("before"), scratch.join("after"));
+    let daemon = xenmonitor(&scenario);
+    let inside = |vifs: &str| {
+        let mut command = crate::support::clean("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", script]).arg(daemon.get_program());
+        command.args(["--once", "--print", "json", "--vifs", vifs]).env("BEFORE", &before).env("AFTER", &after);
+        command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    };
+    let counter = |file: &std::path::Path, interface: &str, column: usize| -> u64 {
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{interface}:"))).unwrap();
+        line.split_whitespace().nth(column).unwrap().parse().unwrap()
+    };
+    for vifs in ["auto", "kernel"] {
+        let document: Value = serde_json::from_str(&out_of(&mut inside(vifs))).unwrap();
+        let domain = |n: usize| &document["domains"][n];
+        assert_eq!((&domain(0)["nets"], &domain(1)["nets"], &domain(2)["nets"]), (&0.into(), &2.into(), &0.into()));
+        let ids: Vec<&Value> = domain(1)["vif"].as_array().unwrap().iter().map(|vif| &vif["id"]).collect();
+        assert_eq!(ids, [&Value::from(0), &Value::from(3)]);
+        for (key, column) in [("rx_bytes", 0), ("rx_packets", 1), ("tx_bytes", 8), ("tx_packets", 9)] {
+            let both = |file| counter(file, "vif1.0", column) + counter(file, "vif1.0-emu", column);
+            let told = domain(1)["vif"][0][key].as_u64().unwrap();
+            assert!((both(&before)..=both(&after)).contains(&told), "{key}: {told}");
+            assert!(told > 0, "{key}: nothing moved");
+        }
+    }
+    // Asked for, libxenstat fails in this scenario: so the others did not ask.
+    let document: Value = serde_json::from_str(&out_of(&mut inside("libxenstat"))).unwrap();
+    assert_eq!(document["domains"][1]["nets"], Value::Null);
+}

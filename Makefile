@@ -11,7 +11,8 @@ help: ## Print this list
 BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:libxen-dev \
     /usr/lib/llvm-*/lib/libclang.so:libclang-dev
 # What the tests run besides.
-PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind
+PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
+    kill:procps ip:iproute2 unshare:util-linux
 
 test: ## Run every test, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Scratch, clean, out_of, run, scenario, shim};
+use crate::support::{Scratch, clean, out_of, run, scenario, shim, unshared};
 
 /// A root with our binary, the libraries it is linked with, and the demo scenario.
 fn a_root() -> Scratch {
@@ -30,8 +30,8 @@ fn install(root: &Path, library: &str) {
 }
 
 fn in_root(root: &Path) -> Command {
-    let mut command = clean("unshare");
-    command.args(["--map-root-user", "chroot"]).arg(root).arg("/xenmonitor");
+    let mut command = unshared(&[], "chroot");
+    command.arg(root).arg("/xenmonitor");
     command.args(["--host", "h", "--once", "--print", "table"]).env("XENSTAT_SCENARIO", "/demo.toml");
     command
 }

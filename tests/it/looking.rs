@@ -227,8 +227,8 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
     let (before, after) = (scratch.join("before"), scratch.join("after"));
     let daemon = xenmonitor(&scenario);
     let inside = |vifs: &str| {
-        let mut command = crate::support::clean("unshare");
-        command.args(["--map-root-user", "--net", "sh", "-c", script]).arg(daemon.get_program());
+        let mut command = crate::support::unshared(&["--net"], "sh");
+        command.args(["-c", script]).arg(daemon.get_program());
         command.args(["--once", "--print", "json", "--vifs", vifs]).env("BEFORE", &before).env("AFTER", &after);
         command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command

@@ -93,6 +93,28 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A command that runs `program` with namespaces of its own (`--mount`, `--net`); nobody but root needs one of
+/// users to be allowed to, and not every machine has those.
+pub fn unshared(namespaces: &[&str], program: impl AsRef<OsStr>) -> Command {
+    let mut command = clean("unshare");
+    command.args(namespaces).args((!am_root()).then_some("--map-root-user")).arg(program);
+    command
+}
+
+/// A command that runs a shell script in the network of `daemon`, which [`unshared`] gave it.
+pub fn in_network_of(daemon: &Daemon, script: &str) -> Command {
+    let mut command = clean("nsenter");
+    command.args(["--target", &daemon.id().to_string(), "--net"]);
+    command.args((!am_root()).then_some("--user")).args((!am_root()).then_some("--preserve-credentials"));
+    command.args(["sh", "-c", script]);
+    command
+}
+
+fn am_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
 /// The shipped binary, on whatever libxenstat it finds.
 pub fn bare() -> Command {
     clean(env!("CARGO_BIN_EXE_xenmonitor"))

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Listener, Scratch, out_of, run, xenmonitor};
+use crate::support::{Daemon, Listener, Scratch, in_network_of, out_of, run, unshared, xenmonitor};
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
@@ -152,8 +152,8 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     let port = listener.url().rsplit_once(':').unwrap().1.to_owned();
     let hosts = scratch.file("hosts", "127.0.0.1 localhost\n");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
-    let mut command = crate::support::clean("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+    let mut command = unshared(&["--mount"], "sh");
+    command.args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
     command.arg(&hosts).arg(daemon.get_program());
     command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let url = format!("udp://statsd.xenmonitor.invalid:{port}");
@@ -230,15 +230,7 @@ fn a_change_of_our_own_address_is_survived() {
     command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut daemon = Daemon::start(&mut command);
     daemon.wait_for_log("reading Xen");
-    let change = "ip addr del 10.1.0.5/24 dev d0";
-    let inside = |script: &str| {
-        let pid = daemon.id().to_string();
-        let mut nsenter = crate::support::clean("nsenter");
-        out_of(nsenter.args(["--preserve-credentials", "--user", "--net", "--target", &pid, "sh", "-c", script]));
-    };
-    inside(change);
-    inside("ip addr add 10.1.0.6/24 dev d0");
-    let mut daemon = daemon;
+    out_of(&mut in_network_of(&daemon, "ip addr del 10.1.0.5/24 dev d0 && ip addr add 10.1.0.6/24 dev d0"));
     daemon.wait_for_log("gauges for udp://10.1.0.9:8125 are lost");
     daemon.wait_for_log("udp://10.1.0.9:8125 takes gauges again");
     daemon.signal("TERM");

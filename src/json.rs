@@ -82,7 +82,7 @@ fn domain(view: &View, component: &str) -> Value {
             "dev": vbd.dev, "type": vbd.kind, "error": counters.is_none(),
             "oo": counters.map(|c| c.oo_reqs),
             "rd": counters.map(|c| c.rd_reqs), "wr": counters.map(|c| c.wr_reqs),
-            "rsect": counters.map(|c| c.rd_sects), "wsect": counters.map(|c| c.wr_sects),
+            "rsect": counters.and_then(|c| c.rd_sects), "wsect": counters.map(|c| c.wr_sects),
         })
     };
     out.insert("vbd".into(), vbds.iter().map(vbd).collect());

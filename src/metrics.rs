@@ -34,8 +34,18 @@ pub struct View<'a> {
     pub domain: &'a Domain,
     node: &'a Snapshot,
     net_view: NetView,
-    /// The same domain one poll earlier, and how long ago that was.
-    before: Option<(&'a Domain, Duration)>,
+    /// The same domain at the poll before.
+    before: Option<(&'a Domain, &'a Before<'a>)>,
+}
+
+/// The poll that another is measured against.
+pub struct Before<'a> {
+    /// What it found.
+    pub snapshot: &'a Snapshot,
+    /// How long ago it was.
+    pub elapsed: Duration,
+    /// How long ago at the most, as neither says when exactly it read the CPU times.
+    pub at_most: Duration,
 }
 
 /// What a gauge's value is relative to.
@@ -86,15 +96,15 @@ pub const GAUGES: &[Gauge] = &[
     gauge("vbds", "VBDS", Some("Block-Devices"), Now,
         "block devices", |v| v.vbds()),
     gauge("vbd_oo", "VBD_OO", None, CountsUp,
-        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.oo_reqs)),
+        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.oo_reqs))),
     gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp,
-        "read requests; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_reqs)),
+        "read requests; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.rd_reqs))),
     gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp,
-        "write requests; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_reqs)),
+        "write requests; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.wr_reqs))),
     gauge("vbd_rsect", "VBD_RSECT", Some("VBD_Read-Sectors"), CountsUp,
         "512-byte sectors read; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.rd_sects)),
     gauge("vbd_wsect", "VBD_WSECT", Some("VBD_Write-Sectors"), CountsUp,
-        "512-byte sectors written; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.wr_sects)),
+        "512-byte sectors written; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.wr_sects))),
     gauge("ssid", "SSID", None, Now,
         "number of the security label", |v| Some(v.domain.ssid.into())),
 ];
@@ -128,14 +138,12 @@ impl Gauge {
 }
 
 /// Every domain of `node`, beside itself in the snapshot taken so long before.
-pub fn views<'a>(before: Option<(&'a Snapshot, Duration)>, node: &'a Snapshot, net_view: NetView) -> Vec<View<'a>> {
-    let elapsed = before.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
-    let earlier: HashMap<(u32, &[u8]), &Domain> =
-        before.iter().flat_map(|(snapshot, _)| &snapshot.domains).map(|domain| (identity(domain), domain)).collect();
-    let view = |domain| {
-        let before = earlier.get(&identity(domain)).map(|before| (*before, elapsed));
-        View { domain, node, net_view, before }
-    };
+pub fn views<'a>(before: Option<&'a Before<'a>>, node: &'a Snapshot, net_view: NetView) -> Vec<View<'a>> {
+    let earlier: HashMap<(u32, &[u8]), (&Domain, &Before)> = before
+        .iter()
+        .flat_map(|before| before.snapshot.domains.iter().map(|domain| (identity(domain), (domain, *before))))
+        .collect();
+    let view = |domain| View { domain, node, net_view, before: earlier.get(&identity(domain)).copied() };
     node.domains.iter().map(view).collect()
 }
 
@@ -162,8 +170,13 @@ impl View<'_> {
 
     /// xentop's: nanoseconds used / 10 / microseconds elapsed.
     fn cpu_percent(&self) -> Option<f64> {
-        let (before, elapsed) = self.before?;
-        let used = self.domain.cpu_ns.checked_sub(before.cpu_ns)?;
+        let (domain, Before { elapsed, at_most, .. }) = self.before?;
+        let used = self.domain.cpu_ns.checked_sub(domain.cpu_ns)?;
+        // More than all vcpus could have used is a miscount (fact 18).
+        let vcpus = self.domain.num_vcpus.max(domain.num_vcpus);
+        if u128::from(used) > at_most.as_nanos() * u128::from(vcpus) {
+            return None;
+        }
         let us_elapsed = elapsed.as_nanos() as f64 / 1000.0;
         (us_elapsed > 0.0).then(|| (used as f64 / 10.0) / us_elapsed)
     }
@@ -186,7 +199,7 @@ impl View<'_> {
 
     fn net(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
         self.node.told.network.then_some(())?;
-        exact(sum(self.domain.vifs.iter().map(bytes))? / 1024)
+        exact(self.domain.vifs.iter().map(bytes).try_fold(0_u64, u64::checked_add)? / 1024)
     }
 
     fn vbds(&self) -> Option<f64> {
@@ -194,22 +207,18 @@ impl View<'_> {
     }
 
     /// The sum over the VBDs that are not in error; a domain without VBDs has done 0 requests.
-    fn vbd(&self, count: fn(&VbdCounters) -> u64) -> Option<f64> {
+    fn vbd(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
         self.node.told.vbd.then_some(())?;
         let mut working = self.domain.vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
         if working.peek().is_none() && !self.domain.vbds.is_empty() {
             return None;
         }
-        exact(sum(working.map(count))?)
+        exact(working.map(count).try_fold(0_u64, |sum, count| sum.checked_add(count?))?)
     }
 }
 
 fn truth(it_is: bool) -> Option<f64> {
     Some(it_is.into())
-}
-
-fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {
-    counts.try_fold(0_u64, u64::checked_add)
 }
 
 /// A count as statsd servers hold it; above 2^53 they would round it, and no counter gets there honestly.
@@ -240,7 +249,9 @@ mod tests {
             |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() };
         let now = host(domain);
         let before = before.map(|(domain, elapsed)| (host(domain), elapsed));
-        let views = views(before.as_ref().map(|(snapshot, elapsed)| (snapshot, *elapsed)), &now, NetView::Dom0);
+        let before =
+            before.as_ref().map(|(snapshot, elapsed)| Before { snapshot, elapsed: *elapsed, at_most: *elapsed });
+        let views = views(before.as_ref(), &now, NetView::Dom0);
         GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&views[0])
     }
 
@@ -262,6 +273,7 @@ mod tests {
             ("nettx_k", Domain { vifs: vifs(&[u64::MAX, 1]), ..Domain::default() }, None),
             ("vbd_rd", Domain::default(), Some(0.0)),
             ("vbd_rd", Domain { vbds: vec![vbd(5), error, vbd(7)], ..Domain::default() }, Some(12.0)),
+            ("vbd_rsect", Domain { vbds: vec![vbd(5)], ..Domain::default() }, None),
             ("vbd_rd", Domain { vbds: vec![error], ..Domain::default() }, None),
             ("vbds", Domain { vbds: vec![error], ..Domain::default() }, Some(1.0)),
             ("vbd_rd", Domain { vbds: vec![vbd((1 << 53) - 1)], ..Domain::default() }, Some(9_007_199_254_740_991.0)),
@@ -277,7 +289,9 @@ mod tests {
     #[test]
     fn what_was_not_told_is_absent() {
         let vif = Vif { rbytes: 4096, tbytes: 8192, ..Vif::default() };
-        let domain = Domain { vifs: vec![vif], vbds: vec![vbd(5)], num_vcpus: 2, ..Domain::default() };
+        let counters = Some(VbdCounters { rd_sects: Some(1), ..VbdCounters::default() });
+        let vbds = vec![Vbd { counters, ..Vbd::default() }];
+        let domain = Domain { vifs: vec![vif], vbds, num_vcpus: 2, ..Domain::default() };
         let (all, node) = (Collectors::ALL, Snapshot { domains: vec![domain], ..Snapshot::default() });
         let absent = |told, net_view| {
             let node = Snapshot { told, ..node.clone() };
@@ -300,13 +314,22 @@ mod tests {
 
     #[test]
     fn cpu_percent_needs_the_same_domain_before() {
-        let domain = |id, name: &str, cpu_ns| Domain { id, name: name.as_bytes().into(), cpu_ns, ..Domain::default() };
+        let domain = |id, name: &str, cpu_ns| Domain {
+            id,
+            name: name.as_bytes().into(),
+            cpu_ns,
+            num_vcpus: 2,
+            ..Domain::default()
+        };
         let second = Duration::from_secs(1);
         for (before, elapsed, value) in [
             (domain(1, "web", 1_000_000_000), second, Some(150.0)),
             (domain(1, "web", 2_500_000_000), second, Some(0.0)),
             (domain(1, "web", 1_000_000_000), second * 3, Some(50.0)),
             (domain(1, "web", 1_000_000_000), Duration::ZERO, None),
+            // All that two vcpus can use, and a millisecond more.
+            (domain(1, "web", 500_000_000), second, Some(200.0)),
+            (domain(1, "web", 499_000_000), second, None),
             // Less than before, another domid (a reboot), another name: no longer the same.
             (domain(1, "web", 2_500_000_001), second, None),
             (domain(2, "web", 1_000_000_000), second, None),

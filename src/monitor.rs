@@ -12,15 +12,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{debug, info};
+use log::{debug, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::{Options, Vifs};
+use crate::metrics::Before;
 use crate::output::{Output, Trouble};
 use crate::poller::{self, Polled, Request};
 use crate::snapshot::{Collectors, Snapshot};
-use crate::xenstat::Error;
+use crate::xenstat::{self, Error};
 
 /// The first poll waits no longer than this for the destination's name to be looked up.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(1);
@@ -248,6 +249,9 @@ impl Monitor {
                 library.display(),
                 self.output.describe(),
             );
+            if xenstat::miscounts_read_sectors(&snapshot.xen_version) {
+                warn!("Xen {} miscounts the sectors read from disks: vbd_rsect is withheld", snapshot.xen_version);
+            }
         }
         self.failing.is_over(|| "libxenstat answers again".into());
         match no_vifs {
@@ -259,9 +263,12 @@ impl Monitor {
             None => self.partial.is_over(|| "everything can be told again".into()),
         }
         let start = Instant::now();
-        let previous = self.previous.as_ref().map(|(before, then)| (before, at.duration_since(*then)));
+        let before = self.previous.as_ref().map(|(snapshot, then)| {
+            let elapsed = at.duration_since(*then);
+            Before { snapshot, elapsed, at_most: elapsed + took }
+        });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        self.output.tick(previous, &snapshot, time).map_err(Failure::Stdout)?;
+        self.output.tick(before.as_ref(), &snapshot, time).map_err(Failure::Stdout)?;
         debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), start.elapsed());
         self.previous = Some((snapshot, at));
         Ok(())

@@ -2,13 +2,12 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::cli::{NetView, Options, Print};
 use crate::json::{self, Taken};
-use crate::metrics;
+use crate::metrics::{self, Before};
 use crate::naming::{Layout, Paths, Prefix};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
@@ -159,7 +158,7 @@ impl Output {
 
     /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
     /// be had any more.
-    pub fn tick(&mut self, before: Option<(&Snapshot, Duration)>, now: &Snapshot, time: f64) -> io::Result<()> {
+    pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, time: f64) -> io::Result<()> {
         let views = metrics::views(before, now, self.net_view);
         let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         let components = self.paths.domains(&living);
@@ -180,7 +179,7 @@ impl Output {
         let text = match &mut self.printer {
             Some(Printer::Table(table)) => table.render(&views),
             Some(Printer::Json) => {
-                let elapsed = before.map(|(_, elapsed)| elapsed.as_secs_f64());
+                let elapsed = before.map(|before| before.elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &views, &components) + "\n"
             }
             Some(Printer::Statsd(statsd)) => return statsd.flush().error.map_or(Ok(()), Err),

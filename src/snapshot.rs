@@ -122,8 +122,8 @@ pub struct VbdCounters {
     pub rd_reqs: u64,
     /// `xenstat_vbd_wr_reqs`.
     pub wr_reqs: u64,
-    /// `xenstat_vbd_rd_sects`.
-    pub rd_sects: u64,
+    /// `xenstat_vbd_rd_sects`; `None` in the releases where it is garbage.
+    pub rd_sects: Option<u64>,
     /// `xenstat_vbd_wr_sects`.
     pub wr_sects: u64,
 }

@@ -184,24 +184,27 @@ impl Node<'_> {
         // Beyond 256 domains with gaps between their domids libxenstat lists some twice; only the first
         // entry has the devices (fact 11).
         let mut seen = HashSet::new();
+        let mut snapshot = Snapshot { told: self.asked, ..Snapshot::default() };
         // SAFETY: the node is live (invariant); its getters read one field each. What a getter by index
         // returns is part of the node, or NULL, which `each` ends at. The version is a string inside the
         // handle, which outlives the node.
         unsafe {
             let domains = each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i));
-            Snapshot {
-                domains: domains
-                    .filter_map(|domain| self.domain(domain.as_ptr()))
-                    .filter(|domain| seen.insert(domain.id))
-                    .collect(),
-                xen_version: lossy(c.xenstat_node_xen_version(node)),
-                tot_mem: c.xenstat_node_tot_mem(node),
-                free_mem: c.xenstat_node_free_mem(node),
-                num_cpus: c.xenstat_node_num_cpus(node),
-                cpu_hz: c.xenstat_node_cpu_hz(node),
-                told: self.asked,
-            }
+            snapshot.domains = domains
+                .filter_map(|domain| self.domain(domain.as_ptr()))
+                .filter(|domain| seen.insert(domain.id))
+                .collect();
+            snapshot.xen_version = lossy(c.xenstat_node_xen_version(node));
+            snapshot.tot_mem = c.xenstat_node_tot_mem(node);
+            snapshot.free_mem = c.xenstat_node_free_mem(node);
+            snapshot.num_cpus = c.xenstat_node_num_cpus(node);
+            snapshot.cpu_hz = c.xenstat_node_cpu_hz(node);
         }
+        if miscounts_read_sectors(&snapshot.xen_version) {
+            let vbds = snapshot.domains.iter_mut().flat_map(|domain| &mut domain.vbds);
+            vbds.filter_map(|vbd| vbd.counters.as_mut()).for_each(|counters| counters.rd_sects = None);
+        }
+        snapshot
     }
 
     /// `None` for a domain without a name: it is being destroyed.
@@ -288,7 +291,7 @@ impl Node<'_> {
                     oo_reqs: c.xenstat_vbd_oo_reqs(vbd),
                     rd_reqs: c.xenstat_vbd_rd_reqs(vbd),
                     wr_reqs: c.xenstat_vbd_wr_reqs(vbd),
-                    rd_sects: c.xenstat_vbd_rd_sects(vbd),
+                    rd_sects: Some(c.xenstat_vbd_rd_sects(vbd)),
                     wr_sects: c.xenstat_vbd_wr_sects(vbd),
                 }),
             }
@@ -428,6 +431,20 @@ fn file_of(functions: &sys::Xenstat) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
 }
 
+/// Whether a release reads a disk's `rd_sects` into the wrong variable and returns what was in the right one
+/// (fact 17).
+pub fn miscounts_read_sectors(xen_version: &str) -> bool {
+    let mut numbers = xen_version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    match [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten) {
+        [Some(4), Some(13), Some(patch)] => patch < 4,
+        [Some(4), Some(14), Some(patch)] => patch < 3,
+        [Some(4), Some(15), Some(patch)] => patch < 1,
+        // Without a patch level it may be any.
+        [Some(4), Some(13..=15), None] => true,
+        _ => false,
+    }
+}
+
 fn clear_errno() {
     // SAFETY: errno's address is valid for the calling thread, always.
     unsafe { *libc::__errno_location() = 0 };
@@ -459,6 +476,16 @@ mod tests {
             assert!(name == "xenstat_vbd_error" || listed.contains(&name.as_str()), "{name} is not listed");
         }
         assert!(called > 40, "the search above found only {called} calls");
+    }
+
+    #[test]
+    fn releases_that_miscount_read_sectors() {
+        for version in ["4.13.0", "4.13.3", "4.13.3-pre", "4.14.2", "4.15.0", "4.15.0-rc1", "4.14", "4.13-unstable"] {
+            assert!(miscounts_read_sectors(version), "{version}");
+        }
+        for version in ["4.12.4", "4.13.4", "4.13.5-9.40", "4.14.3", "4.15.1", "4.16.0", "4.17.7", "5.13.0", "", "x"] {
+            assert!(!miscounts_read_sectors(version), "{version}");
+        }
     }
 
     #[test]

@@ -255,3 +255,15 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
     let document: Value = serde_json::from_str(&out_of(&mut inside("libxenstat"))).unwrap();
     assert_eq!(document["domains"][1]["nets"], Value::Null);
 }
+
+#[test]
+fn a_release_that_miscounts_is_told() {
+    let scratch = Scratch::new();
+    let host = "[host]\nxen_version = \"4.14.2\"\n[[domain]]\nid = 1\n[[domain.vbd]]\nrd_reqs = 3\nrd_sects = 4\nwr_sects = 5\n";
+    let said = run(xenmonitor(&scratch.file("s.toml", host)).args(["--once", "--print", "json"]));
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let domain = &document["domains"][0];
+    assert_eq!((&domain["vbd_rsect"], &domain["vbd_wsect"]), (&Value::Null, &5.into()));
+    assert!(domain["vbd"][0]["rsect"].is_null() && domain["vbd"][0]["rd"] == 3);
+    assert!(said.err.contains("WARN  Xen 4.14.2 miscounts the sectors read from disks"), "{}", said.err);
+}

@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use log::LevelFilter;
 
+use crate::detail::Detail;
 use crate::naming::{Layout, Prefix, Template};
 use crate::statsd::{DEFAULT_PORT, Destination};
 
@@ -60,6 +61,10 @@ pub struct Options {
         help_heading = "Time"
     )]
     once: bool,
+
+    /// Gauges beyond xentop's columns, as a comma list [default: none]
+    #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Names")]
+    pub detail: Vec<Detail>,
 
     /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric}]
     #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]

@@ -2,6 +2,7 @@
 //! the program.
 
 pub mod cli;
+pub mod detail;
 mod json;
 pub mod metrics;
 pub mod monitor;

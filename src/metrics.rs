@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::cli::NetView;
-use crate::naming::{Layout, Paths};
+use crate::detail::{self, Detail};
+use crate::naming::Layout;
 use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
 
 /// One gauge of a domain.
@@ -32,10 +33,11 @@ pub struct Gauge {
 pub struct View<'a> {
     /// The domain as it is now.
     pub domain: &'a Domain,
-    node: &'a Snapshot,
+    /// The snapshot it is in.
+    pub node: &'a Snapshot,
     net_view: NetView,
     /// The same domain at the poll before.
-    before: Option<(&'a Domain, &'a Before<'a>)>,
+    pub before: Option<(&'a Domain, &'a Before<'a>)>,
 }
 
 /// The poll that another is measured against.
@@ -53,10 +55,12 @@ pub struct Before<'a> {
 pub enum Kind {
     /// How things are at the poll.
     Now,
+    /// How things were between this poll and the one before.
+    Since,
     /// A sum since the domain, or each of its devices, came up. It falls when a device goes or is in error.
     CountsUp,
 }
-use Kind::{CountsUp, Now};
+use Kind::{CountsUp, Now, Since};
 
 /// Every gauge of a domain, in the order of xentop's columns.
 #[rustfmt::skip]
@@ -75,7 +79,7 @@ pub const GAUGES: &[Gauge] = &[
         "1 while being destroyed, else 0", |v| truth(v.domain.state.dying)),
     gauge("cpu_sec", "CPU(sec)", Some("CPU_sec"), CountsUp,
         "seconds of CPU time, to the millisecond", |v| v.cpu_sec()),
-    gauge("cpu_percent", "CPU(%)", Some("CPU_percent"), Now,
+    gauge("cpu_percent", "CPU(%)", Some("CPU_percent"), Since,
         "100 is one CPU; absent on the first sample", |v| v.cpu_percent()),
     gauge("mem_k", "MEM(k)", Some("MEM_k"), Now,
         "KiB", |v| exact(v.domain.cur_mem / 1024)),
@@ -123,7 +127,7 @@ const fn gauge(
 impl Gauge {
     /// The gauge's value, or `None` where it cannot be told truly. Never NaN, infinite or above 2^53.
     pub fn value(&self, view: &View) -> Option<f64> {
-        (self.value)(view).filter(|value| (0.0..EXACT).contains(value))
+        in_bounds((self.value)(view))
     }
 
     /// Name and value as `layout` has them.
@@ -152,14 +156,35 @@ fn identity(domain: &Domain) -> (u32, &[u8]) {
     (domain.id, &domain.name)
 }
 
-/// Hands every gauge of every domain to `emit`, by its whole name.
-pub fn gauges(views: &[View], components: &[String], paths: &Paths, layout: Layout, mut emit: impl FnMut(&str, f64)) {
-    let mut path = String::new();
-    for (view, component) in views.iter().zip(components) {
-        for (metric, value) in GAUGES.iter().filter_map(|gauge| gauge.in_layout(layout, view)) {
-            paths.write(&mut path, component, metric);
-            emit(&path, to_three_decimals(value));
+/// Hands every gauge of a domain to `emit`, by its metric: the columns, and the details that are wanted, which
+/// the XenMonitor script had none of.
+pub fn gauges(view: &View, layout: Layout, details: &[Detail], emit: &mut impl FnMut(&str, Kind, f64)) {
+    for gauge in GAUGES {
+        if let Some((metric, value)) = gauge.in_layout(layout, view) {
+            emit(metric, gauge.kind, value);
         }
+    }
+    if layout == Layout::Xentop {
+        detail::gauges(view, details, emit);
+    }
+}
+
+impl Before<'_> {
+    /// xentop's: nanoseconds used / 10 / microseconds elapsed. More than so many vcpus could have used is a
+    /// miscount (fact 18).
+    pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
+        if u128::from(used) > self.at_most.as_nanos() * u128::from(vcpus) {
+            return None;
+        }
+        let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;
+        (us_elapsed > 0.0).then(|| (used as f64 / 10.0) / us_elapsed)
+    }
+
+    /// The sum of what was added, per second; `None` where something was taken away, which is a reset.
+    pub fn per_second(&self, mut added: impl Iterator<Item = Option<u64>>) -> Option<f64> {
+        let sum = added.try_fold(0_u64, |sum, added| sum.checked_add(added?))?;
+        let seconds = self.elapsed.as_secs_f64();
+        (seconds > 0.0).then(|| sum as f64 / seconds)
     }
 }
 
@@ -168,17 +193,10 @@ impl View<'_> {
         exact(self.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0)
     }
 
-    /// xentop's: nanoseconds used / 10 / microseconds elapsed.
     fn cpu_percent(&self) -> Option<f64> {
-        let (domain, Before { elapsed, at_most, .. }) = self.before?;
+        let (domain, before) = self.before?;
         let used = self.domain.cpu_ns.checked_sub(domain.cpu_ns)?;
-        // More than all vcpus could have used is a miscount (fact 18).
-        let vcpus = self.domain.num_vcpus.max(domain.num_vcpus);
-        if u128::from(used) > at_most.as_nanos() * u128::from(vcpus) {
-            return None;
-        }
-        let us_elapsed = elapsed.as_nanos() as f64 / 1000.0;
-        (us_elapsed > 0.0).then(|| (used as f64 / 10.0) / us_elapsed)
+        before.percent_of_cpu(used, self.domain.num_vcpus.max(domain.num_vcpus))
     }
 
     fn of_memory(&self, bytes: u64) -> Option<f64> {
@@ -190,11 +208,16 @@ impl View<'_> {
     }
 
     fn nettx(&self) -> Option<f64> {
-        self.net(if self.net_view == NetView::Dom0 { |vif| vif.tbytes } else { |vif| vif.rbytes })
+        self.net(self.side(|vif| vif.tbytes, |vif| vif.rbytes))
     }
 
     fn netrx(&self) -> Option<f64> {
-        self.net(if self.net_view == NetView::Dom0 { |vif| vif.rbytes } else { |vif| vif.tbytes })
+        self.net(self.side(|vif| vif.rbytes, |vif| vif.tbytes))
+    }
+
+    /// Which of two opposite counters is meant, by `--net-view`.
+    pub fn side(&self, dom0s: fn(&Vif) -> u64, guests: fn(&Vif) -> u64) -> fn(&Vif) -> u64 {
+        if self.net_view == NetView::Dom0 { dom0s } else { guests }
     }
 
     fn net(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
@@ -222,15 +245,20 @@ fn truth(it_is: bool) -> Option<f64> {
 }
 
 /// A count as statsd servers hold it; above 2^53 they would round it, and no counter gets there honestly.
-fn exact(count: u64) -> Option<f64> {
+pub fn exact(count: u64) -> Option<f64> {
     (count < EXACT as u64).then_some(count as f64)
+}
+
+/// What may be sent.
+pub fn in_bounds(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| (0.0..EXACT).contains(value))
 }
 
 /// 2^53: from here on statsd servers round whole numbers.
 const EXACT: f64 = (1_u64 << 53) as f64;
 
 /// statsd servers keep at least three decimals.
-fn to_three_decimals(value: f64) -> f64 {
+pub fn to_three_decimals(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

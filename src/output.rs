@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use log::{info, warn};
 
 use crate::cli::{NetView, Options, Print};
+use crate::detail::Detail;
 use crate::json::{self, Taken};
 use crate::metrics::{self, Before};
 use crate::naming::{Layout, Paths, Prefix};
@@ -18,6 +19,7 @@ pub struct Output {
     host: String,
     layout: Layout,
     net_view: NetView,
+    details: Vec<Detail>,
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
@@ -109,6 +111,7 @@ impl Output {
             host,
             layout: options.layout,
             net_view: options.net_view,
+            details: options.detail.clone(),
             remote: destination.map(remote),
             printer: options.print.map(printer),
         })
@@ -169,9 +172,13 @@ impl Output {
         };
         let clients: Vec<&Statsd> = self.remote.iter().map(|remote| &remote.statsd).chain(printed).collect();
         if !clients.is_empty() {
-            metrics::gauges(&views, &components, &self.paths, self.layout, |path, value| {
-                clients.iter().for_each(|statsd| statsd.gauge(path, value));
-            });
+            let mut path = String::new();
+            for (view, component) in views.iter().zip(&components) {
+                metrics::gauges(view, self.layout, &self.details, &mut |metric, _, value| {
+                    self.paths.write(&mut path, component, metric);
+                    clients.iter().for_each(|statsd| statsd.gauge(&path, metrics::to_three_decimals(value)));
+                });
+            }
         }
         if let Some(remote) = &mut self.remote {
             remote.flush()?;

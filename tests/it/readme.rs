@@ -12,14 +12,28 @@ fn readme() -> String {
 fn its_table_is_the_vocabulary() {
     let mut table = String::from("| gauge | xentop | | value | with `--layout xenmonitor` |\n|---|---|---|---|---|\n");
     for gauge in GAUGES {
-        let kind = match gauge.kind {
-            Kind::CountsUp => "counts up",
-            Kind::Now => "now",
-        };
+        let kind = in_words(gauge.kind);
         let old = gauge.xenmonitor.map_or("–".to_owned(), |name| format!("`{name}`"));
         table += &format!("| `{}` | {} | {kind} | {} | {old} |\n", gauge.name, gauge.xentop, gauge.meaning);
     }
     assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+}
+
+#[test]
+fn its_second_table_is_the_details() {
+    let mut table = String::from("| gauge | | value |\n|---|---|---|\n");
+    for (metric, kind, meaning) in xenmonitor::detail::vocabulary() {
+        table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
+    }
+    assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+}
+
+fn in_words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CountsUp => "counts up",
+        Kind::Now => "now",
+        Kind::Since => "since the last poll",
+    }
 }
 
 #[test]

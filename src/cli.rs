@@ -57,7 +57,6 @@ pub struct Options {
         long,
         env = "XENMONITOR_ONCE",
         value_parser = FalseyValueParser::new(),
-        overrides_with = "count",
         help_heading = "Time"
     )]
     once: bool,
@@ -181,7 +180,8 @@ impl Options {
         let matches = command.try_get_matches_from(arguments)?;
         let mut options = Options::from_arg_matches(&matches)?;
         let typed = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::CommandLine);
-        options.once &= typed("once") || !typed("count");
+        // What is typed wins over variables, and what is typed last over what is typed before.
+        options.once &= !typed("count") || (typed("once") && matches.index_of("once") > matches.index_of("count"));
         Ok(options)
     }
 

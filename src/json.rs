@@ -67,7 +67,12 @@ fn domain(view: &View, component: &str) -> Value {
             None => drop(out.insert(gauge.name.into(), value)),
         }
     }
-    out.insert("vcpu".into(), vcpus.iter().map(|vcpu| json!({"online": vcpu.online, "ns": vcpu.ns})).collect());
+    let told = view.node.told;
+    let list = |told: bool, list: Value| if told { list } else { Value::Null };
+    out.insert(
+        "vcpu".into(),
+        list(told.vcpu, vcpus.iter().map(|vcpu| json!({"online": vcpu.online, "ns": vcpu.ns})).collect()),
+    );
     let vif = |vif: &crate::snapshot::Vif| {
         json!({
             "id": vif.id,
@@ -75,7 +80,7 @@ fn domain(view: &View, component: &str) -> Value {
             "tx_bytes": vif.tbytes, "tx_packets": vif.tpackets, "tx_errs": vif.terrs, "tx_drop": vif.tdrop,
         })
     };
-    out.insert("vif".into(), vifs.iter().map(vif).collect());
+    out.insert("vif".into(), list(told.network, vifs.iter().map(vif).collect()));
     let vbd = |vbd: &crate::snapshot::Vbd| {
         let counters = vbd.counters.as_ref();
         json!({
@@ -85,7 +90,7 @@ fn domain(view: &View, component: &str) -> Value {
             "rsect": counters.and_then(|c| c.rd_sects), "wsect": counters.map(|c| c.wr_sects),
         })
     };
-    out.insert("vbd".into(), vbds.iter().map(vbd).collect());
+    out.insert("vbd".into(), list(told.vbd, vbds.iter().map(vbd).collect()));
     Value::Object(out)
 }
 

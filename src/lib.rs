@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod detail;
+pub mod host;
 mod json;
 pub mod metrics;
 pub mod monitor;

@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::{Options, Vifs};
+use crate::host::Health;
 use crate::metrics::Before;
 use crate::output::{Output, Trouble};
 use crate::poller::{self, Polled, Request};
@@ -86,6 +87,8 @@ pub struct Monitor {
     failed: u64,
     skipped: u64,
     polling: bool,
+    /// How long the latest tick took on our side.
+    send: Duration,
     looking_up: bool,
     /// Whether the log has said what is read and where it goes.
     introduced: bool,
@@ -119,6 +122,7 @@ impl Monitor {
             failed: 0,
             skipped: 0,
             polling: false,
+            send: Duration::ZERO,
             looking_up: false,
             introduced: false,
             failing: Trouble::default(),
@@ -224,7 +228,7 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened, no_vifs } = polled;
+        let Polled { at, took, result, opened, no_vifs, cause } = polled;
 
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());
@@ -238,7 +242,8 @@ impl Monitor {
                     return Err(Failure::Xenstat(error));
                 }
                 self.failing.is(format!("{error}; trying again at every poll"));
-                return Ok(());
+                let mut health = self.health(false, took, Collectors::default());
+                return self.output.send_host(None, &mut health).map_err(Failure::Stdout);
             }
         };
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
@@ -253,14 +258,14 @@ impl Monitor {
                 warn!("Xen {} miscounts the sectors read from disks: vbd_rsect is withheld", snapshot.xen_version);
             }
         }
-        self.failing.is_over(|| "libxenstat answers again".into());
-        match no_vifs {
+        self.failing.seems_over(|| "libxenstat answers again".into());
+        match &no_vifs {
             Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
-            None => self.no_vifs.is_over(|| "the kernel tells its VIFs again".into()),
+            None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
         }
-        match untold(snapshot.told) {
+        match cause.and_then(|cause| untold(snapshot.told, &cause)) {
             Some(what) => self.partial.is(what),
-            None => self.partial.is_over(|| "everything can be told again".into()),
+            None => self.partial.seems_over(|| "everything can be told again".into()),
         }
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| {
@@ -268,10 +273,18 @@ impl Monitor {
             Before { snapshot, elapsed, at_most: elapsed + took }
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        self.output.tick(before.as_ref(), &snapshot, time).map_err(Failure::Stdout)?;
-        debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), start.elapsed());
+        let mut health = self.health(true, took, snapshot.told);
+        self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
+        self.send = start.elapsed();
+        debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), self.send);
         self.previous = Some((snapshot, at));
         Ok(())
+    }
+
+    /// What this program's own gauges tell, as far as it is known here.
+    fn health(&self, up: bool, poll: Duration, told: Collectors) -> Health {
+        let (send, skipped, failed) = (self.send, self.skipped, self.failed);
+        Health { up, poll, send, skipped, failed, told, ..Health::default() }
     }
 
     fn end(self, reason: &str) -> Result<(), Failure> {
@@ -294,13 +307,17 @@ impl Monitor {
     }
 }
 
-/// What a snapshot does not tell, and what becomes of it.
-fn untold(told: Collectors) -> Option<String> {
+/// What a snapshot does not tell, why, and what becomes of it.
+fn untold(told: Collectors, cause: &str) -> Option<String> {
     let parts = [(told.vbd, "disks"), (told.network, "network interfaces"), (told.vcpu, "vcpus")];
     let missing: Vec<&str> = parts.iter().filter(|(told, _)| !told).map(|(_, part)| *part).collect();
-    let hint = if told.vbd { "" } else { " (disks need /sys/bus/xen-backend, of the module xen-blkback)" };
-    let missing = missing.join(", ");
-    (!missing.is_empty()).then(|| format!("nothing can be told of {missing}: their gauges are withheld{hint}"))
+    let hint = match missing[..] {
+        ["disks"] => " (they need /sys/bus/xen-backend, which the module xen-blkback brings)",
+        [] => return None,
+        _ => "",
+    };
+    let missing = missing.join(" and ");
+    Some(format!("{cause} when asked for {missing}{hint}: their gauges are withheld"))
 }
 
 /// When to poll: at multiples of the interval, however late a poll was asked for.

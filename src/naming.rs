@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use crate::host::RESERVED;
+
 /// collectd cuts a name at 127 bytes, and then two series are one.
 pub const MAX_NAME: usize = 127;
 
@@ -132,6 +134,8 @@ fn literal_text(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone)]
 pub struct Paths {
     pieces: Vec<Piece>,
+    /// What stands around the metric in the host's own gauges, which have no component for a domain.
+    around_metric: (String, String),
     host: String,
     layout: Layout,
     /// Bytes left for the domain component.
@@ -163,7 +167,13 @@ impl Paths {
                 MAX_NAME - MAX_METRIC - MIN_DOMAIN
             ));
         }
-        Ok(Self { pieces, host: host.to_owned(), layout, budget })
+        Ok(Self { around_metric: around_metric(&pieces), pieces, host: host.to_owned(), layout, budget })
+    }
+
+    /// The whole name of one gauge of the host itself or of this program, written over `path`.
+    pub fn write_host(&self, path: &mut String, group: &str, metric: &str) {
+        path.clear();
+        path.extend([&self.around_metric.0, group, ".", metric, &self.around_metric.1]);
     }
 
     /// The whole name of one gauge, written over `path`. `domain` comes from [`domains`](Self::domains).
@@ -225,7 +235,7 @@ impl Paths {
         let (raw, domid) = living[i];
         let spelled = self.spell(raw, domid);
         let suffix = match n {
-            0 if spelled.len() <= self.budget => return spelled,
+            0 if spelled.len() <= self.budget && !self.is_reserved(&spelled) => return spelled,
             0 | 1 => format!("_{:08x}", hash(raw)),
             2 => format!("_{:08x}_{domid}", hash(raw)),
             _ => format!("_{:08x}_{domid}_{i}_{n}", hash(raw)),
@@ -250,6 +260,11 @@ impl Paths {
         best.next().copied().filter(|_| best.next().is_none())
     }
 
+    /// Whether the host's own gauges would stand there.
+    fn is_reserved(&self, spelled: &str) -> bool {
+        self.layout == Layout::Xentop && RESERVED.contains(&fold(spelled).as_str())
+    }
+
     fn spell(&self, raw: &[u8], domid: u32) -> String {
         match self.layout {
             Layout::Xentop => component(raw),
@@ -259,6 +274,20 @@ impl Paths {
             Layout::XenMonitor => dashed(raw),
         }
     }
+}
+
+/// What stands before and behind the metric in a path less the component that holds the domain.
+fn around_metric(pieces: &[Piece]) -> (String, String) {
+    let text = |piece: &Piece| match piece {
+        Piece::Literal(text) => text.clone(),
+        Piece::Metric => "{metric}".into(),
+        Piece::Domain | Piece::Host => "{domain}".into(),
+    };
+    let path: String = pieces.iter().map(text).collect();
+    let kept: Vec<&str> = path.split('.').filter(|component| !component.contains("{domain}")).collect();
+    let kept = kept.join(".");
+    let (before, behind) = kept.split_once("{metric}").expect("a template has a metric");
+    (before.to_owned(), behind.to_owned())
 }
 
 /// Any bytes as one clean component, never empty.
@@ -339,6 +368,8 @@ mod tests {
                 &[("web 1", 1), ("web_1", 2), ("web_1_6f761bb8", 3)],
                 &["web_1_6f761bb8_1", "web_1", "web_1_6f761bb8_d14ae3a3"],
             ),
+            // Where the host's own gauges are.
+            (&[("node", 1), ("Xenmonitor", 2)], &["node_eda95917", "Xenmonitor_20d664e8"]),
             // Domain-0 cannot be pushed aside.
             (&[("Domain-0", 0), ("domain_0", 7)], &["Domain-0", "domain_0_32c457ca"]),
             (&[("Domain-0", 8), ("Domain-0", 0)], &["Domain-0_925606ec", "Domain-0"]),
@@ -428,6 +459,22 @@ mod tests {
             paths.unwrap().write(&mut path, "web", "state.running");
             path
         };
+        let write_host = |template: &str| {
+            let mut path = String::new();
+            let paths = Paths::new(&template.parse().unwrap(), None, "h", Layout::Xentop).unwrap();
+            paths.write_host(&mut path, "node", "cpus");
+            path
+        };
+        for (template, path) in [
+            ("xen.{host}.{domain}.{metric}", "xen.h.node.cpus"),
+            ("{domain}.{metric}", "node.cpus"),
+            ("{metric}.{domain}", "node.cpus"),
+            ("a.{metric}.x-{domain}-y", "a.node.cpus"),
+            ("a.x-{domain}-y.b.{metric}.c", "a.b.node.cpus.c"),
+            ("XenVms.{host}.{metric}.vm.{domain}", "XenVms.h.node.cpus.vm"),
+        ] {
+            assert_eq!(write_host(template), path, "{template}");
+        }
         assert_eq!(write("xen.{host}.{domain}.{metric}", None), "xen.xen1_example_com.web.state.running");
         assert_eq!(write("{metric}.{domain}", Some("dc1.rack-2.")), "dc1.rack-2.state.running.web");
         for (template, complaint) in [

@@ -7,6 +7,7 @@ use log::{info, warn};
 
 use crate::cli::{NetView, Options, Print};
 use crate::detail::Detail;
+use crate::host::{self, Health};
 use crate::json::{self, Taken};
 use crate::metrics::{self, Before};
 use crate::naming::{Layout, Paths, Prefix};
@@ -33,6 +34,7 @@ struct Remote {
     unresolved: bool,
     sent: u64,
     lost: u64,
+    errors: u64,
     sending: Trouble,
     looking_up: Trouble,
 }
@@ -98,6 +100,7 @@ impl Output {
             destination,
             sent: 0,
             lost: 0,
+            errors: 0,
             sending: Trouble::default(),
             looking_up: Trouble::default(),
         };
@@ -161,10 +164,11 @@ impl Output {
 
     /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
     /// be had any more.
-    pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, time: f64) -> io::Result<()> {
+    pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
         let views = metrics::views(before, now, self.net_view);
         let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         let components = self.paths.domains(&living);
+        health.domains = now.domains.iter().filter(|domain| !domain.is_migrating()).count();
 
         let printed = match &self.printer {
             Some(Printer::Statsd(statsd)) => Some(statsd),
@@ -173,27 +177,52 @@ impl Output {
         let clients: Vec<&Statsd> = self.remote.iter().map(|remote| &remote.statsd).chain(printed).collect();
         if !clients.is_empty() {
             let mut path = String::new();
-            for (view, component) in views.iter().zip(&components) {
+            for (view, component) in views.iter().zip(&components).filter(|(view, _)| !view.domain.is_migrating()) {
                 metrics::gauges(view, self.layout, &self.details, &mut |metric, _, value| {
                     self.paths.write(&mut path, component, metric);
                     clients.iter().for_each(|statsd| statsd.gauge(&path, metrics::to_three_decimals(value)));
                 });
             }
         }
-        if let Some(remote) = &mut self.remote {
-            remote.flush()?;
-        }
+        self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
             Some(Printer::Table(table)) => table.render(&views),
             Some(Printer::Json) => {
                 let elapsed = before.map(|before| before.elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &views, &components) + "\n"
             }
-            Some(Printer::Statsd(statsd)) => return statsd.flush().error.map_or(Ok(()), Err),
-            None => return Ok(()),
+            Some(Printer::Statsd(_)) | None => return Ok(()),
         };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    }
+
+    /// Sends what is to be told of the host and of this program, and all that is still held back.
+    pub fn send_host(&mut self, node: Option<&Snapshot>, health: &mut Health) -> io::Result<()> {
+        if let Some(remote) = &self.remote {
+            (health.datagrams, health.lost, health.send_errors) = (remote.sent, remote.lost, remote.errors);
+        }
+        let printed = match &self.printer {
+            Some(Printer::Statsd(statsd)) => Some(statsd),
+            _ => None,
+        };
+        // The XenMonitor script knew none of these.
+        if self.layout == Layout::Xentop {
+            let mut path = String::new();
+            let mut emit = |group: &str, metric: &str, value| {
+                self.paths.write_host(&mut path, group, metric);
+                let clients = self.remote.iter().map(|remote| &remote.statsd).chain(printed);
+                clients.for_each(|statsd| statsd.gauge(&path, metrics::to_three_decimals(value)));
+            };
+            if let Some(node) = node {
+                host::node_gauges(node, &mut emit);
+            }
+            host::own_gauges(health, emit);
+        }
+        if let Some(statsd) = printed {
+            statsd.flush().error.map_or(Ok(()), Err)?;
+        }
+        self.remote.as_mut().map_or(Ok(()), Remote::flush)
     }
 
     /// What was sent so far, where there is a server.
@@ -219,6 +248,7 @@ impl Remote {
         let delivery = self.statsd.flush();
         self.sent += delivery.sent;
         self.lost += delivery.lost;
+        self.errors += u64::from(delivery.error.is_some());
         match delivery.error {
             Some(error) if *destination == Destination::Stdout => return Err(error),
             // Not looked up yet, which is told already.

@@ -18,12 +18,16 @@ use crate::xenstat::{Error, Xenstat};
 /// libxenstat puts arrays of half a megabyte on the stack.
 const STACK: usize = 8 << 20;
 
-/// What is asked for, and what when that fails: first without what most often cannot be had.
-const LADDER: [Collectors; 4] = [
+/// What is asked for, and what when that fails: less and less, first without what most often cannot be had.
+const LADDER: [Collectors; 8] = [
     Collectors::ALL,
     Collectors { vbd: false, ..Collectors::ALL },
-    Collectors { vbd: false, network: false, vcpu: true },
-    Collectors { vbd: false, network: false, vcpu: false },
+    Collectors { network: false, ..Collectors::ALL },
+    Collectors { vcpu: false, ..Collectors::ALL },
+    Collectors { vcpu: true, ..Collectors::NONE },
+    Collectors { network: true, ..Collectors::NONE },
+    Collectors { vbd: true, ..Collectors::NONE },
+    Collectors::NONE,
 ];
 
 /// So many polls go by, at the most, before everything is asked for again.
@@ -51,6 +55,8 @@ pub struct Polled {
     pub opened: Option<(PathBuf, &'static str)>,
     /// Why the kernel's list of VIFs cannot be had, where it is wanted.
     pub no_vifs: Option<vif::Error>,
+    /// What libxenstat said when it was last asked for everything, where that fails and less does not.
+    pub cause: Option<String>,
 }
 
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every
@@ -62,7 +68,7 @@ where
     let (requests, inbox) = mpsc::channel();
     thread::Builder::new().name("poller".into()).stack_size(STACK).spawn(move || {
         let answer = LastWord(answer);
-        let poller = Poller { libxenstat, vifs, open: None, step: 0, wait: 0, longer: 1 };
+        let poller = Poller { libxenstat, vifs, open: None, step: 0, wait: 0, longer: 1, cause: None };
         poller.serve(&inbox, &answer.0);
     })?;
     Ok(requests)
@@ -86,13 +92,15 @@ struct Poller {
     /// Polls until everything is asked for again, and how many it will be if that fails.
     wait: u32,
     longer: u32,
+    /// Why the whole cannot be had.
+    cause: Option<String>,
 }
 
 impl Poller {
     fn serve(mut self, requests: &Receiver<Request>, answer: &impl Fn(Option<Polled>)) {
         for request in requests {
             match request {
-                Request::Close => (self.open, self.step) = (None, 0),
+                Request::Close => (self.open, self.step, self.wait, self.longer) = (None, 0, 0, 1),
                 Request::Poll => answer(Some(self.poll())),
             }
         }
@@ -110,79 +118,74 @@ impl Poller {
         // libxenstat is not even asked for what the kernel tells better.
         let ask_networks = kernels.is_none() && self.vifs != Vifs::Kernel;
 
-        let mut opened = None;
-        let (at, result) = self.descend(ask_networks, &mut opened);
-        let result = result.map(|mut snapshot| {
-            if let Some(vifs) = &kernels {
-                vifs.fill(&mut snapshot);
-            }
-            snapshot
-        });
-        Polled { at, took: start.elapsed(), result, opened, no_vifs }
+        let mut call = Call { at: start, opened: None };
+        let mut result = self.descend(ask_networks, &mut call);
+        if let (Ok(snapshot), Some(vifs)) = (&mut result, &kernels) {
+            vifs.fill(snapshot);
+        }
+        let Call { at, opened } = call;
+        Polled { at, took: start.elapsed(), result, opened, no_vifs, cause: self.cause.clone() }
     }
 
-    /// Asks for everything, or for what could be had the last time, and on failure for less.
-    fn descend(
-        &mut self,
-        ask_networks: bool,
-        opened: &mut Option<(PathBuf, &'static str)>,
-    ) -> (Instant, Result<Snapshot, Error>) {
+    /// Asks for everything, or for what could be had the last time; and on failure for less.
+    fn descend(&mut self, ask_networks: bool, call: &mut Call) -> Result<Snapshot, Error> {
         if self.wait == 0 {
             self.step = 0;
         }
         self.wait = self.wait.saturating_sub(1);
-        let mut failure = None;
-        let mut asked_before = None;
-        let mut at = Instant::now();
-        for (step, rung) in LADDER.iter().enumerate().skip(self.step) {
-            let asked = Collectors { network: rung.network && ask_networks, ..*rung };
-            if asked_before.replace(asked) == Some(asked) {
-                continue;
-            }
-            let worn = self.open.is_some();
-            let mut result = self.ask(asked, &mut at, opened);
-            if worn && matches!(result, Err(Error::Node { .. })) {
-                // It may be only the handle: xenstored was restarted, say.
-                result = self.ask(asked, &mut at, opened);
-            }
-            match result {
-                Ok(snapshot) => {
-                    if step == 0 {
-                        self.longer = 1;
-                    } else if step > self.step {
-                        self.wait = self.longer;
-                        self.longer = (self.longer * 2).min(LONGEST_WAIT);
-                    }
-                    self.step = step;
-                    return (at, Ok(snapshot));
-                }
-                // The whole is missing: asking for less is of no use.
-                Err(error) if !matches!(error, Error::Node { .. }) => return (at, Err(error)),
-                Err(error) => failure = failure.or(Some(error)),
-            }
+        let rung = |step: usize| Collectors { network: LADDER[step].network && ask_networks, ..LADDER[step] };
+
+        let worn = self.open.is_some();
+        let mut result = self.ask(rung(self.step), call);
+        if worn && matches!(result, Err(Error::Node { .. })) {
+            // It may be only the handle: xenstored was restarted, say.
+            result = self.ask(rung(self.step), call);
         }
-        (self.step, self.wait) = (0, 0);
-        (at, Err(failure.expect("there is a rung to stand on")))
+        let failure = match result {
+            Err(failure @ Error::Node { .. }) => failure,
+            // All is told; or the whole is missing, and asking for less is of no use.
+            other => {
+                if other.is_ok() && self.step == 0 {
+                    (self.longer, self.cause) = (1, None);
+                }
+                return other;
+            }
+        };
+        // Is it a part that fails, or all of it, or was it passing?
+        let Ok(least) = self.ask(Collectors::NONE, call) else {
+            (self.step, self.wait) = (0, 0);
+            return Err(failure);
+        };
+        let found = (0..LADDER.len() - 1).find_map(|step| Some((step, self.ask(rung(step), call).ok()?)));
+        let (step, snapshot) = found.unwrap_or((LADDER.len() - 1, least));
+        if step > 0 && self.wait == 0 {
+            self.wait = self.longer;
+            self.longer = (self.longer * 2).min(LONGEST_WAIT);
+        }
+        self.cause = (step > 0).then(|| failure.to_string());
+        self.step = step;
+        Ok(snapshot)
     }
 
-    fn ask(
-        &mut self,
-        asked: Collectors,
-        at: &mut Instant,
-        opened: &mut Option<(PathBuf, &'static str)>,
-    ) -> Result<Snapshot, Error> {
+    fn ask(&mut self, asked: Collectors, call: &mut Call) -> Result<Snapshot, Error> {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
                 let xenstat = Xenstat::open(self.libxenstat.as_deref())?;
-                *opened = Some((xenstat.library().to_owned(), xenstat.why()));
+                call.opened = Some((xenstat.library().to_owned(), xenstat.why()));
                 xenstat
             }
         };
-        *at = Instant::now();
+        call.at = Instant::now();
         let snapshot = xenstat.poll(asked)?;
         // Only a handle that has answered is used again (fact 10).
         self.open = Some(xenstat);
         Ok(snapshot)
     }
+}
+
+/// What is to be known of the latest call to libxenstat, besides what it told.
+struct Call {
+    at: Instant,
+    opened: Option<(PathBuf, &'static str)>,
 }

@@ -36,6 +36,9 @@ pub struct Collectors {
 impl Collectors {
     /// Everything.
     pub const ALL: Self = Self { vcpu: true, network: true, vbd: true };
+
+    /// Nothing but the domains themselves.
+    pub const NONE: Self = Self { vcpu: false, network: false, vbd: false };
 }
 
 /// One domain; Domain-0 is one too.
@@ -63,6 +66,13 @@ pub struct Domain {
     pub vifs: Vec<Vif>,
     /// `xenstat_domain_vbd`.
     pub vbds: Vec<Vbd>,
+}
+
+impl Domain {
+    /// Whether it is one half of a VM on its way between hosts, as xl and libxl name them for some seconds.
+    pub fn is_migrating(&self) -> bool {
+        self.name.ends_with(b"--incoming") || self.name.ends_with(b"--migratedaway")
+    }
 }
 
 /// What a domain is doing. Not exclusive: a paused domain may be blocked as well.

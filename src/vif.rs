@@ -54,41 +54,48 @@ fn parse(text: &str, nodename: impl Fn(&str) -> Option<String>) -> Result<Vifs, 
         return Err(Error::Heading);
     }
     let mut vifs = Vifs::default();
+    let mut taps = Vec::new();
     // A line without its end may end in half a number.
     for line in lines.filter(|line| line.ends_with('\n')) {
-        let Some((interface, columns)) = line.trim().split_once(':') else { continue };
-        let Some((domid, id)) = by_name(interface).or_else(|| by_nodename(&nodename(interface)?)) else { continue };
+        let Some((interface, columns)) = line.trim_ascii().split_once(':') else { continue };
+        // A tap is no device of Xen's and has no node: it is known by the name of its VIF.
+        let of_vif = interface.strip_suffix("-emu").unwrap_or(interface);
+        let Some((domid, id)) = by_name(of_vif).or_else(|| by_nodename(&nodename(of_vif)?)) else { continue };
         let columns: Option<Vec<u64>> = columns.split_whitespace().map(|column| column.parse().ok()).collect();
         let Some(&[rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, _, _, _, _]) =
             columns.as_deref()
         else {
             continue;
         };
-        let vif = vifs.0.entry((domid, id)).or_insert(Vif { id, ..Vif::default() });
-        // A sum, since an HVM guest's card is two interfaces: netback's, and the tap of the emulated card
-        // that it starts with and keeps while it has no PV driver.
-        *vif = Vif {
-            id,
-            rbytes: vif.rbytes.saturating_add(rbytes),
-            rpackets: vif.rpackets.saturating_add(rpackets),
-            rerrs: vif.rerrs.saturating_add(rerrs),
-            rdrop: vif.rdrop.saturating_add(rdrop),
-            tbytes: vif.tbytes.saturating_add(tbytes),
-            tpackets: vif.tpackets.saturating_add(tpackets),
-            terrs: vif.terrs.saturating_add(terrs),
-            tdrop: vif.tdrop.saturating_add(tdrop),
-        };
+        let found = Vif { id, rbytes, rpackets, rerrs, rdrop, tbytes, tpackets, terrs, tdrop };
+        match interface.strip_prefix("tap") {
+            Some(_) => taps.push(((domid, id), found)),
+            None => add(vifs.0.entry((domid, id)).or_insert(Vif { id, ..Vif::default() }), &found),
+        }
+    }
+    // XAPI calls a tap `tap5.0`; but so may a VLAN be called, and then there is no VIF of that name.
+    for (key, tap) in taps {
+        vifs.0.entry(key).and_modify(|vif| add(vif, &tap));
     }
     Ok(vifs)
 }
 
-/// `vif5.0` is netback's, `vif5.0-emu` (xl) and `tap5.0` (XAPI) are taps of the same card.
+/// An HVM guest's card is two interfaces: netback's, and the tap of the emulated card that it starts with and
+/// keeps while it has no PV driver.
+fn add(vif: &mut Vif, other: &Vif) {
+    vif.rbytes = vif.rbytes.saturating_add(other.rbytes);
+    vif.rpackets = vif.rpackets.saturating_add(other.rpackets);
+    vif.rerrs = vif.rerrs.saturating_add(other.rerrs);
+    vif.rdrop = vif.rdrop.saturating_add(other.rdrop);
+    vif.tbytes = vif.tbytes.saturating_add(other.tbytes);
+    vif.tpackets = vif.tpackets.saturating_add(other.tpackets);
+    vif.terrs = vif.terrs.saturating_add(other.terrs);
+    vif.tdrop = vif.tdrop.saturating_add(other.tdrop);
+}
+
+/// `vif5.0`, or `tap5.0` for XAPI's tap of it.
 fn by_name(interface: &str) -> Option<(u32, u32)> {
-    let numbers = match interface.strip_prefix("vif") {
-        Some(rest) => rest.strip_suffix("-emu").unwrap_or(rest),
-        None => interface.strip_prefix("tap")?,
-    };
-    pair(numbers.split_once('.')?)
+    pair(interface.strip_prefix("vif").or(interface.strip_prefix("tap"))?.split_once('.')?)
 }
 
 /// What xenstore calls a VIF's backend: `backend/vif/5/0`.
@@ -96,9 +103,9 @@ fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
     pair(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
 }
 
-/// Two numbers and nothing else: no sign, no blank.
+/// Two numbers as the kernel writes them: no sign, no blank, no zero before another digit.
 fn pair((domid, id): (&str, &str)) -> Option<(u32, u32)> {
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    let number = |text: &str| text.parse().ok().filter(|number: &u32| number.to_string() == text);
     Some((number(domid)?, number(id)?))
 }
 
@@ -150,6 +157,8 @@ Inter-|   Receive                                                |  Transmit
             ("renamed, with the bridge's name in it", row("br0", 1) + &row("web-br0", 2), vec![(3, 1, 2, 12)]),
             ("an emulated card beside the PV one", row("vif4.0", 100) + &row("vif4.0-emu", 11), vec![(4, 0, 111, 24)]),
             ("the same, with XAPI's names", row("tap4.0", 11) + &row("vif4.0", 100), vec![(4, 0, 111, 24)]),
+            ("a renamed card and its tap", row("web-br0", 100) + &row("web-br0-emu", 11), vec![(3, 1, 111, 24)]),
+            ("a VLAN on a tap of another kind", row("tap4.100", 11) + &row("vif4.0", 1), vec![(4, 0, 1, 12)]),
             ("beyond 32 bits", row("vif1.0", u64::MAX), vec![(1, 0, u64::MAX, 12)]),
             ("as the kernel pads them", "  vif1.0:       7 1 1 1 0 0 0 0 1 1 1 5 0 0 0 0\n".into(), vec![(1, 0, 7, 5)]),
             ("no blank after the colon", "vif1.0:7 1 1 1 0 0 0 0 1 1 1 5 0 0 0 0\n".into(), vec![(1, 0, 7, 5)]),
@@ -164,6 +173,9 @@ Inter-|   Receive                                                |  Transmit
                     "vif+1.0",
                     "vif1.-1",
                     "vif1.0x",
+                    "vif01.0",
+                    "vif1.00",
+                    "\u{3000}vif1.0",
                     "xvif1.0",
                     "vif99999999999.0",
                 ]

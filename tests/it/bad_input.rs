@@ -42,8 +42,29 @@ fn an_empty_variable_is_none() {
     command.env("STATSD_HOST", "").env("STATSD_PORT", "").env("STATSD_PREFIX", "");
     let said = run(command.args(["--once", "--print", "statsd"]));
     assert!(said.out.starts_with("xen.xen1_example_com."), "{} {}", said.out, said.err);
-    let said = run(xenmonitor(&scenario("demo")).env("XENMONITOR_ONCE", "1").args(["--print", "statsd"]));
-    assert_eq!(said.status, Some(0), "{}", said.err);
+}
+
+#[test]
+fn what_is_typed_wins_over_variables() {
+    for (once, count, arguments, polls) in [
+        ("1", "", &[][..], 1),
+        ("1", "", &["--count", "2"], 2),
+        ("0", "", &["--count", "2"], 2),
+        ("", "2", &["--once"], 1),
+        ("0", "3", &[], 3),
+        ("", "3", &["--once", "--count", "2"], 2),
+        ("", "3", &["--count", "2", "--once"], 1),
+    ] {
+        let mut command = xenmonitor(&scenario("demo"));
+        command.env("XENMONITOR_ONCE", once).env("XENMONITOR_COUNT", count).args([
+            "--interval",
+            "10ms",
+            "--print",
+            "json",
+        ]);
+        let printed = out_of(command.args(arguments));
+        assert_eq!(printed.lines().count(), polls, "{once:?} {count:?} {arguments:?}");
+    }
 }
 
 #[test]

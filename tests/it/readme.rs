@@ -28,6 +28,15 @@ fn its_second_table_is_the_details() {
     assert!(readme().contains(&table), "the README has another table than this:\n{table}");
 }
 
+#[test]
+fn its_third_table_is_the_host() {
+    let mut table = String::from("| gauge of the host | | value |\n|---|---|---|\n");
+    for (metric, kind, meaning) in xenmonitor::host::vocabulary() {
+        table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
+    }
+    assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+}
+
 fn in_words(kind: Kind) -> &'static str {
     match kind {
         Kind::CountsUp => "counts up",

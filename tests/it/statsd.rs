@@ -91,6 +91,7 @@ impl Drop for Server {
 const HOST: &str = r#"
 [host]
 tot_mem = 8589934592
+free_mem = 2147483648
 
 [[domain]]
 id = 0
@@ -175,6 +176,32 @@ const GAUGES: &[(&str, &str)] = &[
     ("build_server.vcpus", "2"),
 ];
 
+const HOSTS_GAUGES: &[(&str, &str)] = &[
+    ("node.cpu_mhz", "2400"),
+    ("node.cpus", "16"),
+    ("node.domains", "2"),
+    ("node.domains_blocked", "1"),
+    ("node.domains_crashed", "0"),
+    ("node.domains_dying", "0"),
+    ("node.domains_migrating", "0"),
+    ("node.domains_paused", "0"),
+    ("node.domains_running", "1"),
+    ("node.domains_shutdown", "0"),
+    ("node.mem_free_k", "2097152"),
+    ("node.mem_total_k", "8388608"),
+    ("node.mem_used_k", "6291456"),
+    ("xenmonitor.collector.vbd", "1"),
+    ("xenmonitor.collector.vcpu", "1"),
+    ("xenmonitor.collector.vif", "1"),
+    ("xenmonitor.datagrams", "3"),
+    ("xenmonitor.domains", "2"),
+    ("xenmonitor.dropped_datagrams", "0"),
+    ("xenmonitor.poll_errors", "0"),
+    ("xenmonitor.send_errors", "0"),
+    ("xenmonitor.skipped_ticks", "0"),
+    ("xenmonitor.up", "1"),
+];
+
 fn two_ticks_to(server: &Server, more: &[&str]) {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("host.toml", &format!("clock_step = \"1s\"\n{HOST}")));
@@ -186,9 +213,17 @@ fn two_ticks_to(server: &Server, more: &[&str]) {
 fn npm_statsd_has_every_gauge() {
     let server = Server::start();
     two_ticks_to(&server, &[]);
-    let expected: BTreeMap<String, String> =
-        GAUGES.iter().map(|(name, value)| (format!("xen.xen1_example_com.{name}"), (*value).to_owned())).collect();
-    assert_eq!(server.gauges(expected.len()), expected);
+    let expected: BTreeMap<String, String> = GAUGES
+        .iter()
+        .chain(HOSTS_GAUGES)
+        .map(|(name, value)| (format!("xen.xen1_example_com.{name}"), (*value).to_owned()))
+        .collect();
+    let mut gauges = server.gauges(expected.len() + 2);
+    // How long things took is not in the scenario.
+    for duration in ["poll_ms", "send_ms"] {
+        assert!(gauges.remove(&format!("xen.xen1_example_com.xenmonitor.{duration}")).is_some());
+    }
+    assert_eq!(gauges, expected);
     assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
 }
 
@@ -258,7 +293,16 @@ fn datagrams_are_whole_lines_of_at_most_1432_bytes() {
 fn a_server_that_is_not_there_is_told_once() {
     let scratch = Scratch::new();
     let scenario = scratch.file("host.toml", "[[domain]]\nid = 0\nname = \"Domain-0\"\n");
-    let said = run(xenmonitor(&scenario).args(["--count", "8", "--interval", "20ms", "--statsd", "udp://127.0.0.1:9"]));
+    let said = run(xenmonitor(&scenario).args([
+        "--count",
+        "8",
+        "--interval",
+        "20ms",
+        "--statsd",
+        "udp://127.0.0.1:9",
+        "--layout",
+        "xenmonitor",
+    ]));
     assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
     assert!(!said.err.contains("takes gauges again"), "{}", said.err);
     assert!(said.err.contains("datagrams: 8 sent, 7 known to be lost"), "{}", said.err);

@@ -1,0 +1,164 @@
+//! The gauges of the host itself (`node.…`, xentop's summary) and of this program (`xenmonitor.…`).
+//!
+//! A new one is a row here and the same row in the README, which the failing test prints.
+
+use std::time::Duration;
+
+use crate::metrics::Kind::{self, CountsUp, Now};
+use crate::metrics::in_bounds;
+use crate::snapshot::{Collectors, Domain, Snapshot, State};
+
+/// How this program is doing, for its own gauges.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Whether the poll gave a snapshot.
+    pub up: bool,
+    /// How long the poll took.
+    pub poll: Duration,
+    /// How long naming, sending and printing took at the tick before.
+    pub send: Duration,
+    /// Published.
+    pub domains: usize,
+    /// Polls left out because one was still under way.
+    pub skipped: u64,
+    /// Polls that gave nothing.
+    pub failed: u64,
+    /// Ticks of which something is known to be lost.
+    pub send_errors: u64,
+    /// Handed to the kernel.
+    pub datagrams: u64,
+    /// Known to be lost.
+    pub lost: u64,
+    /// What the poll told.
+    pub told: Collectors,
+}
+
+/// One gauge, of `node` or of this program.
+struct HostGauge<T> {
+    name: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+    value: fn(&T) -> f64,
+}
+
+#[rustfmt::skip]
+const NODE: &[HostGauge<Snapshot>] = &[
+    HostGauge { name: "mem_total_k", kind: Now, meaning: "KiB of memory", value: |n| (n.tot_mem / 1024) as f64 },
+    HostGauge { name: "mem_free_k", kind: Now, meaning: "KiB that belong to no domain", value: |n| (n.free_mem / 1024) as f64 },
+    HostGauge { name: "mem_used_k", kind: Now, meaning: "KiB that do, Xen's own among them",
+        value: |n| (n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64 },
+    HostGauge { name: "cpus", kind: Now, meaning: "physical CPUs", value: |n| n.num_cpus.into() },
+    HostGauge { name: "cpu_mhz", kind: Now, meaning: "their nominal frequency", value: |n| (n.cpu_hz / 1_000_000) as f64 },
+    HostGauge { name: "domains", kind: Now, meaning: "all domains, Domain-0 among them", value: |n| n.domains.len() as f64 },
+    HostGauge { name: "domains_running", kind: Now, meaning: "each is counted once, by the first of these states it is in", value: |n| first_is(n, 0) },
+    HostGauge { name: "domains_blocked", kind: Now, meaning: "", value: |n| first_is(n, 1) },
+    HostGauge { name: "domains_paused", kind: Now, meaning: "", value: |n| first_is(n, 2) },
+    HostGauge { name: "domains_shutdown", kind: Now, meaning: "", value: |n| first_is(n, 3) },
+    HostGauge { name: "domains_crashed", kind: Now, meaning: "", value: |n| first_is(n, 4) },
+    HostGauge { name: "domains_dying", kind: Now, meaning: "", value: |n| first_is(n, 5) },
+    HostGauge { name: "domains_migrating", kind: Now, meaning: "halves of VMs on the move, which have no gauges of their own",
+        value: |n| n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64 },
+];
+
+#[rustfmt::skip]
+const OWN: &[HostGauge<Health>] = &[
+    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| h.up.into() },
+    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| milliseconds(h.poll) },
+    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and sending took, at the poll before", value: |h| milliseconds(h.send) },
+    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| h.domains as f64 },
+    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| h.skipped as f64 },
+    HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| h.failed as f64 },
+    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost", value: |h| h.send_errors as f64 },
+    HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| h.datagrams as f64 },
+    HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| h.lost as f64 },
+    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| h.told.vcpu.into() },
+    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| h.told.network.into() },
+    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if disks could be told, else 0", value: |h| h.told.vbd.into() },
+];
+
+/// The components that stand in a domain's place, so that no domain may bear them.
+pub const RESERVED: [&str; 2] = ["node", "xenmonitor"];
+
+/// Every gauge of the host and of this program: metric, kind, meaning.
+pub fn vocabulary() -> Vec<(String, Kind, &'static str)> {
+    let node = NODE.iter().map(|gauge| (format!("{}.{}", RESERVED[0], gauge.name), gauge.kind, gauge.meaning));
+    let own = OWN.iter().map(|gauge| (format!("{}.{}", RESERVED[1], gauge.name), gauge.kind, gauge.meaning));
+    node.chain(own).collect()
+}
+
+/// Hands the host's gauges to `emit`: group, name and value.
+pub fn node_gauges(node: &Snapshot, emit: impl FnMut(&str, &str, f64)) {
+    gauges(RESERVED[0], NODE, node, emit);
+}
+
+/// Hands this program's gauges to `emit`: group, name and value.
+pub fn own_gauges(health: &Health, emit: impl FnMut(&str, &str, f64)) {
+    gauges(RESERVED[1], OWN, health, emit);
+}
+
+fn gauges<T>(group: &str, table: &[HostGauge<T>], of: &T, mut emit: impl FnMut(&str, &str, f64)) {
+    for gauge in table {
+        if let Some(value) = in_bounds(Some((gauge.value)(of))) {
+            emit(group, gauge.name, value);
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// How many domains are in the given state and in none before it, as xentop's summary counts them.
+fn first_is(node: &Snapshot, state: usize) -> f64 {
+    let first = |domain: &&Domain| {
+        let State { running, blocked, paused, shutdown, crashed, dying } = domain.state;
+        [running, blocked, paused, shutdown, crashed, dying].iter().position(|is| *is) == Some(state)
+    };
+    node.domains.iter().filter(first).count() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_as_xentop_does() {
+        let domain = |name: &str, state| Domain { name: name.as_bytes().into(), state, ..Domain::default() };
+        let none = State::default();
+        let node = Snapshot {
+            tot_mem: 10 << 20,
+            free_mem: 3 << 20,
+            num_cpus: 16,
+            cpu_hz: 2_400_999_999,
+            domains: vec![
+                domain("Domain-0", State { running: true, blocked: true, ..none }),
+                domain("a", State { blocked: true, paused: true, ..none }),
+                domain("b", State { crashed: true, shutdown: true, ..none }),
+                domain("c", none),
+                domain("d--incoming", State { paused: true, ..none }),
+                domain("e--migratedaway", State { dying: true, ..none }),
+            ],
+            ..Snapshot::default()
+        };
+        let mut told = Vec::new();
+        node_gauges(&node, |group, name, value| told.push(format!("{group}.{name} {value}")));
+        assert_eq!(
+            told,
+            [
+                "node.mem_total_k 10240",
+                "node.mem_free_k 3072",
+                "node.mem_used_k 7168",
+                "node.cpus 16",
+                "node.cpu_mhz 2400",
+                "node.domains 6",
+                "node.domains_running 1",
+                "node.domains_blocked 1",
+                "node.domains_paused 1",
+                "node.domains_shutdown 1",
+                "node.domains_crashed 0",
+                "node.domains_dying 1",
+                "node.domains_migrating 2",
+            ]
+        );
+    }
+}

@@ -62,8 +62,19 @@ pub struct Options {
     once: bool,
 
     /// Gauges beyond xentop's columns, as a comma list [default: none]
-    #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Names")]
+    #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Gauges")]
     pub detail: Vec<Detail>,
+
+    /// What to do about gauges of domains and devices that are gone [default: zero]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "XENMONITOR_ON_VANISH",
+        default_value = "zero",
+        hide_default_value = true,
+        help_heading = "Gauges"
+    )]
+    pub on_vanish: OnVanish,
 
     /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric}]
     #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]
@@ -150,6 +161,15 @@ pub enum NetView {
     Dom0,
     /// The guest's: NETTX is what the guest sent
     Guest,
+}
+
+/// `--on-vanish`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnVanish {
+    /// Send 0 three times for what tells how things are, and leave what counts up
+    Zero,
+    /// Leave everything as it was
+    Keep,
 }
 
 /// `--print`.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod detail;
 pub mod host;
 mod json;
+mod lifecycle;
 pub mod metrics;
 pub mod monitor;
 mod naming;

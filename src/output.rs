@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use log::{info, warn};
 
-use crate::cli::{NetView, Options, Print};
+use crate::cli::{NetView, OnVanish, Options, Print};
 use crate::detail::Detail;
 use crate::host::{self, Health};
 use crate::json::{self, Taken};
+use crate::lifecycle::{Afterlife, Names};
 use crate::metrics::{self, Before};
 use crate::naming::{Layout, Paths, Prefix};
 use crate::snapshot::Snapshot;
@@ -21,6 +22,10 @@ pub struct Output {
     layout: Layout,
     net_view: NetView,
     details: Vec<Detail>,
+    /// `None` with `--on-vanish keep`.
+    afterlife: Option<Afterlife>,
+    /// The domains' components at the latest tick.
+    components: Vec<String>,
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
@@ -115,6 +120,8 @@ impl Output {
             layout: options.layout,
             net_view: options.net_view,
             details: options.detail.clone(),
+            afterlife: (options.on_vanish == OnVanish::Zero).then(Afterlife::default),
+            components: Vec::new(),
             remote: destination.map(remote),
             printer: options.print.map(printer),
         })
@@ -170,19 +177,20 @@ impl Output {
         let components = self.paths.domains(&living);
         health.domains = now.domains.iter().filter(|domain| !domain.is_migrating()).count();
 
-        let printed = match &self.printer {
-            Some(Printer::Statsd(statsd)) => Some(statsd),
-            _ => None,
-        };
-        let clients: Vec<&Statsd> = self.remote.iter().map(|remote| &remote.statsd).chain(printed).collect();
-        if !clients.is_empty() {
+        if self.clients().next().is_some() {
             let mut path = String::new();
             for (view, component) in views.iter().zip(&components).filter(|(view, _)| !view.domain.is_migrating()) {
                 metrics::gauges(view, self.layout, &self.details, &mut |metric, _, value| {
                     self.paths.write(&mut path, component, metric);
-                    clients.iter().for_each(|statsd| statsd.gauge(&path, metrics::to_three_decimals(value)));
+                    self.gauge(&path, value);
                 });
             }
+        }
+        if let Some(afterlife) = &mut self.afterlife {
+            let names = Names { paths: &self.paths, layout: self.layout, details: &self.details };
+            let before = before.map(|before| (before.snapshot, &*self.components));
+            let gone = afterlife.tick(before, (now, &components), &names);
+            gone.iter().for_each(|path| self.gauge(path, 0.0));
         }
         self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
@@ -191,10 +199,24 @@ impl Output {
                 let elapsed = before.map(|before| before.elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &views, &components) + "\n"
             }
-            Some(Printer::Statsd(_)) | None => return Ok(()),
+            Some(Printer::Statsd(_)) | None => String::new(),
         };
+        self.components = components;
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    }
+
+    /// Whoever gets lines: the server, and those who look at what it gets.
+    fn clients(&self) -> impl Iterator<Item = &Statsd> {
+        let printed = match &self.printer {
+            Some(Printer::Statsd(statsd)) => Some(statsd),
+            _ => None,
+        };
+        self.remote.iter().map(|remote| &remote.statsd).chain(printed)
+    }
+
+    fn gauge(&self, path: &str, value: f64) {
+        self.clients().for_each(|statsd| statsd.gauge(path, metrics::to_three_decimals(value)));
     }
 
     /// Sends what is to be told of the host and of this program, and all that is still held back.
@@ -202,24 +224,19 @@ impl Output {
         if let Some(remote) = &self.remote {
             (health.datagrams, health.lost, health.send_errors) = (remote.sent, remote.lost, remote.errors);
         }
-        let printed = match &self.printer {
-            Some(Printer::Statsd(statsd)) => Some(statsd),
-            _ => None,
-        };
         // The XenMonitor script knew none of these.
         if self.layout == Layout::Xentop {
             let mut path = String::new();
             let mut emit = |group: &str, metric: &str, value| {
                 self.paths.write_host(&mut path, group, metric);
-                let clients = self.remote.iter().map(|remote| &remote.statsd).chain(printed);
-                clients.for_each(|statsd| statsd.gauge(&path, metrics::to_three_decimals(value)));
+                self.gauge(&path, value);
             };
             if let Some(node) = node {
                 host::node_gauges(node, &mut emit);
             }
             host::own_gauges(health, emit);
         }
-        if let Some(statsd) = printed {
+        if let Some(Printer::Statsd(statsd)) = &self.printer {
             statsd.flush().error.map_or(Ok(()), Err)?;
         }
         self.remote.as_mut().map_or(Ok(()), Remote::flush)

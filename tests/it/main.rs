@@ -3,6 +3,7 @@
 mod bad_input;
 mod building;
 mod chroot;
+mod lifecycle;
 mod looking;
 mod oracle;
 mod process;

@@ -1,0 +1,125 @@
+//! Births, deaths, reboots, renames and moves, and what a server is told of them.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Scratch, on_the_shims_clock, out_of, xenmonitor};
+
+/// Thirty polls, a second each.
+const LIFE: &str = r#"
+clock_step = "1s"
+
+[[domain]]
+id = 0
+name = "Domain-0"
+cpu_ns = { per_poll = 100000000 }
+
+[[domain]] # born at 3, dead at 8
+id = 1
+name = "brief"
+cpu_ns = { per_poll = 500000000 }
+from_poll = 3
+until_poll = 8
+
+[[domain]] # reboots at 12 and loses a vcpu by it
+id = 2
+name = "web"
+vcpus = 2
+cpu_ns = { start = "100s", per_poll = 250000000 }
+until_poll = 12
+[[domain]]
+id = 3
+name = "web"
+vcpus = 1
+cpu_ns = { start = "1s", per_poll = 750000000 }
+from_poll = 12
+
+[[domain]] # renamed at 16, loses its disk at 20
+id = 4
+name = "old"
+rename = [{ poll = 16, name = "new" }]
+[[domain.vbd]]
+rd_reqs = 7
+until_poll = 20
+
+[[domain]] # moves in: two polls as a half of itself
+id = 5
+name = "guest--incoming"
+from_poll = 22
+rename = [{ poll = 24, name = "guest" }]
+
+[[domain]] # moves out
+id = 6
+name = "mover"
+until_poll = 28
+rename = [{ poll = 26, name = "mover--migratedaway" }]
+"#;
+
+/// The polls' lines by path, of the few metrics that the tables below speak of.
+fn polls(more: &[&str]) -> Vec<BTreeMap<String, String>> {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("life.toml", LIFE));
+    on_the_shims_clock(&mut command).args([
+        "--count",
+        "30",
+        "--print",
+        "statsd",
+        "--log",
+        "off",
+        "--detail",
+        "vcpus,vbds",
+    ]);
+    let out = out_of(command.args(["--template", "{domain}.{metric}"]).args(more));
+    let mut polls = vec![BTreeMap::new()];
+    for line in out.lines() {
+        let (path, value) = line.strip_suffix("|g").unwrap().split_once(':').unwrap();
+        assert!(polls.last_mut().unwrap().insert(path.to_owned(), value.to_owned()).is_none(), "twice: {line}");
+        // The last line of each poll.
+        if path == "xenmonitor.collector.vbd" {
+            polls.push(BTreeMap::new());
+        }
+    }
+    assert!(polls.pop().unwrap().is_empty() && polls.len() == 30);
+    polls
+}
+
+/// One character or more a poll: the value, or `.` where there is none.
+fn of(polls: &[BTreeMap<String, String>], path: &str) -> String {
+    let values: Vec<&str> = polls.iter().map(|poll| poll.get(path).map_or(".", |value| value.as_str())).collect();
+    values.join(" ")
+}
+
+#[test]
+fn births_deaths_reboots_and_moves() {
+    let polls = polls(&[]);
+    for (path, values) in [
+        ("brief.state.blocked", ". . . 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . . . . . ."),
+        ("brief.cpu_percent", ". . . . 50 50 50 50 0 0 0 . . . . . . . . . . . . . . . . . . ."),
+        ("brief.cpu_sec", ". . . 1.5 2 2.5 3 3.5 . . . . . . . . . . . . . . . . . . . . . ."),
+        // No percentage across the reboot, no 0 either; and nothing is said of the states, which go on.
+        ("web.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75"),
+        ("web.state.blocked", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"),
+        ("web.vcpu.1.online", "1 1 1 1 1 1 1 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . ."),
+        ("old.mem_k", &(["524288"; 16].join(" ") + " 0 0 0 . . . . . . . . . . .")),
+        ("new.vbds", ". . . . . . . . . . . . . . . . 1 1 1 1 0 0 0 0 0 0 0 0 0 0"),
+        ("new.vbd.xvda.type", ". . . . . . . . . . . . . . . . 1 1 1 1 0 0 0 . . . . . . ."),
+        ("new.vbd.xvda.rd", ". . . . . . . . . . . . . . . . 7 7 7 7 . . . . . . . . . ."),
+        ("guest.vcpus", ". . . . . . . . . . . . . . . . . . . . . . . . 1 1 1 1 1 1"),
+        ("mover.vcpus", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 0 0 0 ."),
+        ("node.domains_migrating", "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 0 0 1 1 0 0"),
+        (
+            "Domain-0.cpu_percent",
+            ". 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10",
+        ),
+    ] {
+        assert_eq!(of(&polls, path), values, "{path}");
+    }
+    let halves = polls.iter().flat_map(BTreeMap::keys).filter(|path| path.contains("--"));
+    assert_eq!(halves.count(), 0);
+}
+
+#[test]
+fn on_vanish_keep_says_nothing_more() {
+    let polls = polls(&["--on-vanish", "keep"]);
+    assert_eq!(of(&polls, "brief.state.blocked"), ". . . 1 1 1 1 1 . . . . . . . . . . . . . . . . . . . . . .");
+    assert_eq!(of(&polls, "old.mem_k"), ["524288"; 16].join(" ") + &" .".repeat(14));
+}

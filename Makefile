@@ -2,7 +2,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo demo-run lint npm-statsd shim shim-files FORCE
+.PHONY: help test test-names demo demo-run lint npm-statsd shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,9 @@ test: ## Run every test, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace
+
+test-names: ## Try the naming of domains with a million sets of hostile names
+	NAMING_CASES=1000000 cargo test --release --lib naming::tests::any_names_at_all
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn

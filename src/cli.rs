@@ -9,8 +9,10 @@ use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use glob::Pattern;
 use log::LevelFilter;
 
+use crate::choice::Choice;
 use crate::detail::Detail;
 use crate::naming::{Layout, Prefix, Template};
 use crate::statsd::{DEFAULT_PORT, Destination};
@@ -65,6 +67,22 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Gauges")]
     pub detail: Vec<Detail>,
 
+    /// Tell only domains whose name fits the pattern, as web*; may be given several times [default: all]
+    #[arg(long, value_name = "GLOB", env = "XENMONITOR_INCLUDE", value_delimiter = ',', help_heading = "Gauges")]
+    include: Vec<Pattern>,
+
+    /// Tell no domains whose name fits the pattern; may be given several times [default: none]
+    #[arg(long, value_name = "GLOB", env = "XENMONITOR_EXCLUDE", value_delimiter = ',', help_heading = "Gauges")]
+    exclude: Vec<Pattern>,
+
+    /// Send only gauges that fit the pattern, as cpu_* or node.*; may be given several times [default: all]
+    #[arg(long, value_name = "GLOB", env = "XENMONITOR_METRICS", value_delimiter = ',', help_heading = "Gauges")]
+    metrics: Vec<Pattern>,
+
+    /// Send no gauges that fit the pattern; may be given several times [default: none]
+    #[arg(long, value_name = "GLOB", env = "XENMONITOR_NO_METRICS", value_delimiter = ',', help_heading = "Gauges")]
+    no_metrics: Vec<Pattern>,
+
     /// What to do about gauges of domains and devices that are gone [default: zero]
     #[arg(
         long,
@@ -101,6 +119,10 @@ pub struct Options {
     /// Print every poll; then nothing is sent unless --statsd is given too
     #[arg(long, value_name = "WHAT", env = "XENMONITOR_PRINT", help_heading = "Output")]
     pub print: Option<Print>,
+
+    /// Put Domain-0 on top of the table
+    #[arg(long, env = "XENMONITOR_DOM0_FIRST", value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    pub dom0_first: bool,
 
     /// What to log on stderr [default: info]
     #[arg(
@@ -227,6 +249,11 @@ impl Options {
     /// `--template`, or the layout's own.
     pub fn template(&self) -> Template {
         self.template.clone().unwrap_or_else(|| self.layout.template())
+    }
+
+    /// What is told at all.
+    pub fn choice(&self) -> Choice {
+        Choice::new(&self.include, &self.exclude, &self.metrics, &self.no_metrics)
     }
 
     /// How many polls to make, if not polls without end.

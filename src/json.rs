@@ -17,9 +17,9 @@ pub struct Taken<'a> {
     pub host: &'a str,
 }
 
-/// The document, on one line, without the newline. `components` are the domains' names in gauge paths.
-pub fn document(taken: &Taken, node: &Snapshot, views: &[View], components: &[String]) -> String {
-    let domains: Vec<Value> = views.iter().zip(components).map(|(view, component)| domain(view, component)).collect();
+/// The document, on one line, without the newline. `told` are the domains and their names in gauge paths.
+pub fn document(taken: &Taken, node: &Snapshot, told: &[(&View, &String)]) -> String {
+    let domains: Vec<Value> = told.iter().map(|(view, component)| domain(view, component)).collect();
     let document = json!({
         "time": taken.time,
         "elapsed_sec": taken.elapsed,

@@ -7,23 +7,41 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use crate::choice::Choice;
 use crate::cli::NetView;
 use crate::detail::Detail;
-use crate::metrics::{self, Before, Kind};
+use crate::metrics::{self, Before, Kind, View};
 use crate::naming::{Layout, Paths};
 use crate::snapshot::{Domain, Snapshot};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
 
-/// By which names gauges are told.
-pub struct Names<'a> {
+/// Which gauges are told, and by which names.
+pub struct Telling<'a> {
     /// Paths of the domains' gauges.
     pub paths: &'a Paths,
     /// Whose names.
     pub layout: Layout,
     /// Which details.
     pub details: &'a [Detail],
+    /// Which domains and gauges.
+    pub choice: &'a Choice,
+}
+
+impl Telling<'_> {
+    /// Hands the gauges of a domain that are to be told to `each`: metric, path, kind and value.
+    pub fn gauges(&self, view: &View, component: &str, path: &mut String, mut each: impl FnMut(&str, &str, Kind, f64)) {
+        if view.domain.is_migrating() || !self.choice.domain(&view.domain.name) {
+            return;
+        }
+        metrics::gauges(view, self.layout, self.details, &mut |metric, kind, value| {
+            if self.choice.metric(metric) {
+                self.paths.write(path, component, metric);
+                each(metric, path, kind, value);
+            }
+        });
+    }
 }
 
 /// Paths on their way out, and how many ticks they have left.
@@ -36,9 +54,9 @@ impl Afterlife {
         &mut self,
         before: Option<(&Snapshot, &[String])>,
         now: (&Snapshot, &[String]),
-        names: &Names,
+        telling: &Telling,
     ) -> Vec<String> {
-        let gone = before.map(|before| gone(before, now, names)).unwrap_or_default();
+        let gone = before.map(|before| gone(before, now, telling)).unwrap_or_default();
         self.0.extend(gone.into_iter().map(|path| (path, TICKS)));
         if self.0.is_empty() {
             return Vec::new();
@@ -47,7 +65,7 @@ impl Afterlife {
         let mut alive = HashSet::new();
         of_the_moment(
             now,
-            names,
+            telling,
             |_, _| true,
             |_, _, _, path| {
                 alive.insert(path.to_owned());
@@ -64,7 +82,7 @@ impl Afterlife {
 }
 
 /// The paths that since `before` lost their domain, which may only be called otherwise now, or its device.
-fn gone(before: (&Snapshot, &[String]), now: (&Snapshot, &[String]), names: &Names) -> Vec<String> {
+fn gone(before: (&Snapshot, &[String]), now: (&Snapshot, &[String]), telling: &Telling) -> Vec<String> {
     let (now, components) = now;
     let living: HashMap<(u32, &[u8]), (&Domain, &String)> =
         now.domains.iter().zip(components).map(|(domain, component)| (identity(domain), (domain, component))).collect();
@@ -74,7 +92,7 @@ fn gone(before: (&Snapshot, &[String]), now: (&Snapshot, &[String]), names: &Nam
     let mut gone = Vec::new();
     let changed =
         |domain: &Domain, component: &str| !still(domain, component).is_some_and(|now| same_devices(domain, now));
-    of_the_moment(before, names, changed, |domain, component, metric, path| {
+    of_the_moment(before, telling, changed, |domain, component, metric, path| {
         let parts = [("vcpu.", now.told.vcpu), ("vif.", now.told.network), ("vbd.", now.told.vbd)];
         // What only was not told this time is not gone.
         let its_device = parts.iter().any(|(part, told)| metric.starts_with(part) && *told);
@@ -98,7 +116,7 @@ fn same_devices(one: &Domain, other: &Domain) -> bool {
 /// Every path that tells how things are or were of late, of the domains that `wanted` picks.
 fn of_the_moment(
     (snapshot, components): (&Snapshot, &[String]),
-    names: &Names,
+    telling: &Telling,
     wanted: impl Fn(&Domain, &str) -> bool,
     mut each: impl FnMut(&Domain, &str, &str, &str),
 ) {
@@ -106,14 +124,12 @@ fn of_the_moment(
     let itself = Before { snapshot, elapsed: Duration::from_secs(1), at_most: Duration::from_secs(1) };
     let mut path = String::new();
     for (view, component) in metrics::views(Some(&itself), snapshot, NetView::Dom0).iter().zip(components) {
-        if view.domain.is_migrating() || !wanted(view.domain, component) {
-            continue;
+        if wanted(view.domain, component) {
+            telling.gauges(view, component, &mut path, |metric, path, kind, _| {
+                if kind != Kind::CountsUp {
+                    each(view.domain, component, metric, path);
+                }
+            });
         }
-        metrics::gauges(view, names.layout, names.details, &mut |metric, kind, _| {
-            if kind != Kind::CountsUp {
-                names.paths.write(&mut path, component, metric);
-                each(view.domain, component, metric, &path);
-            }
-        });
     }
 }

@@ -212,7 +212,7 @@ impl Paths {
             moving.extend(sharers.iter().filter(|&&i| Some(i) != keeper));
             holders.insert(name, keeper);
         }
-        // Ends: from the third attempt on a name closes with the attempt and a position in `living`.
+        // Ends: from the third attempt on a name closes with domid and attempt, which no other does.
         while let Some(i) = moving.pop() {
             attempts[i] += 1;
             names[i] = self.attempt(living, i, attempts[i]);
@@ -238,7 +238,9 @@ impl Paths {
             0 if spelled.len() <= self.budget && !self.is_reserved(&spelled) => return spelled,
             0 | 1 => format!("_{:08x}", hash(raw)),
             2 => format!("_{:08x}_{domid}", hash(raw)),
-            _ => format!("_{:08x}_{domid}_{i}_{n}", hash(raw)),
+            3..100 => format!("_{:08x}_{domid}_{n}", hash(raw)),
+            // Only where a domid comes twice after all.
+            _ => format!("_{:08x}_{domid}_{n}_{i}", hash(raw)),
         };
         let room = self.budget.saturating_sub(suffix.len()).min(spelled.len());
         format!("{}{suffix}", &spelled[..room])
@@ -324,6 +326,8 @@ fn hash(raw: &[u8]) -> u32 {
 mod tests {
     use std::collections::{BTreeMap, HashSet};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn paths(layout: Layout) -> Paths {
@@ -402,6 +406,73 @@ mod tests {
         let distinct = |names: Vec<String>| names.iter().map(|name| fold(name)).collect::<HashSet<_>>().len();
         assert_eq!(distinct(paths.domains(&living)), living.len());
         assert_eq!(distinct(paths.domains(&[(&b"web"[..], 1); 300])), 300);
+    }
+
+    /// Names as strangers would choose them: near each other in every way there is, or any bytes at all.
+    fn names() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
+        let near = prop::sample::select(vec![
+            &b"a"[..],
+            b"A",
+            b"_",
+            b"-",
+            b".",
+            b" ",
+            b"\n",
+            b":",
+            b"|",
+            b"\xff",
+            b"node",
+            b"Domain-0",
+            b"_7ca2d3c4",
+            b"_1",
+        ]);
+        let near = prop::collection::vec(near, 0..4).prop_map(|parts| parts.concat());
+        let any = prop::collection::vec(1..=255_u8, 0..200);
+        let name = prop_oneof![4 => near, 1 => any];
+        prop::collection::vec(name, 1..12).prop_map(|names| {
+            let mut living: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
+            // And one that is called what another comes to be called.
+            let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
+            let called = paths(Layout::Xentop).domains(&borrowed).pop().unwrap();
+            living.push((called.into_bytes(), 1000));
+            living
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_names_at_all(living in names(), turn in any::<prop::sample::Index>()) {
+            for layout in [Layout::Xentop, Layout::XenMonitor] {
+                let paths = paths(layout);
+                let named = |living: &[(Vec<u8>, u32)]| {
+                    let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
+                    let names = paths.domains(&borrowed);
+                    living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
+                };
+                let names = named(&living);
+                let mut path = String::new();
+                for name in names.values() {
+                    paths.write(&mut path, name, &"m".repeat(MAX_METRIC));
+                    prop_assert!(path.len() <= MAX_NAME && !name.is_empty(), "{path}");
+                    prop_assert!(name.chars().all(is_clean), "{name}");
+                }
+                let folded: HashSet<String> = names.values().map(|name| fold(name)).collect();
+                prop_assert_eq!(folded.len(), living.len(), "{:?}", names);
+
+                let mut other = living.clone();
+                other.rotate_left(turn.index(living.len()));
+                prop_assert_eq!(&named(&other), &names);
+                other.reverse();
+                prop_assert_eq!(&named(&other), &names);
+            }
+        }
+    }
+
+    /// 10 000 in the everyday suite; `make test-names` asks for a million.
+    fn cases() -> u32 {
+        std::env::var("NAMING_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
     }
 
     #[test]

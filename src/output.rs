@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use log::{info, warn};
 
+use crate::choice::Choice;
 use crate::cli::{NetView, OnVanish, Options, Print};
 use crate::detail::Detail;
 use crate::host::{self, Health};
 use crate::json::{self, Taken};
-use crate::lifecycle::{Afterlife, Names};
-use crate::metrics::{self, Before};
+use crate::lifecycle::{Afterlife, Telling};
+use crate::metrics::{self, Before, View};
 use crate::naming::{Layout, Paths, Prefix};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
@@ -22,6 +23,9 @@ pub struct Output {
     layout: Layout,
     net_view: NetView,
     details: Vec<Detail>,
+    choice: Choice,
+    /// Whether patterns that fit nothing have been told.
+    choice_checked: bool,
     /// `None` with `--on-vanish keep`.
     afterlife: Option<Afterlife>,
     /// The domains' components at the latest tick.
@@ -110,7 +114,7 @@ impl Output {
             looking_up: Trouble::default(),
         };
         let printer = |print| match print {
-            Print::Table => Printer::Table(Table::default()),
+            Print::Table => Printer::Table(Table::new(options.dom0_first)),
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd(Statsd::to_stdout()),
         };
@@ -120,6 +124,8 @@ impl Output {
             layout: options.layout,
             net_view: options.net_view,
             details: options.detail.clone(),
+            choice: options.choice(),
+            choice_checked: false,
             afterlife: (options.on_vanish == OnVanish::Zero).then(Afterlife::default),
             components: Vec::new(),
             remote: destination.map(remote),
@@ -175,29 +181,32 @@ impl Output {
         let views = metrics::views(before, now, self.net_view);
         let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         let components = self.paths.domains(&living);
-        health.domains = now.domains.iter().filter(|domain| !domain.is_migrating()).count();
+        let told: Vec<(&View, &String)> =
+            views.iter().zip(&components).filter(|(view, _)| self.choice.domain(&view.domain.name)).collect();
+        health.domains = told.iter().filter(|(view, _)| !view.domain.is_migrating()).count();
+        if !std::mem::replace(&mut self.choice_checked, true) {
+            let names: Vec<&[u8]> = living.iter().map(|(name, _)| *name).collect();
+            self.choice.in_vain(&names).for_each(|line| warn!("{line}"));
+        }
 
+        let telling = Telling { paths: &self.paths, layout: self.layout, details: &self.details, choice: &self.choice };
         if self.clients().next().is_some() {
             let mut path = String::new();
-            for (view, component) in views.iter().zip(&components).filter(|(view, _)| !view.domain.is_migrating()) {
-                metrics::gauges(view, self.layout, &self.details, &mut |metric, _, value| {
-                    self.paths.write(&mut path, component, metric);
-                    self.gauge(&path, value);
-                });
+            for (view, component) in &told {
+                telling.gauges(view, component, &mut path, |_, path, _, value| self.gauge(path, value));
             }
         }
         if let Some(afterlife) = &mut self.afterlife {
-            let names = Names { paths: &self.paths, layout: self.layout, details: &self.details };
             let before = before.map(|before| (before.snapshot, &*self.components));
-            let gone = afterlife.tick(before, (now, &components), &names);
+            let gone = afterlife.tick(before, (now, &components), &telling);
             gone.iter().for_each(|path| self.gauge(path, 0.0));
         }
         self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
-            Some(Printer::Table(table)) => table.render(&views),
+            Some(Printer::Table(table)) => table.render(told.iter().map(|(view, _)| *view)),
             Some(Printer::Json) => {
                 let elapsed = before.map(|before| before.elapsed.as_secs_f64());
-                json::document(&Taken { time, elapsed, host: &self.host }, now, &views, &components) + "\n"
+                json::document(&Taken { time, elapsed, host: &self.host }, now, &told) + "\n"
             }
             Some(Printer::Statsd(_)) | None => String::new(),
         };
@@ -228,8 +237,10 @@ impl Output {
         if self.layout == Layout::Xentop {
             let mut path = String::new();
             let mut emit = |group: &str, metric: &str, value| {
-                self.paths.write_host(&mut path, group, metric);
-                self.gauge(&path, value);
+                if self.choice.metric(&format!("{group}.{metric}")) {
+                    self.paths.write_host(&mut path, group, metric);
+                    self.gauge(&path, value);
+                }
             };
             if let Some(node) = node {
                 host::node_gauges(node, &mut emit);

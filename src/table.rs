@@ -44,19 +44,22 @@ const COLUMNS: [Column; 17] = [
 /// A table that remembers, as xentop does, how wide its names have been.
 pub struct Table {
     name_width: usize,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self { name_width: 10 }
-    }
+    dom0_first: bool,
 }
 
 impl Table {
+    /// With `dom0_first` as `xentop -z` sorts.
+    pub fn new(dom0_first: bool) -> Self {
+        Self { name_width: 10, dom0_first }
+    }
+
     /// Header and one row a domain, sorted by name as xentop sorts: case ignored.
-    pub fn render(&mut self, views: &[View]) -> String {
-        let mut rows: Vec<(String, &View)> = views.iter().map(|view| (printable(&view.domain.name), view)).collect();
-        rows.sort_by_key(|(_, view)| view.domain.name.to_ascii_lowercase());
+    pub fn render<'a>(&mut self, views: impl Iterator<Item = &'a View<'a>>) -> String {
+        let mut rows: Vec<(String, &View)> = views.map(|view| (printable(&view.domain.name), view)).collect();
+        rows.sort_by_key(|(_, view)| {
+            let first = self.dom0_first && view.domain.id == 0;
+            (!first, view.domain.name.to_ascii_lowercase())
+        });
         self.name_width = rows.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
         let columns = COLUMNS.map(|column| {
             let gauge = of_column(column.header);

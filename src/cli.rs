@@ -116,6 +116,10 @@ pub struct Options {
     )]
     pub layout: Layout,
 
+    /// Tell whether all this needs is there, and end: status 0 if it is, else 1
+    #[arg(long, env = "XENMONITOR_CHECK", value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    pub check: bool,
+
     /// Print every poll; then nothing is sent unless --statsd is given too
     #[arg(long, value_name = "WHAT", env = "XENMONITOR_PRINT", help_heading = "Output")]
     pub print: Option<Print>,

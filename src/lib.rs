@@ -1,6 +1,7 @@
 //! The rooms of the `xenmonitor` program; public are those that its `main` and its tests enter. Not an API: use
 //! the program.
 
+mod check;
 mod choice;
 pub mod cli;
 pub mod detail;

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         Ok(monitor) => monitor,
         Err(error) => return complain(&error, ExitCode::from(BAD_COMMAND_LINE)),
     };
-    match monitor.run() {
+    let result = if options.check { monitor.check(&options) } else { monitor.run() };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
     }

@@ -16,6 +16,7 @@ use log::{debug, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::check;
 use crate::cli::{Options, Vifs};
 use crate::host::Health;
 use crate::metrics::Before;
@@ -53,6 +54,8 @@ pub enum Failure {
     Stdout(io::Error),
     /// The polls asked for are made, and not a gauge of them could be sent.
     NothingSent(String),
+    /// `--check` has found something wrong, and told it.
+    Check,
     /// A thread or the signals could not be set up.
     Start(io::Error),
     /// The poller thread has panicked.
@@ -65,6 +68,7 @@ impl fmt::Display for Failure {
             Failure::Xenstat(error) => error.fmt(f),
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
             Failure::NothingSent(destination) => write!(f, "nothing could be sent to {destination}"),
+            Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
             Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
             Failure::PollerGone => f.write_str("the thread that polls libxenstat is gone"),
         }
@@ -130,6 +134,15 @@ impl Monitor {
             partial: Trouble::default(),
             no_vifs: Trouble::default(),
         })
+    }
+
+    /// Prints whether all that is needed is there.
+    pub fn check(&self, options: &Options) -> Result<(), Failure> {
+        match check::run(options, &self.output, self.output.server()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::Check),
+            Err(error) => Err(Failure::Stdout(error)),
+        }
     }
 
     /// Polls, sends and prints until a signal or the count ends it.
@@ -228,7 +241,7 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened, no_vifs, cause } = polled;
+        let Polled { at, took, result, opened, no_vifs, cause, .. } = polled;
 
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());

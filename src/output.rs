@@ -142,6 +142,11 @@ impl Output {
         }
     }
 
+    /// Where gauges go, if anywhere.
+    pub fn server(&self) -> Option<&Destination> {
+        self.remote.as_ref().map(|remote| &remote.destination)
+    }
+
     /// The server to look up before anything can be sent to it.
     pub fn to_look_up(&self) -> Option<&Destination> {
         self.remote.as_ref().filter(|remote| remote.unresolved).map(|remote| &remote.destination)
@@ -213,6 +218,30 @@ impl Output {
         self.components = components;
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    }
+
+    /// The path of the gauge that says this program is up.
+    pub fn path_of_up(&self) -> String {
+        let mut path = String::new();
+        self.paths.write_host(&mut path, host::RESERVED[1], "up");
+        path
+    }
+
+    /// One line as it would be sent: the CPU time of a guest, or of Domain-0 where there is none.
+    pub fn example(&self, node: &Snapshot) -> Option<String> {
+        let views = metrics::views(None, node, self.net_view);
+        let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
+        let components = self.paths.domains(&living);
+        let telling = Telling { paths: &self.paths, layout: self.layout, details: &[], choice: &self.choice };
+        let mut example = None;
+        for (view, component) in views.iter().zip(&components) {
+            telling.gauges(view, component, &mut String::new(), |metric, path, _, value| {
+                if metric.eq_ignore_ascii_case("cpu_sec") {
+                    example = Some(format!("{path}:{}|g", metrics::to_three_decimals(value)));
+                }
+            });
+        }
+        example
     }
 
     /// Whoever gets lines: the server, and those who look at what it gets.

@@ -53,6 +53,8 @@ pub struct Polled {
     pub result: Result<Snapshot, Error>,
     /// File and reason, when the library was opened for this poll.
     pub opened: Option<(PathBuf, &'static str)>,
+    /// Whether the VIFs are the kernel's.
+    pub kernels_vifs: bool,
     /// Why the kernel's list of VIFs cannot be had, where it is wanted.
     pub no_vifs: Option<vif::Error>,
     /// What libxenstat said when it was last asked for everything, where that fails and less does not.
@@ -124,7 +126,8 @@ impl Poller {
             vifs.fill(snapshot);
         }
         let Call { at, opened } = call;
-        Polled { at, took: start.elapsed(), result, opened, no_vifs, cause: self.cause.clone() }
+        let (kernels_vifs, cause) = (kernels.is_some(), self.cause.clone());
+        Polled { at, took: start.elapsed(), result, opened, kernels_vifs, no_vifs, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod building;
+mod check;
 mod chroot;
 mod lifecycle;
 mod looking;

@@ -1,0 +1,134 @@
+//! `--check`: would the daemon do its whole job here? One line for each thing it needs.
+
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::cli::{Options, Vifs};
+use crate::output::Output;
+use crate::poller::{self, Polled, Request};
+use crate::snapshot::{Collectors, Domain, Snapshot};
+use crate::statsd::{Destination, Statsd};
+use crate::xenstat;
+
+/// How long libxenstat and name servers are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a refusal is waited for.
+const REFUSAL: Duration = Duration::from_millis(300);
+
+/// A line's verdict: fine, not fine, or only to be known.
+enum Verdict {
+    Ok,
+    Bad,
+    Note,
+}
+use Verdict::{Bad, Note, Ok as Good};
+
+/// Prints the diagnosis; returns whether all is well.
+pub fn run(options: &Options, output: &Output, destination: Option<&Destination>) -> io::Result<bool> {
+    let mut lines = libxenstat(options, output);
+    lines.extend(destination.map(|destination| ("destination", reach(destination, &output.path_of_up()))));
+    let mut out = io::stdout().lock();
+    for (what, (verdict, words)) in &lines {
+        let verdict = match verdict {
+            Good => "ok",
+            Bad => "BAD",
+            Note => "",
+        };
+        writeln!(out, "{what:<12} {verdict:<4} {words}")?;
+    }
+    Ok(!lines.iter().any(|(_, (verdict, _))| matches!(verdict, Bad)))
+}
+
+type Line = (&'static str, (Verdict, String));
+
+fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
+    let polled = match poll(options, options.vifs) {
+        Ok(polled) => polled,
+        Err(why) => return vec![("libxenstat", (Bad, why))],
+    };
+    let Polled { result, opened, kernels_vifs, no_vifs, cause, took, .. } = polled;
+    let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
+    let mut lines: Vec<Line> = library.into_iter().collect();
+    let node = match result {
+        Ok(node) => node,
+        Err(error) => {
+            lines.push(("Xen", (Bad, error.to_string())));
+            return lines;
+        }
+    };
+    lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
+    if xenstat::miscounts_read_sectors(&node.xen_version) {
+        lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
+    }
+    let Collectors { vcpu, network, vbd } = node.told;
+    let why = || cause.clone().unwrap_or_default();
+    let part = |told, words: String| if told { (Good, words) } else { (Bad, format!("withheld: {}", why())) };
+    lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
+    let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
+    let found = count(&node, |domain| domain.vifs.len());
+    let networks = match &no_vifs {
+        Some(error) if !network => (Bad, format!("withheld: {error}")),
+        _ => part(network, format!("{found}, from {source}; xentop would show {}", xentops_networks(options))),
+    };
+    lines.push(("networks", networks));
+    let in_error = count(&node, |domain| domain.vbds.iter().filter(|vbd| vbd.counters.is_none()).count());
+    let words = format!("{}, of which {in_error} in error", count(&node, |domain| domain.vbds.len()));
+    lines.push(("disks", part(vbd, words)));
+    lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
+    lines
+}
+
+fn count(node: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
+    node.domains.iter().map(devices).sum::<usize>().to_string()
+}
+
+/// One poll, by a poller of its own: the call may never return.
+fn poll(options: &Options, vifs: Vifs) -> Result<Polled, String> {
+    let (answers, inbox) = mpsc::channel();
+    let answer = move |polled| drop(answers.send(polled));
+    let requests = poller::start(options.libxenstat.clone(), vifs, answer)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let _ = requests.send(Request::Poll);
+    match inbox.recv_timeout(PATIENCE) {
+        Ok(Some(polled)) => Ok(polled),
+        Ok(None) => Err("the thread that polls it has panicked".into()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}: is xenstored running?")),
+    }
+}
+
+fn xentops_networks(options: &Options) -> String {
+    match poll(options, Vifs::Libxenstat).map(|polled| polled.result) {
+        Ok(Ok(theirs)) if theirs.told.network => count(&theirs, |domain| domain.vifs.len()),
+        _ => "none, failing".into(),
+    }
+}
+
+/// Looks the server up and sends it the gauge that says we are here, to hear whether it is refused.
+fn reach(destination: &Destination, up: &str) -> (Verdict, String) {
+    if *destination == Destination::Stdout {
+        return (Good, "stdout:".into());
+    }
+    let (answers, inbox) = mpsc::channel();
+    destination.resolve(move |addresses| drop(answers.send(addresses)));
+    let statsd = Statsd::unconnected();
+    let connected = match inbox.recv_timeout(PATIENCE) {
+        Ok(addresses) => addresses.and_then(|addresses| statsd.connect(&addresses)),
+        Err(_) => return (Bad, format!("{destination}: no name server answers within {PATIENCE:?}")),
+    };
+    let address = match connected {
+        Ok(address) => address,
+        Err(error) => return (Bad, format!("{destination}: {error}")),
+    };
+    // The kernel hears of a refusal after the first, and tells of it at the second.
+    for _ in 0..2 {
+        statsd.gauge(up, 1.0);
+        if let Some(error) = statsd.flush().error {
+            return (Bad, format!("{destination}, at {address}: {error}"));
+        }
+        thread::sleep(REFUSAL);
+    }
+    (Good, format!("{destination}, at {address}: nothing refused (UDP tells no more)"))
+}

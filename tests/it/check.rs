@@ -1,0 +1,54 @@
+//! `--check` says what a daemon would have here, and what it would lack.
+
+use crate::support::{Listener, Said, Scratch, bare, run, scenario, xenmonitor};
+
+fn line<'a>(said: &'a Said, what: &str) -> &'a str {
+    let line = said.out.lines().find(|line| line.starts_with(what));
+    line.unwrap_or_else(|| panic!("no {what} in {}{}", said.out, said.err)).trim_start_matches(what).trim()
+}
+
+#[test]
+fn all_is_well() {
+    let listener = Listener::new("127.0.0.1:0");
+    let said = run(xenmonitor(&scenario("demo")).args(["--check", "--statsd", &listener.url()]));
+    assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{}", said.out);
+    assert!(
+        line(&said, "libxenstat").ends_with("libxenstat.so.4.17 (as named)")
+            || line(&said, "libxenstat").starts_with("ok")
+    );
+    assert!(line(&said, "Xen").starts_with("ok   4.17.0, 5 domains read in "));
+    assert_eq!(line(&said, "networks"), "ok   5, from libxenstat; xentop would show 5");
+    assert!(line(&said, "disks").starts_with("ok   5, of which "));
+    assert!(line(&said, "example").starts_with("xen.xen1_example_com.win2019.cpu_sec:"));
+    assert!(line(&said, "destination").starts_with(&format!("ok   {}", listener.url())));
+    // Only a gauge that is true is sent.
+    assert_eq!(listener.datagram(), "xen.xen1_example_com.xenmonitor.up:1|g\n");
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let scratch = Scratch::new();
+    let host =
+        "[host]\nxen_version = \"4.15.0\"\n[[domain]]\nid = 0\n[[fault]]\nif_asked = [\"VBD\"]\nfail = \"ENOENT\"\n";
+    let said = run(xenmonitor(&scratch.file("s.toml", host)).args(["--check", "--statsd", "udp://127.0.0.1:9"]));
+    assert_eq!(said.status, Some(1));
+    assert!(said.err.contains("would not do its whole job here"), "{}", said.err);
+    assert!(said.out.contains("BAD  this release miscounts the sectors read from disks"), "{}", said.out);
+    let withheld = "BAD  withheld: xenstat_get_node failed: No such file or directory (os error 2)";
+    assert_eq!(line(&said, "disks"), withheld);
+    assert_eq!(line(&said, "destination"), "BAD  udp://127.0.0.1:9, at 127.0.0.1:9: Connection refused (os error 111)");
+
+    let said = run(bare().args(["--check", "--print", "table", "--libxenstat", "/nonexistent"]));
+    assert_eq!(said.status, Some(1));
+    assert!(line(&said, "Xen").starts_with("BAD  libxenstat cannot be loaded: /nonexistent"), "{}", said.out);
+}
+
+/// A hung xenstored does not hang the check.
+#[test]
+fn what_hangs_is_told() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", "[[domain]]\nid = 0\n[[fault]]\nhang = true\n");
+    let said = run(xenmonitor(&scenario).args(["--check", "--print", "table"]));
+    assert_eq!(said.status, Some(1));
+    assert_eq!(line(&said, "libxenstat"), "BAD  no answer within 10s: is xenstored running?");
+}

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::cli::{Options, Vifs};
 use crate::output::Output;
 use crate::poller::{self, Polled, Request};
+use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot};
 use crate::statsd::{Destination, Statsd};
-use crate::xenstat;
 
 /// How long libxenstat and name servers are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         }
     };
     lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
-    if xenstat::miscounts_read_sectors(&node.xen_version) {
+    if release::miscounts_read_sectors(&node.xen_version) {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
     }
     let Collectors { vcpu, network, vbd } = node.told;

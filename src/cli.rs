@@ -14,8 +14,9 @@ use log::LevelFilter;
 
 use crate::choice::Choice;
 use crate::detail::Detail;
-use crate::naming::{Layout, Prefix, Template};
+use crate::naming::Layout;
 use crate::statsd::{DEFAULT_PORT, Destination};
+use crate::template::{Prefix, Template};
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
 ///

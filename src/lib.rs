@@ -1,5 +1,10 @@
 //! The rooms of the `xenmonitor` program; public are those that its `main` and its tests enter. Not an API: use
 //! the program.
+//!
+//! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
+//! `xenstat` (the only unsafe room) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
+//! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
+//! end; `statsd` sends, `table` and `json` print.
 
 mod check;
 mod choice;
@@ -13,8 +18,10 @@ pub mod monitor;
 mod naming;
 mod output;
 mod poller;
+mod release;
 mod snapshot;
 mod statsd;
 mod table;
+mod template;
 mod vif;
 mod xenstat;

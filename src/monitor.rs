@@ -22,8 +22,9 @@ use crate::host::Health;
 use crate::metrics::Before;
 use crate::output::{Output, Trouble};
 use crate::poller::{self, Polled, Request};
+use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
-use crate::xenstat::{self, Error};
+use crate::xenstat::Error;
 
 /// The first poll waits no longer than this for the destination's name to be looked up.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(1);
@@ -267,7 +268,7 @@ impl Monitor {
                 library.display(),
                 self.output.describe(),
             );
-            if xenstat::miscounts_read_sectors(&snapshot.xen_version) {
+            if release::miscounts_read_sectors(&snapshot.xen_version) {
                 warn!("Xen {} miscounts the sectors read from disks: vbd_rsect is withheld", snapshot.xen_version);
             }
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::host::RESERVED;
+use crate::template::{Piece, Prefix, Template, is_clean};
 
 /// collectd cuts a name at 127 bytes, and then two series are one.
 pub const MAX_NAME: usize = 127;
@@ -39,97 +40,6 @@ impl Layout {
     }
 }
 
-/// How a path is laid out: literal text with holes for host, domain and metric.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    pieces: Vec<Piece>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Literal(String),
-    Host,
-    Domain,
-    Metric,
-}
-
-impl std::str::FromStr for Template {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some((literal, hole)) = rest.split_once('{') {
-            let Some((name, tail)) = hole.split_once('}') else {
-                return Err(format!("'{{{hole}' has no closing brace"));
-            };
-            pieces.push(Piece::Literal(literal_text(literal)?));
-            pieces.push(match name {
-                "host" => Piece::Host,
-                "domain" => Piece::Domain,
-                "metric" => Piece::Metric,
-                _ => return Err(format!("{{{name}}} is none of {{host}}, {{domain}}, {{metric}}")),
-            });
-            rest = tail;
-        }
-        pieces.push(Piece::Literal(literal_text(rest)?));
-        pieces.retain(|piece| *piece != Piece::Literal(String::new()));
-        for (hole, name, else_what) in [
-            (Piece::Metric, "{metric}", "all gauges would share one name"),
-            (Piece::Domain, "{domain}", "all domains would share one name"),
-        ] {
-            match pieces.iter().filter(|piece| **piece == hole).count() {
-                1 => {}
-                0 => return Err(format!("{name} is missing: {else_what}")),
-                _ => return Err(format!("{name} appears more than once")),
-            }
-        }
-        let template = Self { pieces };
-        check_dots(&template.sample())?;
-        Ok(template)
-    }
-}
-
-impl Template {
-    /// A path with every hole filled with something no literal can hold.
-    fn sample(&self) -> String {
-        let text = |piece: &Piece| if let Piece::Literal(text) = piece { text.clone() } else { "{}".into() };
-        self.pieces.iter().map(text).collect()
-    }
-}
-
-/// No empty component, and no two holes in one: what fills one could pass for part of the other.
-fn check_dots(sample: &str) -> Result<(), String> {
-    match sample.split('.').map(|component| (component.is_empty(), component.matches("{}").count())).max() {
-        Some((true, _)) => Err("a component before, between or after dots is empty".into()),
-        Some((_, holes)) if holes > 1 => Err("between two {holes} there has to be a '.'".into()),
-        _ => Ok(()),
-    }
-}
-
-/// What stands before every name: components and dots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prefix(String);
-
-impl std::str::FromStr for Prefix {
-    type Err = String;
-
-    /// A dot at the end may be there or not; other clients' `STATSD_PREFIX` often has one.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = literal_text(text.strip_suffix('.').unwrap_or(text))?;
-        check_dots(&text)?;
-        Ok(Self(text))
-    }
-}
-
-/// Literal text of a path: components and the dots between them.
-fn literal_text(text: &str) -> Result<String, String> {
-    match text.chars().find(|&c| !(c == '.' || is_clean(c))) {
-        None => Ok(text.to_owned()),
-        Some(c) => Err(format!("{c:?} cannot stand in a gauge name; letters, digits, '_', '-', '.' can")),
-    }
-}
-
 /// A template with its prefix and host filled in: what a running daemon names its gauges by.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -146,12 +56,12 @@ impl Paths {
     /// Fails on a host without a name to tell it by, and when so much of [`MAX_NAME`] is spoken for that no domain could be told from another.
     pub fn new(template: &Template, prefix: Option<&Prefix>, host: &str, layout: Layout) -> Result<Self, String> {
         let mut pieces = Vec::new();
-        pieces.extend(prefix.map(|Prefix(prefix)| Piece::Literal(format!("{prefix}."))));
+        pieces.extend(prefix.map(|prefix| Piece::Literal(format!("{prefix}."))));
         let clean_host = component(host.as_bytes());
         if !clean_host.contains(|c: char| c.is_ascii_alphanumeric()) {
             return Err(format!("{host:?} is no name for this host: give it one with --host"));
         }
-        for piece in &template.pieces {
+        for piece in template.pieces() {
             pieces.push(match piece {
                 Piece::Host => Piece::Literal(clean_host.clone()),
                 other => other.clone(),
@@ -303,10 +213,6 @@ fn component(raw: &[u8]) -> String {
 fn dashed(raw: &[u8]) -> String {
     let dashed: Vec<u8> = raw.iter().map(|&byte| if byte == b'.' { b'-' } else { byte }).collect();
     component(&dashed)
-}
-
-fn is_clean(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// What a server that folds case and dashes makes of a component.
@@ -548,24 +454,7 @@ mod tests {
         }
         assert_eq!(write("xen.{host}.{domain}.{metric}", None), "xen.xen1_example_com.web.state.running");
         assert_eq!(write("{metric}.{domain}", Some("dc1.rack-2.")), "dc1.rack-2.state.running.web");
-        for (template, complaint) in [
-            ("xen.{host}.{domain}", "{metric} is missing: all gauges would share one name"),
-            ("{metric}", "{domain} is missing: all domains would share one name"),
-            ("{domain}.{metric}.{metric}", "{metric} appears more than once"),
-            ("{domain}.{metric}.{uuid}", "{uuid} is none of {host}, {domain}, {metric}"),
-            ("{domain}.{metric", "'{metric' has no closing brace"),
-            ("a b.{domain}.{metric}", "' ' cannot stand in a gauge name; letters, digits, '_', '-', '.' can"),
-            ("{domain}..{metric}", "a component before, between or after dots is empty"),
-            ("{domain}.{metric}.", "a component before, between or after dots is empty"),
-            ("{host}-{domain}.{metric}", "between two {holes} there has to be a '.'"),
-            ("{domain}_{metric}", "between two {holes} there has to be a '.'"),
-        ] {
-            assert_eq!(template.parse::<Template>().unwrap_err(), complaint, "{template}");
-        }
         let template: Template = "xen.{host}.{domain}.{metric}".parse().unwrap();
-        for prefix in ["", ".", ".a", "a..b", "a|b", "a b"] {
-            assert!(prefix.parse::<Prefix>().is_err(), "{prefix}");
-        }
         let error = Paths::new(&template, None, &"h".repeat(70), Layout::Xentop).unwrap_err();
         assert!(error.contains("shorten --prefix, --template or --host"), "{error}");
     }

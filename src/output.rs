@@ -12,10 +12,11 @@ use crate::host::{self, Health};
 use crate::json::{self, Taken};
 use crate::lifecycle::{Afterlife, Telling};
 use crate::metrics::{self, Before, View};
-use crate::naming::{Layout, Paths, Prefix};
+use crate::naming::{Layout, Paths};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
 use crate::table::{Table, printable};
+use crate::template::Prefix;
 
 /// Where snapshots go and by what names.
 pub struct Output {

@@ -15,8 +15,8 @@ pub struct Health {
     pub up: bool,
     /// How long the poll took.
     pub poll: Duration,
-    /// How long naming, sending and printing took at the tick before.
-    pub send: Duration,
+    /// How long naming, sending and printing took at the good poll before.
+    pub send: Option<Duration>,
     /// Published.
     pub domains: usize,
     /// Polls left out because one was still under way.
@@ -38,42 +38,42 @@ struct HostGauge<T> {
     name: &'static str,
     kind: Kind,
     meaning: &'static str,
-    value: fn(&T) -> f64,
+    value: fn(&T) -> Option<f64>,
 }
 
 #[rustfmt::skip]
 const NODE: &[HostGauge<Snapshot>] = &[
-    HostGauge { name: "mem_total_k", kind: Now, meaning: "KiB of memory", value: |n| (n.tot_mem / 1024) as f64 },
-    HostGauge { name: "mem_free_k", kind: Now, meaning: "KiB that belong to no domain", value: |n| (n.free_mem / 1024) as f64 },
+    HostGauge { name: "mem_total_k", kind: Now, meaning: "KiB of memory", value: |n| Some((n.tot_mem / 1024) as f64) },
+    HostGauge { name: "mem_free_k", kind: Now, meaning: "KiB that belong to no domain", value: |n| Some((n.free_mem / 1024) as f64) },
     HostGauge { name: "mem_used_k", kind: Now, meaning: "KiB that do, Xen's own among them",
-        value: |n| (n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64 },
-    HostGauge { name: "cpus", kind: Now, meaning: "physical CPUs", value: |n| n.num_cpus.into() },
-    HostGauge { name: "cpu_mhz", kind: Now, meaning: "their nominal frequency", value: |n| (n.cpu_hz / 1_000_000) as f64 },
-    HostGauge { name: "domains", kind: Now, meaning: "all domains, Domain-0 among them", value: |n| n.domains.len() as f64 },
-    HostGauge { name: "domains_running", kind: Now, meaning: "each is counted once, by the first of these states it is in", value: |n| first_is(n, 0) },
-    HostGauge { name: "domains_blocked", kind: Now, meaning: "", value: |n| first_is(n, 1) },
-    HostGauge { name: "domains_paused", kind: Now, meaning: "", value: |n| first_is(n, 2) },
-    HostGauge { name: "domains_shutdown", kind: Now, meaning: "", value: |n| first_is(n, 3) },
-    HostGauge { name: "domains_crashed", kind: Now, meaning: "", value: |n| first_is(n, 4) },
-    HostGauge { name: "domains_dying", kind: Now, meaning: "", value: |n| first_is(n, 5) },
+        value: |n| Some((n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64) },
+    HostGauge { name: "cpus", kind: Now, meaning: "physical CPUs", value: |n| Some(n.num_cpus.into()) },
+    HostGauge { name: "cpu_mhz", kind: Now, meaning: "their nominal frequency", value: |n| Some((n.cpu_hz / 1_000_000) as f64) },
+    HostGauge { name: "domains", kind: Now, meaning: "all domains, Domain-0 among them", value: |n| Some(n.domains.len() as f64) },
+    HostGauge { name: "domains_running", kind: Now, meaning: "each is counted once, by the first of these states it is in", value: |n| Some(first_is(n, 0)) },
+    HostGauge { name: "domains_blocked", kind: Now, meaning: "", value: |n| Some(first_is(n, 1)) },
+    HostGauge { name: "domains_paused", kind: Now, meaning: "", value: |n| Some(first_is(n, 2)) },
+    HostGauge { name: "domains_shutdown", kind: Now, meaning: "", value: |n| Some(first_is(n, 3)) },
+    HostGauge { name: "domains_crashed", kind: Now, meaning: "", value: |n| Some(first_is(n, 4)) },
+    HostGauge { name: "domains_dying", kind: Now, meaning: "", value: |n| Some(first_is(n, 5)) },
     HostGauge { name: "domains_migrating", kind: Now, meaning: "halves of VMs on the move, which have no gauges of their own",
-        value: |n| n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64 },
+        value: |n| Some(n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64) },
 ];
 
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
-    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| h.up.into() },
-    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| milliseconds(h.poll) },
-    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and sending took, at the poll before", value: |h| milliseconds(h.send) },
-    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| h.domains as f64 },
-    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| h.skipped as f64 },
-    HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| h.failed as f64 },
-    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost", value: |h| h.send_errors as f64 },
-    HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| h.datagrams as f64 },
-    HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| h.lost as f64 },
-    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| h.told.vcpu.into() },
-    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| h.told.network.into() },
-    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if disks could be told, else 0", value: |h| h.told.vbd.into() },
+    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| Some(h.up.into()) },
+    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| Some(milliseconds(h.poll)) },
+    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and sending took, at the good poll before", value: |h| h.send.map(milliseconds) },
+    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| Some(h.domains as f64) },
+    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },
+    HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },
+    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost", value: |h| Some(h.send_errors as f64) },
+    HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| Some(h.datagrams as f64) },
+    HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| Some(h.lost as f64) },
+    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told.vcpu.into()) },
+    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| Some(h.told.network.into()) },
+    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if disks could be told, else 0", value: |h| Some(h.told.vbd.into()) },
 ];
 
 /// The components that stand in a domain's place, so that no domain may bear them.
@@ -98,7 +98,7 @@ pub fn own_gauges(health: &Health, emit: impl FnMut(&str, &str, f64)) {
 
 fn gauges<T>(group: &str, table: &[HostGauge<T>], of: &T, mut emit: impl FnMut(&str, &str, f64)) {
     for gauge in table {
-        if let Some(value) = in_bounds(Some((gauge.value)(of))) {
+        if let Some(value) = in_bounds((gauge.value)(of)) {
             emit(group, gauge.name, value);
         }
     }

@@ -1,18 +1,17 @@
 //! What becomes of the gauges of what is gone.
 //!
-//! A statsd server repeats a gauge's last value for ever. So when a domain or one of its devices goes, its
-//! gauges of the moment are sent as 0 for some ticks, and then never again. What counts up is left as it was: 0
-//! would be a reset that never happened.
+//! A statsd server repeats a gauge's last value for ever. So when a domain or one of its devices goes, those of
+//! its gauges that tell of the moment and were sent are sent as 0 for some ticks, and then never again. What
+//! counts up is left as it was: 0 would be a reset that never happened. And what is only not told for a while,
+//! as the domain or device is there but its collector fails, or there is no limit any more, gets no 0 either.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use crate::choice::Choice;
-use crate::cli::NetView;
-use crate::detail::Detail;
-use crate::metrics::{self, Before, Kind, View};
-use crate::naming::{Layout, Paths};
-use crate::snapshot::{Domain, Snapshot};
+use crate::detail::{self, Detail};
+use crate::metrics::{self, Kind, View};
+use crate::naming::{Layout, Paths, fold};
+use crate::snapshot::{Collectors, Domain};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
@@ -44,92 +43,58 @@ impl Telling<'_> {
     }
 }
 
-/// Paths on their way out, and how many ticks they have left.
+/// Every path of the moment that a server has a value of.
 #[derive(Default)]
-pub struct Afterlife(BTreeMap<String, u32>);
+pub struct Afterlife {
+    tick: u64,
+    sent: HashMap<String, Sent>,
+}
+
+/// Whose a path is, and how it stands with it.
+struct Sent {
+    component: String,
+    metric: String,
+    /// The tick that last told it.
+    tick: u64,
+    /// Zeros to send once what it tells of is gone.
+    left: u32,
+}
 
 impl Afterlife {
-    /// The paths to send as 0 at this tick. Snapshots come with their domains' components.
-    pub fn tick(
-        &mut self,
-        before: Option<(&Snapshot, &[String])>,
-        now: (&Snapshot, &[String]),
-        telling: &Telling,
-    ) -> Vec<String> {
-        let gone = before.map(|before| gone(before, now, telling)).unwrap_or_default();
-        self.0.extend(gone.into_iter().map(|path| (path, TICKS)));
-        if self.0.is_empty() {
+    /// A gauge was sent at this tick.
+    pub fn sent(&mut self, component: &str, metric: &str, path: &str, kind: Kind) {
+        if kind == Kind::CountsUp {
+            return;
+        }
+        match self.sent.get_mut(path) {
+            Some(sent) => (sent.tick, sent.left) = (self.tick, TICKS),
+            None => {
+                let (component, metric) = (component.to_owned(), metric.to_owned());
+                self.sent.insert(path.to_owned(), Sent { component, metric, tick: self.tick, left: TICKS });
+            }
+        }
+    }
+
+    /// Ends the tick: the paths to send as 0. `living` are the domains that have gauges, by their components.
+    pub fn end<'a>(&mut self, living: impl Iterator<Item = (&'a str, &'a Domain)>, told: Collectors) -> Vec<String> {
+        let tick = self.tick;
+        self.tick += 1;
+        if self.sent.values().all(|sent| sent.tick == tick) {
             return Vec::new();
         }
-        // A rebooted VM, say, has its path again.
-        let mut alive = HashSet::new();
-        of_the_moment(
-            now,
-            telling,
-            |_, _| true,
-            |_, _, _, path| {
-                alive.insert(path.to_owned());
-            },
-        );
-        self.0.retain(|path, _| !alive.contains(path));
-        let fading = self.0.keys().cloned().collect();
-        self.0.retain(|_, left| {
-            *left -= 1;
-            *left > 0
+        // Folded, as a server may fold: it takes a renamed VM for the same then.
+        let living: HashMap<String, &Domain> = living.map(|(component, domain)| (fold(component), domain)).collect();
+        let mut gone = Vec::new();
+        self.sent.retain(|path, sent| {
+            let is_gone = sent.tick != tick
+                && living.get(&fold(&sent.component)).is_none_or(|domain| detail::has_lost(domain, &sent.metric, told));
+            if is_gone {
+                gone.push(path.clone());
+                sent.left -= 1;
+            }
+            sent.left > 0
         });
-        fading
-    }
-}
-
-/// The paths that since `before` lost their domain, which may only be called otherwise now, or its device.
-fn gone(before: (&Snapshot, &[String]), now: (&Snapshot, &[String]), telling: &Telling) -> Vec<String> {
-    let (now, components) = now;
-    let living: HashMap<(u32, &[u8]), (&Domain, &String)> =
-        now.domains.iter().zip(components).map(|(domain, component)| (identity(domain), (domain, component))).collect();
-    let still = |domain: &Domain, component: &str| {
-        living.get(&identity(domain)).filter(|(_, now)| *now == component).map(|(domain, _)| *domain)
-    };
-    let mut gone = Vec::new();
-    let changed =
-        |domain: &Domain, component: &str| !still(domain, component).is_some_and(|now| same_devices(domain, now));
-    of_the_moment(before, telling, changed, |domain, component, metric, path| {
-        let parts = [("vcpu.", now.told.vcpu), ("vif.", now.told.network), ("vbd.", now.told.vbd)];
-        // What only was not told this time is not gone.
-        let its_device = parts.iter().any(|(part, told)| metric.starts_with(part) && *told);
-        if its_device || still(domain, component).is_none() {
-            gone.push(path.to_owned());
-        }
-    });
-    gone
-}
-
-fn identity(domain: &Domain) -> (u32, &[u8]) {
-    (domain.id, &domain.name)
-}
-
-fn same_devices(one: &Domain, other: &Domain) -> bool {
-    one.vcpus.len() == other.vcpus.len()
-        && one.vifs.iter().map(|vif| vif.id).eq(other.vifs.iter().map(|vif| vif.id))
-        && one.vbds.iter().map(|vbd| vbd.dev).eq(other.vbds.iter().map(|vbd| vbd.dev))
-}
-
-/// Every path that tells how things are or were of late, of the domains that `wanted` picks.
-fn of_the_moment(
-    (snapshot, components): (&Snapshot, &[String]),
-    telling: &Telling,
-    wanted: impl Fn(&Domain, &str) -> bool,
-    mut each: impl FnMut(&Domain, &str, &str, &str),
-) {
-    // Measured against itself, so that what needs a poll before is there too.
-    let itself = Before { snapshot, elapsed: Duration::from_secs(1), at_most: Duration::from_secs(1) };
-    let mut path = String::new();
-    for (view, component) in metrics::views(Some(&itself), snapshot, NetView::Dom0).iter().zip(components) {
-        if wanted(view.domain, component) {
-            telling.gauges(view, component, &mut path, |metric, path, kind, _| {
-                if kind != Kind::CountsUp {
-                    each(view.domain, component, metric, path);
-                }
-            });
-        }
+        gone.sort();
+        gone
     }
 }

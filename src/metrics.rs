@@ -259,7 +259,8 @@ const EXACT: f64 = (1_u64 << 53) as f64;
 
 /// statsd servers keep at least three decimals.
 pub fn to_three_decimals(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+    // Multiplied, a large whole number would lose digits.
+    if value.fract() == 0.0 { value } else { (value * 1000.0).round() / 1000.0 }
 }
 
 #[cfg(test)]
@@ -385,6 +386,9 @@ mod tests {
             [(7.14159, "7.142"), (12.0, "12"), (0.0004, "0"), (93418.0615, "93418.062"), (99.9996, "100")]
         {
             assert_eq!(to_three_decimals(value).to_string(), sent);
+        }
+        for whole in [95_123_888_014_451_u64, 3_860_020_017_238_112, (1 << 53) - 1] {
+            assert_eq!(to_three_decimals(whole as f64).to_string(), whole.to_string());
         }
     }
 }

@@ -93,7 +93,7 @@ pub struct Monitor {
     skipped: u64,
     polling: bool,
     /// How long the latest tick took on our side.
-    send: Duration,
+    send: Option<Duration>,
     looking_up: bool,
     /// Whether the log has said what is read and where it goes.
     introduced: bool,
@@ -127,7 +127,7 @@ impl Monitor {
             failed: 0,
             skipped: 0,
             polling: false,
-            send: Duration::ZERO,
+            send: None,
             looking_up: false,
             introduced: false,
             failing: Trouble::default(),
@@ -289,8 +289,9 @@ impl Monitor {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut health = self.health(true, took, snapshot.told);
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
-        self.send = start.elapsed();
-        debug!("{} domains read in {took:?}, told in {:?}", snapshot.domains.len(), self.send);
+        let send = start.elapsed();
+        self.send = Some(send);
+        debug!("{} domains read in {took:?}, told in {send:?}", snapshot.domains.len());
         self.previous = Some((snapshot, at));
         Ok(())
     }

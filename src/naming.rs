@@ -216,7 +216,7 @@ fn dashed(raw: &[u8]) -> String {
 }
 
 /// What a server that folds case and dashes makes of a component.
-fn fold(name: &str) -> String {
+pub fn fold(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
 }
 

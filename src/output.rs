@@ -29,8 +29,6 @@ pub struct Output {
     choice_checked: bool,
     /// `None` with `--on-vanish keep`.
     afterlife: Option<Afterlife>,
-    /// The domains' components at the latest tick.
-    components: Vec<String>,
     paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
@@ -128,7 +126,6 @@ impl Output {
             choice: options.choice(),
             choice_checked: false,
             afterlife: (options.on_vanish == OnVanish::Zero).then(Afterlife::default),
-            components: Vec::new(),
             remote: destination.map(remote),
             printer: options.print.map(printer),
         })
@@ -196,17 +193,23 @@ impl Output {
         }
 
         let telling = Telling { paths: &self.paths, layout: self.layout, details: &self.details, choice: &self.choice };
+        let mut afterlife = self.afterlife.take();
         if self.clients().next().is_some() {
             let mut path = String::new();
             for (view, component) in &told {
-                telling.gauges(view, component, &mut path, |_, path, _, value| self.gauge(path, value));
+                telling.gauges(view, component, &mut path, |metric, path, kind, value| {
+                    self.gauge(path, value);
+                    if let Some(afterlife) = &mut afterlife {
+                        afterlife.sent(component, metric, path, kind);
+                    }
+                });
             }
-        }
-        if let Some(afterlife) = &mut self.afterlife {
-            let before = before.map(|before| (before.snapshot, &*self.components));
-            let gone = afterlife.tick(before, (now, &components), &telling);
+            let living = told.iter().filter(|(view, _)| !view.domain.is_migrating());
+            let living = living.map(|(view, component)| (component.as_str(), view.domain));
+            let gone = afterlife.as_mut().map(|afterlife| afterlife.end(living, now.told)).unwrap_or_default();
             gone.iter().for_each(|path| self.gauge(path, 0.0));
         }
+        self.afterlife = afterlife;
         self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
             Some(Printer::Table(table)) => table.render(told.iter().map(|(view, _)| *view)),
@@ -216,7 +219,6 @@ impl Output {
             }
             Some(Printer::Statsd(_)) | None => String::new(),
         };
-        self.components = components;
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }

@@ -120,18 +120,22 @@ impl Poller {
         // libxenstat is not even asked for what the kernel tells better.
         let ask_networks = kernels.is_none() && self.vifs != Vifs::Kernel;
 
-        let mut call = Call { at: start, opened: None };
-        let mut result = self.descend(ask_networks, &mut call);
-        if let (Ok(snapshot), Some(vifs)) = (&mut result, &kernels) {
-            vifs.fill(snapshot);
-        }
-        let Call { at, opened } = call;
+        let mut opened = None;
+        let (at, result) = match self.descend(ask_networks, &mut opened) {
+            Ok((at, mut snapshot)) => {
+                if let Some(vifs) = &kernels {
+                    vifs.fill(&mut snapshot);
+                }
+                (at, Ok(snapshot))
+            }
+            Err(error) => (start, Err(error)),
+        };
         let (kernels_vifs, cause) = (kernels.is_some(), self.cause.clone());
         Polled { at, took: start.elapsed(), result, opened, kernels_vifs, no_vifs, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.
-    fn descend(&mut self, ask_networks: bool, call: &mut Call) -> Result<Snapshot, Error> {
+    fn descend(&mut self, ask_networks: bool, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
         if self.wait == 0 {
             self.step = 0;
         }
@@ -139,10 +143,10 @@ impl Poller {
         let rung = |step: usize| Collectors { network: LADDER[step].network && ask_networks, ..LADDER[step] };
 
         let worn = self.open.is_some();
-        let mut result = self.ask(rung(self.step), call);
+        let mut result = self.ask(rung(self.step), opened);
         if worn && matches!(result, Err(Error::Node { .. })) {
             // It may be only the handle: xenstored was restarted, say.
-            result = self.ask(rung(self.step), call);
+            result = self.ask(rung(self.step), opened);
         }
         let failure = match result {
             Err(failure @ Error::Node { .. }) => failure,
@@ -155,40 +159,38 @@ impl Poller {
             }
         };
         // Is it a part that fails, or all of it, or was it passing?
-        let Ok(least) = self.ask(Collectors::NONE, call) else {
+        let Ok(least) = self.ask(Collectors::NONE, opened) else {
             (self.step, self.wait) = (0, 0);
             return Err(failure);
         };
-        let found = (0..LADDER.len() - 1).find_map(|step| Some((step, self.ask(rung(step), call).ok()?)));
-        let (step, snapshot) = found.unwrap_or((LADDER.len() - 1, least));
+        let found = (0..LADDER.len() - 1).find_map(|step| Some((step, self.ask(rung(step), opened).ok()?)));
+        let (step, read) = found.unwrap_or((LADDER.len() - 1, least));
         if step > 0 && self.wait == 0 {
             self.wait = self.longer;
             self.longer = (self.longer * 2).min(LONGEST_WAIT);
         }
         self.cause = (step > 0).then(|| failure.to_string());
         self.step = step;
-        Ok(snapshot)
+        Ok(read)
     }
 
-    fn ask(&mut self, asked: Collectors, call: &mut Call) -> Result<Snapshot, Error> {
+    /// One call, and when it was made.
+    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
                 let xenstat = Xenstat::open(self.libxenstat.as_deref())?;
-                call.opened = Some((xenstat.library().to_owned(), xenstat.why()));
+                *opened = Some((xenstat.library().to_owned(), xenstat.why()));
                 xenstat
             }
         };
-        call.at = Instant::now();
+        let at = Instant::now();
         let snapshot = xenstat.poll(asked)?;
         // Only a handle that has answered is used again (fact 10).
         self.open = Some(xenstat);
-        Ok(snapshot)
+        Ok((at, snapshot))
     }
 }
 
-/// What is to be known of the latest call to libxenstat, besides what it told.
-struct Call {
-    at: Instant,
-    opened: Option<(PathBuf, &'static str)>,
-}
+/// File and reason, when the library was opened.
+type Opened = Option<(PathBuf, &'static str)>;

@@ -82,7 +82,7 @@ fn parse(text: &str, nodename: impl Fn(&str) -> Option<String>) -> Result<Vifs, 
 
 /// An HVM guest's card is two interfaces: netback's, and the tap of the emulated card that it starts with and
 /// keeps while it has no PV driver.
-fn add(vif: &mut Vif, other: &Vif) {
+pub fn add(vif: &mut Vif, other: &Vif) {
     vif.rbytes = vif.rbytes.saturating_add(other.rbytes);
     vif.rpackets = vif.rpackets.saturating_add(other.rpackets);
     vif.rerrs = vif.rerrs.saturating_add(other.rerrs);

@@ -123,3 +123,65 @@ fn on_vanish_keep_says_nothing_more() {
     assert_eq!(of(&polls, "brief.state.blocked"), ". . . 1 1 1 1 1 . . . . . . . . . . . . . . . . . . . . . .");
     assert_eq!(of(&polls, "old.mem_k"), ["524288"; 16].join(" ") + &" .".repeat(14));
 }
+
+/// The statsd lines of a scenario's polls, all in one.
+fn lines(scenario: &str, arguments: &[&str]) -> String {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", scenario));
+    command.env("XENMONITOR_INTERVAL", "20ms").args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]);
+    out_of(command.args(["--template", "{domain}.{metric}"]).args(arguments))
+}
+
+const DEVICES: &str = "[[domain.network]]\nrbytes = 1\n[[domain.vbd]]\nerror = true\n";
+
+/// What a rebooted VM has is not said to be 0 because its collector fails, nor "no limit" to be a limit of 0.
+#[test]
+fn what_is_only_not_told_gets_no_zero() {
+    let host = format!(
+        "[[domain]]\nid = 5\nname = \"web\"\nmax_mem = \"512M\"\nuntil_poll = 2\n{DEVICES}\
+         [[domain]]\nid = 6\nname = \"web\"\nmax_mem = \"no limit\"\nfrom_poll = 2\n{DEVICES}\
+         [[fault]]\nat = \"2..\"\nif_asked = [\"VBD\", \"NETWORK\"]\nfail = \"EIO\"\n"
+    );
+    for layout in ["xentop", "xenmonitor"] {
+        let lines = lines(&host, &["--count", "6", "--detail", "all", "--layout", layout]);
+        for metric in ["vbds", "nets", "vbd.xvda.type", "maxmem_k", "maxmem_percent", "Block-Devices", "Networks"] {
+            assert!(!lines.contains(&format!("web.{metric}:0|g")), "{metric}: {lines}");
+        }
+        assert!(!lines.contains("web.vbd.xvda.error:0|g"), "{lines}");
+    }
+}
+
+/// What dies while its collectors fail has gauges on the server all the same.
+#[test]
+fn what_dies_untold_gets_its_zeros() {
+    let host = format!(
+        "[[domain]]\nid = 0\n[[domain]]\nid = 5\nname = \"web\"\nuntil_poll = 40\n{DEVICES}\
+         [[fault]]\nat = \"2..\"\nif_asked = [\"VBD\", \"NETWORK\"]\nfail = \"EIO\"\n"
+    );
+    let lines = lines(&host, &["--count", "40", "--detail", "all"]);
+    for metric in ["vbds", "nets", "vbd.xvda.error", "vbd.xvda.type", "state.blocked", "vcpus"] {
+        assert!(lines.contains(&format!("web.{metric}:1|g")), "{metric}: {lines}");
+        // Nothing here is 0 while the domain lives.
+        assert_eq!(lines.matches(&format!("web.{metric}:0|g")).count(), 3, "{metric}");
+    }
+}
+
+/// A server that folds case takes both names for one: the living one is not to be 0.
+#[test]
+fn a_name_that_only_folds_differently_gets_no_zero() {
+    let host = "[[domain]]\nid = 4\nname = \"WEB-1\"\nrename = [{ poll = 2, name = \"web_1\" }]\n";
+    let lines = lines(host, &["--count", "5"]);
+    assert!(lines.contains("WEB-1.mem_k:524288|g") && lines.contains("web_1.mem_k:524288|g"), "{lines}");
+    assert!(!lines.contains("WEB-1.mem_k:0|g"), "{lines}");
+}
+
+/// The time of a reading is that of the call that gave it, not of one that failed after it.
+#[test]
+fn cpu_percent_is_right_while_less_and_less_is_asked_for() {
+    let host = "[[domain]]\nid = 0\nname = \"Domain-0\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
+                [[fault]]\nif_asked = [\"VCPU\", \"NETWORK\", \"VBD\"]\ndelay = \"40ms\"\nfail = \"EIO\"\n";
+    let lines = lines(host, &["--count", "6", "--interval", "400ms", "--metrics", "cpu_percent"]);
+    let percentages: Vec<f64> =
+        lines.lines().map(|line| line.split(':').nth(1).unwrap().trim_end_matches("|g").parse().unwrap()).collect();
+    assert!(percentages.len() == 5 && percentages.iter().all(|p| (40.0..60.0).contains(p)), "{percentages:?}");
+}

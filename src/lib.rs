@@ -2,7 +2,7 @@
 //! the program.
 //!
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
-//! `xenstat` (the only unsafe room) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
+//! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
 //! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
 //! end; `statsd` sends, `table` and `json` print.
 

@@ -4,7 +4,7 @@
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
 //! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
 //! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
-//! end; `statsd` sends, `table` and `json` print.
+//! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
 
 mod check;
 mod choice;
@@ -23,5 +23,6 @@ mod snapshot;
 mod statsd;
 mod table;
 mod template;
+mod trouble;
 mod vif;
 mod xenstat;

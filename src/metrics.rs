@@ -3,8 +3,10 @@
 //! [`GAUGES`] is the one table of names; the README's table, the printed table and the JSON follow it. A new
 //! gauge is a field in `snapshot`, its getter in `xenstat` (and the getter's name in `missing` there), a row
 //! here, and the same row in the README, which the failing test prints; tests/it/statsd.rs then wants its
-//! values. The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a
-//! first CPU sample, "no limit") is absent here rather than a number.
+//! values. What is no column of xentop's goes into `detail` or `host`.
+//!
+//! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a first
+//! CPU sample, "no limit") is absent here rather than a number.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -20,10 +20,11 @@ use crate::check;
 use crate::cli::{Options, Vifs};
 use crate::host::Health;
 use crate::metrics::Before;
-use crate::output::{Output, Trouble};
+use crate::output::Output;
 use crate::poller::{self, Polled, Request};
 use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
+use crate::trouble::Trouble;
 use crate::xenstat::Error;
 
 /// The first poll waits no longer than this for the destination's name to be looked up.

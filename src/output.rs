@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use log::{info, warn};
+use log::warn;
 
 use crate::choice::Choice;
 use crate::cli::{NetView, OnVanish, Options, Print};
@@ -17,6 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
 use crate::table::{Table, printable};
 use crate::template::Prefix;
+use crate::trouble::Trouble;
 
 /// Where snapshots go and by what names.
 pub struct Output {
@@ -51,47 +52,6 @@ enum Printer {
     Table(Table),
     Json,
     Statsd(Statsd),
-}
-
-/// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
-#[derive(Default)]
-pub struct Trouble {
-    what: Option<String>,
-    calm: u32,
-}
-
-/// So many good ticks in a row end a trouble: no word of a refusal is not yet a delivery.
-const CALM: u32 = 3;
-
-impl Trouble {
-    /// It is wrong now.
-    pub fn is(&mut self, what: String) {
-        self.calm = 0;
-        if self.what.as_ref() != Some(&what) {
-            warn!("{what}");
-            self.what = Some(what);
-        }
-    }
-
-    /// Whether something is wrong already.
-    fn is_told(&self) -> bool {
-        self.what.is_some()
-    }
-
-    /// It is right, beyond doubt; says so if it was not.
-    pub fn is_over(&mut self, what: impl FnOnce() -> String) {
-        if self.what.take().is_some() {
-            info!("{}", what());
-        }
-    }
-
-    /// It seems right now, and is over if it goes on like that.
-    pub fn seems_over(&mut self, what: impl FnOnce() -> String) {
-        self.calm += 1;
-        if self.calm >= CALM {
-            self.is_over(what);
-        }
-    }
 }
 
 impl Output {
@@ -182,13 +142,12 @@ impl Output {
     /// be had any more.
     pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
         let views = metrics::views(before, now, self.net_view);
-        let living: Vec<(&[u8], u32)> = now.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        let components = self.paths.domains(&living);
+        let components = self.components(now);
         let told: Vec<(&View, &String)> =
             views.iter().zip(&components).filter(|(view, _)| self.choice.domain(&view.domain.name)).collect();
         health.domains = told.iter().filter(|(view, _)| !view.domain.is_migrating()).count();
         if !std::mem::replace(&mut self.choice_checked, true) {
-            let names: Vec<&[u8]> = living.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&[u8]> = now.domains.iter().map(|domain| &*domain.name).collect();
             self.choice.in_vain(&names).for_each(|line| warn!("{line}"));
         }
 
@@ -230,11 +189,16 @@ impl Output {
         path
     }
 
-    /// One line as it would be sent: the CPU time of a guest, or of Domain-0 where there is none.
+    /// What stands for each domain in its paths.
+    fn components(&self, node: &Snapshot) -> Vec<String> {
+        let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
+        self.paths.domains(&living)
+    }
+
+    /// One line as it would be sent: the CPU time of the domain listed last, as a rule a guest.
     pub fn example(&self, node: &Snapshot) -> Option<String> {
         let views = metrics::views(None, node, self.net_view);
-        let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        let components = self.paths.domains(&living);
+        let components = self.components(node);
         let telling = Telling { paths: &self.paths, layout: self.layout, details: &[], choice: &self.choice };
         let mut example = None;
         for (view, component) in views.iter().zip(&components) {

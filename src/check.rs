@@ -5,11 +5,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::{Options, Vifs};
+use crate::cli::{Disks, Options, Vifs};
+use crate::disks::Silent;
 use crate::output::Output;
-use crate::poller::{self, Polled, Request};
+use crate::poller::{self, Polled, Request, Sources};
 use crate::release;
-use crate::snapshot::{Collectors, Domain, Snapshot};
+use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::statsd::{Destination, Statsd};
 
 /// How long libxenstat and name servers are waited for.
@@ -45,11 +46,11 @@ pub fn run(options: &Options, output: &Output, destination: Option<&Destination>
 type Line = (&'static str, (Verdict, String));
 
 fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
-    let polled = match poll(options, options.vifs) {
+    let polled = match poll(options.into()) {
         Ok(polled) => polled,
         Err(why) => return vec![("libxenstat", (Bad, why))],
     };
-    let Polled { result, opened, kernels_vifs, no_vifs, cause, took, .. } = polled;
+    let Polled { result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause, took, .. } = polled;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     let node = match result {
@@ -69,16 +70,31 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
     let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
     let found = count(&node, |domain| domain.vifs.len());
+    let xentops = xentops(options);
     let networks = match &no_vifs {
         Some(error) if !network => (Bad, format!("withheld: {error}")),
-        _ => part(network, format!("{found}, from {source}; xentop would show {}", xentops_networks(options))),
+        _ => part(network, format!("{found}, from {source}; xentop would show {}", xentops.0)),
     };
     lines.push(("networks", networks));
-    let in_error = count(&node, |domain| domain.vbds.iter().filter(|vbd| vbd.counters.is_none()).count());
-    let words = format!("{}, of which {in_error} in error", count(&node, |domain| domain.vbds.len()));
-    lines.push(("disks", part(vbd, words)));
+    let source = if own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
+    let in_error = count(&node, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
+    let found = count(&node, |domain| disks(domain).count());
+    let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {}", xentops.1);
+    let unheard = |Silent { name, why, .. }: &Silent| format!("those of {name} are withheld: its QEMU {why}");
+    lines.push((
+        "disks",
+        match &no_disks {
+            Some(error) => (Bad, format!("withheld: no disks from the kernel: {error}")),
+            None => part(vbd, words),
+        },
+    ));
+    lines.extend(silent.iter().map(|silent| ("", (Bad, unheard(silent)))));
     lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
     lines
+}
+
+fn disks(domain: &Domain) -> impl Iterator<Item = &Vbd> {
+    domain.vbds.iter().flatten()
 }
 
 fn count(node: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
@@ -86,11 +102,10 @@ fn count(node: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
 }
 
 /// One poll, by a poller of its own: the call may never return.
-fn poll(options: &Options, vifs: Vifs) -> Result<Polled, String> {
+fn poll(sources: Sources) -> Result<Polled, String> {
     let (answers, inbox) = mpsc::channel();
     let answer = move |polled| drop(answers.send(polled));
-    let requests = poller::start(options.libxenstat.clone(), vifs, answer)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let requests = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
     let _ = requests.send(Request::Poll);
     match inbox.recv_timeout(PATIENCE) {
         Ok(Some(polled)) => Ok(polled),
@@ -99,11 +114,15 @@ fn poll(options: &Options, vifs: Vifs) -> Result<Polled, String> {
     }
 }
 
-fn xentops_networks(options: &Options) -> String {
-    match poll(options, Vifs::Libxenstat).map(|polled| polled.result) {
-        Ok(Ok(theirs)) if theirs.told.network => count(&theirs, |domain| domain.vifs.len()),
-        _ => "none, failing".into(),
-    }
+/// The networks and disks that libxenstat alone shows.
+fn xentops(options: &Options) -> (String, String) {
+    let sources = Sources { vifs: Vifs::Libxenstat, disks: Disks::Libxenstat, ..options.into() };
+    let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
+    let told = |told, number: String| if told { number } else { "none, failing".into() };
+    (
+        told(theirs.told.network, count(&theirs, |domain| domain.vifs.len())),
+        told(theirs.told.vbd, count(&theirs, |domain| disks(domain).count())),
+    )
 }
 
 /// Looks the server up and sends it the gauge that says we are here, to hear whether it is refused.

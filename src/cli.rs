@@ -154,7 +154,31 @@ pub struct Options {
     )]
     pub vifs: Vifs,
 
-    /// Whose view of them nettx and netrx are [default: dom0]
+    /// Who is asked for disks [default: auto]
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "XENMONITOR_DISKS",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Xen"
+    )]
+    pub disks: Disks,
+
+    /// Time that the QEMUs of all guests together have to answer, at most half the interval [default: 500ms]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "XENMONITOR_QMP_TIMEOUT",
+        default_value = "500ms",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_parser = qmp_timeout,
+        help_heading = "Xen"
+    )]
+    qmp_timeout: Duration,
+
+    /// Whose view of networks nettx and netrx are [default: dom0]
     #[arg(
         long,
         value_name = "WHOSE",
@@ -176,6 +200,17 @@ pub enum Vifs {
     /// The kernel, or libxenstat where the kernel shows none
     Auto,
     /// The kernel alone
+    Kernel,
+    /// libxenstat alone, as xentop has them
+    Libxenstat,
+}
+
+/// `--disks`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// As `kernel` where a QEMU or a tapdisk3 serves disks, else libxenstat
+    Auto,
+    /// The kernel, and whoever else serves disks here: QEMU and tapdisk3
     Kernel,
     /// libxenstat alone, as xentop has them
     Libxenstat,
@@ -256,6 +291,11 @@ impl Options {
         self.template.clone().unwrap_or_else(|| self.layout.template())
     }
 
+    /// How long the QEMUs have to answer. Half an interval is left for the rest, so that no poll is skipped for them.
+    pub fn qmp_timeout(&self) -> Duration {
+        self.qmp_timeout.min(self.interval / 2)
+    }
+
     /// What is told at all.
     pub fn choice(&self) -> Choice {
         Choice::new(&self.include, &self.exclude, &self.metrics, &self.no_metrics)
@@ -273,16 +313,25 @@ fn count(text: &str) -> Result<u64, &'static str> {
 
 /// A span of time; a bare number counts seconds.
 fn interval(text: &str) -> Result<Duration, String> {
-    let time = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            humantime::parse_duration(text).map_err(|_| "not a time: write it like 500ms, 10s or 1m".to_owned())?
-        }
-    };
-    match time {
+    match time(text)? {
         time if time < Duration::from_millis(10) => Err("too short: at least 10ms".into()),
         time if time > Duration::from_secs(86_400) => Err("too long: at most 1d".into()),
         time => Ok(time),
+    }
+}
+
+fn qmp_timeout(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        time if time < Duration::from_millis(1) => Err("too short: at least 1ms".into()),
+        time if time > Duration::from_secs(60) => Err("too long: at most 1m".into()),
+        time => Ok(time),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|_| "not a time: write it like 500ms, 10s or 1m".to_owned()),
     }
 }
 

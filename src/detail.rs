@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 use crate::metrics::Kind::{self, CountsUp, Now, Since};
 use crate::metrics::{Before, View, exact, in_bounds};
-use crate::snapshot::{Collectors, Domain, Vbd, VbdCounters, Vcpu, Vif};
+use crate::snapshot::{Collectors, Domain, Time, Vbd, VbdCounters, Vcpu, Vif};
+use crate::vdev;
 use crate::vif;
 
 /// `--detail`.
@@ -62,11 +63,16 @@ const VIF: &[DeviceGauge<Vif>] = &[
 
 #[rustfmt::skip]
 const VBD: &[DeviceGauge<Vbd>] = &[
-    DeviceGauge { name: "oo", kind: CountsUp, meaning: "requests that had to wait", value: |d| exact(d.now.counters?.oo_reqs) },
+    DeviceGauge { name: "oo", kind: CountsUp, meaning: "requests that had to wait", value: |d| exact(d.now.counters?.oo_reqs?) },
     DeviceGauge { name: "rd", kind: CountsUp, meaning: "read requests", value: |d| exact(d.now.counters?.rd_reqs) },
     DeviceGauge { name: "wr", kind: CountsUp, meaning: "write requests", value: |d| exact(d.now.counters?.wr_reqs) },
     DeviceGauge { name: "rsect", kind: CountsUp, meaning: "512-byte sectors read", value: |d| exact(d.now.counters?.rd_sects?) },
     DeviceGauge { name: "wsect", kind: CountsUp, meaning: "512-byte sectors written", value: |d| exact(d.now.counters?.wr_sects) },
+    DeviceGauge { name: "rd_ms", kind: Since, meaning: "milliseconds a read took on average; absent where none was done or the source tells no times",
+        value: |d| d.ms(|c| c.rd_time) },
+    DeviceGauge { name: "wr_ms", kind: Since, meaning: "milliseconds a write took on average; the same", value: |d| d.ms(|c| c.wr_time) },
+    DeviceGauge { name: "flush", kind: CountsUp, meaning: "flushes of the disk's cache; absent where the source tells none", value: |d| exact(d.now.counters?.flush_reqs?) },
+    DeviceGauge { name: "errs", kind: CountsUp, meaning: "requests that failed; the same", value: |d| exact(d.now.counters?.errs?) },
     DeviceGauge { name: "error", kind: Now, meaning: "1 while its counters cannot be read; then they are absent", value: |d| Some(d.now.counters.is_none().into()) },
     DeviceGauge { name: "type", kind: Now, meaning: "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 other", value: |d| Some(d.now.kind.into()) },
 ];
@@ -123,9 +129,10 @@ pub fn gauges(view: &View, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, 
             emit,
         );
     }
-    if wants(Detail::Vbds) && view.node.told.vbd {
-        let before = before.iter().flat_map(|domain| named_vbds(&domain.vbds)).collect();
-        devices(view, "vbd", VBD, named_vbds(&domain.vbds).into_iter(), &before, &mut metric, emit);
+    if let Some(vbds) = domain.vbds.as_ref().filter(|_| wants(Detail::Vbds)) {
+        let before = view.before.and_then(|(domain, before)| comparable(before, view, domain.vbds.as_ref()?, vbds));
+        let before = before.iter().flat_map(|vbds| named_vbds(vbds)).collect();
+        devices(view, "vbd", VBD, named_vbds(vbds).into_iter(), &before, &mut metric, emit);
     }
     if wants(Detail::Rates) {
         for rate in RATES {
@@ -173,6 +180,16 @@ impl Device<'_, Vif> {
     }
 }
 
+impl Device<'_, Vbd> {
+    /// The mean of the requests that were done since the last poll.
+    fn ms(&self, time: fn(&VbdCounters) -> Option<Time>) -> Option<f64> {
+        let (before, _) = self.before?;
+        let (then, now) = (time(before.counters.as_ref()?)?, time(self.now.counters.as_ref()?)?);
+        let (reqs, ns) = (now.reqs.checked_sub(then.reqs)?, now.ns.checked_sub(then.ns)?);
+        (reqs > 0).then(|| ns as f64 / reqs as f64 / 1e6)
+    }
+}
+
 impl View<'_> {
     fn vif_rate(&self, dom0s: fn(&Vif) -> u64, guests: fn(&Vif) -> u64) -> Option<f64> {
         let (domain, before) = self.before?;
@@ -186,16 +203,9 @@ impl View<'_> {
 
     fn vbd_rate(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
         let (domain, before) = self.before?;
-        (self.node.told.vbd && before.snapshot.told.vbd).then_some(())?;
-        // Twins of one number are told apart by their place alone, which a change of the disks may shift.
-        let numbers = |vbds: &[Vbd]| vbds.iter().map(|vbd| (vbd.kind, vbd.dev)).collect::<Vec<_>>();
-        let has_twins = |vbds: &[Vbd]| numbers(vbds).len() > numbers(vbds).into_iter().collect::<HashSet<_>>().len();
-        let shifted = numbers(&domain.vbds) != numbers(&self.domain.vbds);
-        if shifted && (has_twins(&domain.vbds) || has_twins(&self.domain.vbds)) {
-            return None;
-        }
-        let earlier: HashMap<String, &Vbd> = named_vbds(&domain.vbds).into_iter().collect();
-        let both = named_vbds(&self.domain.vbds).into_iter().filter_map(|(name, vbd)| {
+        let (then, now) = (domain.vbds.as_ref()?, self.domain.vbds.as_ref()?);
+        let earlier: HashMap<String, &Vbd> = named_vbds(comparable(before, self, then, now)?).into_iter().collect();
+        let both = named_vbds(now).into_iter().filter_map(|(name, vbd)| {
             // A disk that has come, or is in error in one of the two, has no share in what can be told.
             Some((vbd.counters?, earlier.get(&name)?.counters?))
         });
@@ -208,8 +218,8 @@ pub fn has_lost(domain: &Domain, metric: &str, told: Collectors) -> bool {
     let mut parts = metric.split('.');
     match (parts.next(), parts.next(), parts.next()) {
         (Some("vcpu"), Some(n), Some(_)) if told.vcpu => n.parse().is_ok_and(|n: usize| n >= domain.vcpus.len()),
-        (Some("vbd"), Some(device), Some(_)) if told.vbd => {
-            !named_vbds(&domain.vbds).iter().any(|(name, _)| name == device)
+        (Some("vbd"), Some(device), Some(_)) => {
+            domain.vbds.as_ref().is_some_and(|vbds| !named_vbds(vbds).iter().any(|(name, _)| name == device))
         }
         _ => false,
     }
@@ -224,37 +234,26 @@ fn cards(vifs: &[Vif]) -> Vec<Vif> {
     cards.into_values().collect()
 }
 
+/// The VBDs of the poll before, if they can be held against those of now: twins of one number are told apart by their
+/// place alone, which a change of the disks may shift; and not all sources count alike.
+fn comparable<'a>(before: &Before, view: &View, then: &'a [Vbd], now: &[Vbd]) -> Option<&'a [Vbd]> {
+    let numbers = |vbds: &[Vbd]| vbds.iter().map(|vbd| (vbd.kind, vbd.dev)).collect::<Vec<_>>();
+    let has_twins = |vbds: &[Vbd]| numbers(vbds).len() > numbers(vbds).into_iter().collect::<HashSet<_>>().len();
+    let same_disks = numbers(then) == numbers(now) || !(has_twins(then) || has_twins(now));
+    (same_disks && before.snapshot.own_disks == view.node.own_disks).then_some(then)
+}
+
 /// Each VBD by the guest's name for it; `_2`, `_3` … by their place where several bear one (fact 20).
 fn named_vbds(vbds: &[Vbd]) -> Vec<(String, &Vbd)> {
     let mut seen: HashMap<String, u32> = HashMap::new();
     let named = |vbd: &'_ Vbd| {
-        let name = device_name(vbd.dev).unwrap_or_else(|| vbd.dev.to_string());
+        let name = vdev::name(vbd.dev).unwrap_or_else(|| vbd.dev.to_string());
         let times = seen.entry(name.clone()).or_default();
         *times += 1;
         if *times == 1 { name } else { format!("{name}_{times}") }
     };
     let names: Vec<String> = vbds.iter().map(named).collect();
     names.into_iter().zip(vbds).collect()
-}
-
-/// What a guest calls the device of a Xen virtual device number, where the number says it: `xvda1`, `sdb`, `hdc`.
-fn device_name(dev: u32) -> Option<String> {
-    let (major, minor) = (dev >> 8, dev & 0xff);
-    let (stem, disk, partition) = match major {
-        _ if dev >> 28 == 1 => ("xvd", (dev >> 8) & 0xf_ffff, minor),
-        202 => ("xvd", minor >> 4, minor & 0xf),
-        8 => ("sd", minor >> 4, minor & 0xf),
-        3 | 22 if minor >> 6 < 2 => ("hd", (minor >> 6) + if major == 22 { 2 } else { 0 }, minor & 0x3f),
-        _ => return None,
-    };
-    let partition = if partition == 0 { String::new() } else { partition.to_string() };
-    Some(format!("{stem}{}{partition}", letters(disk)))
-}
-
-/// 0 is a, 25 z, 26 aa, as spreadsheets count.
-fn letters(disk: u32) -> String {
-    let last = char::from(b'a' + (disk % 26) as u8);
-    if disk < 26 { last.to_string() } else { letters(disk / 26 - 1) + &last.to_string() }
 }
 
 #[cfg(test)]
@@ -265,32 +264,6 @@ mod tests {
     use crate::naming::MAX_METRIC;
     use crate::snapshot::Snapshot;
     use std::time::Duration;
-
-    #[test]
-    fn device_names() {
-        for (dev, name) in [
-            (51712, "xvda"),
-            (51713, "xvda1"),
-            (51728, "xvdb"),
-            (202 << 8 | 15 << 4 | 15, "xvdp15"),
-            (1 << 28 | 16 << 8, "xvdq"),
-            (1 << 28 | 26 << 8 | 3, "xvdaa3"),
-            (1 << 28 | 701 << 8, "xvdzz"),
-            (1 << 28 | 702 << 8, "xvdaaa"),
-            (8 << 8, "sda"),
-            (8 << 8 | 1 << 4 | 2, "sdb2"),
-            (3 << 8, "hda"),
-            (3 << 8 | 64, "hdb"),
-            (768 + 1, "hda1"),
-            (22 << 8, "hdc"),
-            (22 << 8 | 64 | 5, "hdd5"),
-        ] {
-            assert_eq!(device_name(dev).as_deref(), Some(name), "{dev}");
-        }
-        for dev in [0, 1, 51, 3 << 8 | 128, 9 << 8, 2 << 28, u32::MAX] {
-            assert_eq!(device_name(dev), None, "{dev}");
-        }
-    }
 
     fn host(domain: Domain) -> Snapshot {
         Snapshot { domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() }
@@ -307,7 +280,7 @@ mod tests {
     }
 
     fn disk(dev: u32, rd_reqs: u64, rd_sects: u64) -> Vbd {
-        let counters = VbdCounters { rd_reqs, rd_sects: Some(rd_sects), ..VbdCounters::default() };
+        let counters = VbdCounters { oo_reqs: Some(0), rd_reqs, rd_sects: Some(rd_sects), ..VbdCounters::default() };
         Vbd { kind: 1, dev, counters: Some(counters) }
     }
 
@@ -319,6 +292,7 @@ mod tests {
     fn devices_of_one_poll() {
         let vcpus = vec![Vcpu { online: true, ns: 1_500_000_000 }, Vcpu::default()];
         let vbds = vec![disk(51712, 5, 6), disk(51712, 7, 8), Vbd { kind: 0, dev: 99, counters: None }];
+        let vbds = Some(vbds);
         let told = told(Domain { vcpus, vifs: vec![card(3, 10, 20)], vbds, ..Domain::default() }, None, NetView::Dom0);
         for line in [
             "vcpu.0.online 1",
@@ -344,7 +318,8 @@ mod tests {
     #[test]
     fn rates_from_what_is_there_in_both_polls() {
         let error = Vbd { counters: None, ..disk(51728, 0, 0) };
-        let (nothing, one) = (Domain::default, |vbds, vifs| Domain { vbds, vifs, ..Domain::default() });
+        let one = |vbds, vifs| Domain { vbds: Some(vbds), vifs, ..Domain::default() };
+        let nothing = || one(vec![], vec![]);
         for (what, then, now, lines) in [
             ("nothing there", nothing(), nothing(), &["nettx_bytes_per_sec 0", "vbd_rd_per_sec 0"][..]),
             (
@@ -389,6 +364,54 @@ mod tests {
                 assert!(!told.iter().any(|told| told.contains("vbd_rd_per") || told.contains("nettx")), "{told:?}");
             }
         }
+    }
+
+    #[test]
+    fn means_of_what_was_done_since() {
+        let disk = |reqs: u64, us: u64| VbdCounters {
+            rd_time: Some(Time { reqs, ns: us * 1000 }),
+            flush_reqs: Some(reqs),
+            errs: Some(1),
+            ..VbdCounters::default()
+        };
+        let host = |counters, own_disks| {
+            let vbds = Some(vec![Vbd { kind: 0, dev: 51712, counters }]);
+            Snapshot {
+                own_disks,
+                told: Collectors::ALL,
+                domains: vec![Domain { vbds, ..Domain::default() }],
+                ..Snapshot::default()
+            }
+        };
+        let own = |counters| host(Some(counters), true);
+        for (what, then, now, rd_ms) in [
+            ("done in between", own(disk(10, 50_000)), own(disk(14, 60_000)), Some("2.5")),
+            ("none in between", own(disk(10, 50_000)), own(disk(10, 50_000)), None),
+            ("a reset", own(disk(10, 50_000)), own(disk(14, 40_000)), None),
+            ("no times told", own(VbdCounters::default()), own(disk(14, 60_000)), None),
+            ("in error before", host(None, true), own(disk(14, 60_000)), None),
+            ("told by another", host(Some(disk(10, 50_000)), false), own(disk(14, 60_000)), None),
+        ] {
+            let elapsed = Duration::from_secs(2);
+            let before = Before { snapshot: &then, elapsed, at_most: elapsed };
+            let views = views(Some(&before), &now, NetView::Dom0);
+            let mut told = HashMap::new();
+            gauges(&views[0], &[Detail::All], &mut |metric, _, value| {
+                drop(told.insert(metric.to_owned(), value.to_string()))
+            });
+            assert_eq!(told.get("vbd.xvda.rd_ms").map(String::as_str), rd_ms, "{what}");
+            assert_eq!(told.get("vbd.xvda.wr_ms"), None, "{what}");
+            assert_eq!(told.contains_key("vbd_rd_per_sec"), !what.starts_with("told by"), "{what}: {told:?}");
+            let counts = ["vbd.xvda.errs", "vbd.xvda.flush", "vbd.xvda.oo"].map(|metric| told.get(metric).is_some());
+            assert_eq!(counts, [true, true, false], "{what}");
+        }
+    }
+
+    /// What is only not told is not lost.
+    #[test]
+    fn a_device_is_lost_only_where_the_others_are_told() {
+        let lost = |vbds| has_lost(&Domain { vbds, ..Domain::default() }, "vbd.xvda.type", Collectors::ALL);
+        assert!(lost(Some(vec![])) && !lost(Some(vec![disk(51712, 0, 0)])) && !lost(None));
     }
 
     #[test]

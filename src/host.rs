@@ -73,7 +73,7 @@ const OWN: &[HostGauge<Health>] = &[
     HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| Some(h.lost as f64) },
     HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told.vcpu.into()) },
     HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| Some(h.told.network.into()) },
-    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if disks could be told, else 0", value: |h| Some(h.told.vbd.into()) },
+    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if the disks of every domain could be told, else 0", value: |h| Some(h.told.vbd.into()) },
 ];
 
 /// The components that stand in a domain's place, so that no domain may bear them.

@@ -85,12 +85,15 @@ fn domain(view: &View, component: &str) -> Value {
         let counters = vbd.counters.as_ref();
         json!({
             "dev": vbd.dev, "type": vbd.kind, "error": counters.is_none(),
-            "oo": counters.map(|c| c.oo_reqs),
+            "oo": counters.and_then(|c| c.oo_reqs),
             "rd": counters.map(|c| c.rd_reqs), "wr": counters.map(|c| c.wr_reqs),
             "rsect": counters.and_then(|c| c.rd_sects), "wsect": counters.map(|c| c.wr_sects),
+            "rd_ns": counters.and_then(|c| c.rd_time).map(|time| time.ns),
+            "wr_ns": counters.and_then(|c| c.wr_time).map(|time| time.ns),
+            "flush": counters.and_then(|c| c.flush_reqs), "errs": counters.and_then(|c| c.errs),
         })
     };
-    out.insert("vbd".into(), list(told.vbd, vbds.iter().map(vbd).collect()));
+    out.insert("vbd".into(), vbds.as_ref().map_or(Value::Null, |vbds| vbds.iter().map(vbd).collect()));
     Value::Object(out)
 }
 

@@ -2,14 +2,16 @@
 //! the program.
 //!
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
-//! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
+//! `xenstat` (the one room that touches C), `vif` and `disks` (`blkback`, `qmp`, `tapdisk`). `output` has it told: `metrics`, `detail` and `host` hold the
 //! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
 //! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
 
+mod blkback;
 mod check;
 mod choice;
 pub mod cli;
 pub mod detail;
+mod disks;
 pub mod host;
 mod json;
 mod lifecycle;
@@ -18,11 +20,14 @@ pub mod monitor;
 mod naming;
 mod output;
 mod poller;
+mod qmp;
 mod release;
 mod snapshot;
 mod statsd;
 mod table;
+mod tapdisk;
 mod template;
 mod trouble;
+mod vdev;
 mod vif;
 mod xenstat;

@@ -102,7 +102,7 @@ pub const GAUGES: &[Gauge] = &[
     gauge("vbds", "VBDS", Some("Block-Devices"), Now,
         "block devices", |v| v.vbds()),
     gauge("vbd_oo", "VBD_OO", None, CountsUp,
-        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.oo_reqs))),
+        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.oo_reqs)),
     gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp,
         "read requests; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.rd_reqs))),
     gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp,
@@ -228,14 +228,14 @@ impl View<'_> {
     }
 
     fn vbds(&self) -> Option<f64> {
-        self.node.told.vbd.then_some(self.domain.vbds.len() as f64)
+        Some(self.domain.vbds.as_ref()?.len() as f64)
     }
 
     /// The sum over the VBDs that are not in error; a domain without VBDs has done 0 requests.
     fn vbd(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
-        self.node.told.vbd.then_some(())?;
-        let mut working = self.domain.vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
-        if working.peek().is_none() && !self.domain.vbds.is_empty() {
+        let vbds = self.domain.vbds.as_ref()?;
+        let mut working = vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
+        if working.peek().is_none() && !vbds.is_empty() {
             return None;
         }
         exact(working.map(count).try_fold(0_u64, |sum, count| sum.checked_add(count?))?)
@@ -302,13 +302,19 @@ mod tests {
             ("nettx_k", Domain { vifs: vifs(&[1023, 1]), ..Domain::default() }, Some(1.0)),
             ("nettx_k", Domain::default(), Some(0.0)),
             ("nettx_k", Domain { vifs: vifs(&[u64::MAX, 1]), ..Domain::default() }, None),
-            ("vbd_rd", Domain::default(), Some(0.0)),
-            ("vbd_rd", Domain { vbds: vec![vbd(5), error, vbd(7)], ..Domain::default() }, Some(12.0)),
-            ("vbd_rsect", Domain { vbds: vec![vbd(5)], ..Domain::default() }, None),
-            ("vbd_rd", Domain { vbds: vec![error], ..Domain::default() }, None),
-            ("vbds", Domain { vbds: vec![error], ..Domain::default() }, Some(1.0)),
-            ("vbd_rd", Domain { vbds: vec![vbd((1 << 53) - 1)], ..Domain::default() }, Some(9_007_199_254_740_991.0)),
-            ("vbd_rd", Domain { vbds: vec![vbd(1 << 53)], ..Domain::default() }, None),
+            ("vbd_rd", Domain { vbds: Some(vec![]), ..Domain::default() }, Some(0.0)),
+            ("vbd_rd", Domain::default(), None),
+            ("vbds", Domain::default(), None),
+            ("vbd_rd", Domain { vbds: Some(vec![vbd(5), error, vbd(7)]), ..Domain::default() }, Some(12.0)),
+            ("vbd_rsect", Domain { vbds: Some(vec![vbd(5)]), ..Domain::default() }, None),
+            ("vbd_rd", Domain { vbds: Some(vec![error]), ..Domain::default() }, None),
+            ("vbds", Domain { vbds: Some(vec![error]), ..Domain::default() }, Some(1.0)),
+            (
+                "vbd_rd",
+                Domain { vbds: Some(vec![vbd((1 << 53) - 1)]), ..Domain::default() },
+                Some(9_007_199_254_740_991.0),
+            ),
+            ("vbd_rd", Domain { vbds: Some(vec![vbd(1 << 53)]), ..Domain::default() }, None),
         ] {
             assert_eq!(told(gauge, domain.clone(), None), value, "{gauge} of {domain:?}");
         }
@@ -320,12 +326,13 @@ mod tests {
     #[test]
     fn what_was_not_told_is_absent() {
         let vif = Vif { rbytes: 4096, tbytes: 8192, ..Vif::default() };
-        let counters = Some(VbdCounters { rd_sects: Some(1), ..VbdCounters::default() });
-        let vbds = vec![Vbd { counters, ..Vbd::default() }];
+        let counters = Some(VbdCounters { oo_reqs: Some(1), rd_sects: Some(1), ..VbdCounters::default() });
+        let vbds = Some(vec![Vbd { counters, ..Vbd::default() }]);
         let domain = Domain { vifs: vec![vif], vbds, num_vcpus: 2, ..Domain::default() };
         let (all, node) = (Collectors::ALL, Snapshot { domains: vec![domain], ..Snapshot::default() });
         let absent = |told, net_view| {
-            let node = Snapshot { told, ..node.clone() };
+            let mut node = Snapshot { told, ..node.clone() };
+            node.domains[0].vbds.take_if(|_| !told.vbd);
             let view = &views(None, &node, net_view)[0];
             let absent = |gauge: &&Gauge| gauge.name.starts_with(['n', 'v']) && gauge.value(view).is_none();
             GAUGES.iter().filter(absent).map(|gauge| gauge.name).collect::<Vec<_>>()

@@ -7,7 +7,6 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,14 +16,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::check;
-use crate::cli::{Options, Vifs};
+use crate::cli::Options;
+use crate::disks::Silent;
 use crate::host::Health;
 use crate::metrics::Before;
 use crate::output::Output;
-use crate::poller::{self, Polled, Request};
+use crate::poller::{self, Polled, Request, Sources};
 use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, Troubles};
 use crate::xenstat::Error;
 
 /// The first poll waits no longer than this for the destination's name to be looked up.
@@ -83,8 +83,7 @@ impl std::error::Error for Failure {}
 pub struct Monitor {
     interval: Duration,
     count: Option<u64>,
-    libxenstat: Option<PathBuf>,
-    vifs: Vifs,
+    sources: Sources,
     output: Output,
     /// The latest good poll, to measure the next one against.
     previous: Option<(Snapshot, Instant)>,
@@ -102,6 +101,8 @@ pub struct Monitor {
     slow: Trouble,
     partial: Trouble,
     no_vifs: Trouble,
+    no_disks: Trouble,
+    silent: Troubles,
 }
 
 impl Monitor {
@@ -120,8 +121,7 @@ impl Monitor {
         Ok(Self {
             interval: options.interval,
             count: options.count(),
-            libxenstat: options.libxenstat.clone(),
-            vifs: options.vifs,
+            sources: options.into(),
             output: Output::new(options, prefix.as_ref(), destination, host)?,
             previous: None,
             polls: 0,
@@ -135,6 +135,8 @@ impl Monitor {
             slow: Trouble::default(),
             partial: Trouble::default(),
             no_vifs: Trouble::default(),
+            no_disks: Trouble::default(),
+            silent: Troubles::default(),
         })
     }
 
@@ -155,7 +157,7 @@ impl Monitor {
             let events = events.clone();
             move |polled| drop(events.send(Event::Polled(polled)))
         };
-        let requests = poller::start(self.libxenstat.clone(), self.vifs, answer).map_err(Failure::Start)?;
+        let requests = poller::start(self.sources.clone(), answer).map_err(Failure::Start)?;
 
         self.look_up(&events);
         let patience = match self.count {
@@ -243,7 +245,7 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened, no_vifs, cause, .. } = polled;
+        let Polled { at, took, result, opened, no_vifs, no_disks, silent, cause, .. } = polled;
 
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());
@@ -278,6 +280,15 @@ impl Monitor {
             Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
             None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
         }
+        match &no_disks {
+            Some(error) => self.no_disks.is(format!("no disks from the kernel: {error}: their gauges are withheld")),
+            None => self.no_disks.seems_over(|| "the kernel tells its disks again".into()),
+        }
+        let is_there = |id| snapshot.domains.iter().any(|domain| domain.id == id);
+        let silent = silent.into_iter().map(|Silent { id, name, why }| (id, name, why));
+        let (begun, ended) = self.silent.are(silent, is_there);
+        begun.iter().for_each(|line| warn!("{line}"));
+        ended.iter().for_each(|line| info!("{line}"));
         match cause.and_then(|cause| untold(snapshot.told, &cause)) {
             Some(what) => self.partial.is(what),
             None => self.partial.seems_over(|| "everything can be told again".into()),
@@ -288,7 +299,8 @@ impl Monitor {
             Before { snapshot, elapsed, at_most: elapsed + took }
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        let mut health = self.health(true, took, snapshot.told);
+        let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
+        let mut health = self.health(true, took, Collectors { vbd: all_disks, ..snapshot.told });
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
         let send = start.elapsed();
         self.send = Some(send);

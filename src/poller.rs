@@ -10,7 +10,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::Vifs;
+use crate::cli::{Disks, Options, Vifs};
+use crate::disks::{self, Silent};
 use crate::snapshot::{Collectors, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
@@ -57,20 +58,46 @@ pub struct Polled {
     pub kernels_vifs: bool,
     /// Why the kernel's list of VIFs cannot be had, where it is wanted.
     pub no_vifs: Option<vif::Error>,
+    /// Whether the disks were asked for beside libxenstat.
+    pub own_disks: bool,
+    /// Why the kernel's disks cannot be had, where they are wanted, and so nobody's.
+    pub no_disks: Option<io::Error>,
+    /// The guests whose disks could not be told.
+    pub silent: Vec<Silent>,
     /// What libxenstat said when it was last asked for everything, where that fails and less does not.
     pub cause: Option<String>,
 }
 
+/// Who is asked for what.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `--libxenstat`.
+    pub libxenstat: Option<PathBuf>,
+    /// `--vifs`.
+    pub vifs: Vifs,
+    /// `--disks`.
+    pub disks: Disks,
+    /// `--qmp-timeout`.
+    pub qmp_timeout: Duration,
+}
+
+impl From<&Options> for Sources {
+    fn from(options: &Options) -> Self {
+        let Options { libxenstat, vifs, disks, .. } = options;
+        Self { libxenstat: libxenstat.clone(), vifs: *vifs, disks: *disks, qmp_timeout: options.qmp_timeout() }
+    }
+}
+
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every
 /// [`Polled`], and `None` when the thread ends, in whatever way.
-pub fn start<F>(libxenstat: Option<PathBuf>, vifs: Vifs, answer: F) -> io::Result<Sender<Request>>
+pub fn start<F>(sources: Sources, answer: F) -> io::Result<Sender<Request>>
 where
     F: Fn(Option<Polled>) + Send + 'static,
 {
     let (requests, inbox) = mpsc::channel();
     thread::Builder::new().name("poller".into()).stack_size(STACK).spawn(move || {
         let answer = LastWord(answer);
-        let poller = Poller { libxenstat, vifs, open: None, step: 0, wait: 0, longer: 1, cause: None };
+        let poller = Poller { sources, open: None, step: 0, wait: 0, longer: 1, cause: None };
         poller.serve(&inbox, &answer.0);
     })?;
     Ok(requests)
@@ -86,8 +113,7 @@ impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
 }
 
 struct Poller {
-    libxenstat: Option<PathBuf>,
-    vifs: Vifs,
+    sources: Sources,
     open: Option<Xenstat>,
     /// The rung of the ladder that the latest good poll stood on.
     step: usize,
@@ -110,37 +136,54 @@ impl Poller {
 
     fn poll(&mut self) -> Polled {
         let start = Instant::now();
-        let (kernels, no_vifs) = match self.vifs {
+        let Sources { vifs, disks, qmp_timeout, .. } = self.sources;
+        let (kernels, no_vifs) = match vifs {
             Vifs::Libxenstat => (None, None),
             Vifs::Auto | Vifs::Kernel => {
                 vif::read().map_or_else(|error| (None, Some(error)), |vifs| (Some(vifs), None))
             }
         };
-        let kernels = kernels.filter(|vifs| self.vifs == Vifs::Kernel || !vifs.is_empty());
-        // libxenstat is not even asked for what the kernel tells better.
-        let ask_networks = kernels.is_none() && self.vifs != Vifs::Kernel;
+        let kernels = kernels.filter(|found| vifs == Vifs::Kernel || !found.is_empty());
+        let own_disks = disks::look(disks);
+        // libxenstat is not even asked for what others tell better.
+        let asked = Collectors {
+            network: kernels.is_none() && vifs != Vifs::Kernel,
+            vbd: own_disks.is_none(),
+            ..Collectors::ALL
+        };
 
         let mut opened = None;
-        let (at, result) = match self.descend(ask_networks, &mut opened) {
+        let (mut no_disks, mut silent) = (None, Vec::new());
+        let (at, result) = match self.descend(asked, &mut opened) {
             Ok((at, mut snapshot)) => {
                 if let Some(vifs) = &kernels {
                     vifs.fill(&mut snapshot);
+                }
+                if let Some(disks) = &own_disks {
+                    match disks.fill(&mut snapshot, qmp_timeout) {
+                        Ok(guests) => silent = guests,
+                        Err(error) => no_disks = Some(error),
+                    }
                 }
                 (at, Ok(snapshot))
             }
             Err(error) => (start, Err(error)),
         };
-        let (kernels_vifs, cause) = (kernels.is_some(), self.cause.clone());
-        Polled { at, took: start.elapsed(), result, opened, kernels_vifs, no_vifs, cause }
+        let (kernels_vifs, own_disks, cause) = (kernels.is_some(), own_disks.is_some(), self.cause.clone());
+        let took = start.elapsed();
+        Polled { at, took, result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.
-    fn descend(&mut self, ask_networks: bool, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
+    fn descend(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
         if self.wait == 0 {
             self.step = 0;
         }
         self.wait = self.wait.saturating_sub(1);
-        let rung = |step: usize| Collectors { network: LADDER[step].network && ask_networks, ..LADDER[step] };
+        let rung = |step: usize| {
+            let Collectors { vcpu, network, vbd } = LADDER[step];
+            Collectors { vcpu, network: network && asked.network, vbd: vbd && asked.vbd }
+        };
 
         let worn = self.open.is_some();
         let mut result = self.ask(rung(self.step), opened);
@@ -179,7 +222,7 @@ impl Poller {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
-                let xenstat = Xenstat::open(self.libxenstat.as_deref())?;
+                let xenstat = Xenstat::open(self.sources.libxenstat.as_deref())?;
                 *opened = Some((xenstat.library().to_owned(), xenstat.why()));
                 xenstat
             }

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub domains: Vec<Domain>,
     /// What was told of each domain; what was not is not 0 but unknown.
     pub told: Collectors,
+    /// Whether the VBDs were asked for beside libxenstat, which counts some otherwise.
+    pub own_disks: bool,
 }
 
 /// The parts of libxenstat that can be asked for, and fail, one by one.
@@ -29,7 +31,7 @@ pub struct Collectors {
     pub vcpu: bool,
     /// `XENSTAT_NETWORK`: the VIFs.
     pub network: bool,
-    /// `XENSTAT_VBD`: the VBDs.
+    /// `XENSTAT_VBD`: the VBDs, which single domains may still lack.
     pub vbd: bool,
 }
 
@@ -64,8 +66,8 @@ pub struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// `xenstat_domain_network`.
     pub vifs: Vec<Vif>,
-    /// `xenstat_domain_vbd`.
-    pub vbds: Vec<Vbd>,
+    /// `xenstat_domain_vbd`; `None` where nobody could tell this domain's.
+    pub vbds: Option<Vec<Vbd>>,
 }
 
 impl Domain {
@@ -126,8 +128,8 @@ pub struct Vbd {
 /// Requests and 512-byte sectors since the device was attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VbdCounters {
-    /// `xenstat_vbd_oo_reqs`: requests that had to wait for lack of room.
-    pub oo_reqs: u64,
+    /// `xenstat_vbd_oo_reqs`: requests that had to wait for lack of room; QEMU counts none.
+    pub oo_reqs: Option<u64>,
     /// `xenstat_vbd_rd_reqs`.
     pub rd_reqs: u64,
     /// `xenstat_vbd_wr_reqs`.
@@ -136,4 +138,20 @@ pub struct VbdCounters {
     pub rd_sects: Option<u64>,
     /// `xenstat_vbd_wr_sects`.
     pub wr_sects: u64,
+    /// What reads took, where that is told; libxenstat tells none of this and the next.
+    pub rd_time: Option<Time>,
+    /// What writes took.
+    pub wr_time: Option<Time>,
+    /// Flushes of the disk's cache.
+    pub flush_reqs: Option<u64>,
+    /// Requests that failed.
+    pub errs: Option<u64>,
+}
+
+/// Requests that are done, and how long they took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Time {
+    pub reqs: u64,
+    pub ns: u64,
 }

@@ -1,5 +1,7 @@
 //! What is wrong for a while, and how often the log says so.
 
+use std::collections::BTreeMap;
+
 use log::{info, warn};
 
 /// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
@@ -7,6 +9,56 @@ use log::{info, warn};
 pub struct Trouble {
     what: Option<String>,
     calm: u32,
+}
+
+/// QEMUs that do not answer, each told when it begins and when it ends; many at once in one line.
+#[derive(Default)]
+pub struct Troubles {
+    /// By domid: the guest's name, and for how many ticks it has been well.
+    told: BTreeMap<u32, (String, u32)>,
+}
+
+/// So many guests have lines of their own.
+const SINGLY: usize = 3;
+
+impl Troubles {
+    /// These guests' QEMUs do not answer now: domid, name and what they do instead. Of the others, those that are
+    /// not there any more are forgotten.
+    /// Returns what to say of those for whom it begins and of those for whom it is over.
+    pub fn are(
+        &mut self,
+        now: impl Iterator<Item = (u32, String, String)>,
+        is_there: impl Fn(u32) -> bool,
+    ) -> (Vec<String>, Vec<String>) {
+        let (mut begun, mut ended) = (Vec::new(), Vec::new());
+        self.told.values_mut().for_each(|(_, calm)| *calm += 1);
+        for (id, name, why) in now {
+            if self.told.insert(id, (name.clone(), 0)).is_none() {
+                begun.push((name, why));
+            }
+        }
+        self.told.retain(|id, (name, calm)| {
+            let is_over = *calm >= CALM;
+            ended.extend((is_over && is_there(*id)).then(|| name.clone()));
+            !is_over && is_there(*id)
+        });
+        let begun = match &begun[..] {
+            few if few.len() <= SINGLY => {
+                few.iter().map(|(name, why)| format!("QEMU of {name} {why}: the guest's disks are withheld")).collect()
+            }
+            many => vec![format!(
+                "QEMUs of {} guests do not answer (that of {} {}): their disks are withheld",
+                many.len(),
+                many[0].0,
+                many[0].1
+            )],
+        };
+        let ended = match &ended[..] {
+            few if few.len() <= SINGLY => few.iter().map(|name| format!("QEMU of {name} answers again")).collect(),
+            many => vec![format!("QEMUs of {} guests answer again, that of {} among them", many.len(), many[0])],
+        };
+        (begun, ended)
+    }
 }
 
 /// So many good ticks in a row end a trouble: no word of a refusal is not yet a delivery.
@@ -39,6 +91,41 @@ impl Trouble {
         self.calm += 1;
         if self.calm >= CALM {
             self.is_over(what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_guest_is_told_once() {
+        let mut troubles = Troubles::default();
+        let mut told = |now: &[u32], there: std::ops::Range<u32>| {
+            let guests = now.iter().map(|id| (*id, format!("g{id}"), "hangs".to_owned()));
+            troubles.are(guests, |id| there.contains(&id))
+        };
+        for (now, there, lines) in [
+            (&[][..], 0..9, &[][..]),
+            (&[1], 0..9, &["QEMU of g1 hangs: the guest's disks are withheld"]),
+            (&[1, 2], 0..9, &["QEMU of g2 hangs: the guest's disks are withheld"]),
+            (&[2], 0..9, &[]),
+            (&[2], 0..9, &[]),
+            // Well for three polls.
+            (&[2], 0..9, &["QEMU of g1 answers again"]),
+            (&[], 0..9, &[]),
+            (&[2], 0..9, &[]),
+            // It has gone.
+            (&[], 3..9, &[]),
+            (&[3, 4, 5, 6], 0..9, &["QEMUs of 4 guests do not answer (that of g3 hangs): their disks are withheld"]),
+            (&[], 0..9, &[]),
+            (&[], 0..9, &[]),
+            (&[], 0..9, &["QEMUs of 4 guests answer again, that of g3 among them"]),
+            (&[], 0..9, &[]),
+        ] {
+            let (begun, ended) = told(now, there);
+            assert_eq!([begun, ended].concat(), lines, "{now:?}");
         }
     }
 }

@@ -199,7 +199,7 @@ impl Node<'_> {
             snapshot.cpu_hz = c.xenstat_node_cpu_hz(node);
         }
         if release::miscounts_read_sectors(&snapshot.xen_version) {
-            let vbds = snapshot.domains.iter_mut().flat_map(|domain| &mut domain.vbds);
+            let vbds = snapshot.domains.iter_mut().flat_map(|domain| &mut domain.vbds).flatten();
             vbds.filter_map(|vbd| vbd.counters.as_mut()).for_each(|counters| counters.rd_sects = None);
         }
         snapshot
@@ -239,9 +239,11 @@ impl Node<'_> {
                 vifs: each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i))
                     .map(|vif| self.vif(vif.as_ptr()))
                     .collect(),
-                vbds: each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i))
-                    .map(|vbd| self.vbd(vbd.as_ptr()))
-                    .collect(),
+                vbds: self.asked.vbd.then(|| {
+                    each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i))
+                        .map(|vbd| self.vbd(vbd.as_ptr()))
+                        .collect()
+                }),
             })
         }
     }
@@ -286,11 +288,12 @@ impl Node<'_> {
                 kind: c.xenstat_vbd_type(vbd),
                 dev: c.xenstat_vbd_dev(vbd),
                 counters: (!error).then(|| VbdCounters {
-                    oo_reqs: c.xenstat_vbd_oo_reqs(vbd),
+                    oo_reqs: Some(c.xenstat_vbd_oo_reqs(vbd)),
                     rd_reqs: c.xenstat_vbd_rd_reqs(vbd),
                     wr_reqs: c.xenstat_vbd_wr_reqs(vbd),
                     rd_sects: Some(c.xenstat_vbd_rd_sects(vbd)),
                     wr_sects: c.xenstat_vbd_wr_sects(vbd),
+                    ..VbdCounters::default()
                 }),
             }
         }

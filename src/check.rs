@@ -61,7 +61,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         }
     };
     lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
-    if release::miscounts_read_sectors(&node.xen_version) {
+    if release::miscounts_read_sectors(&node.xen_version) && !own_disks {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
     }
     let Collectors { vcpu, network, vbd } = node.told;
@@ -85,6 +85,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         "disks",
         match &no_disks {
             Some(error) => (Bad, format!("withheld: no disks from the kernel: {error}")),
+            None if !silent.is_empty() => (Bad, words),
             None => part(vbd, words),
         },
     ));

@@ -271,7 +271,7 @@ impl Monitor {
                 library.display(),
                 self.output.describe(),
             );
-            if release::miscounts_read_sectors(&snapshot.xen_version) {
+            if release::miscounts_read_sectors(&snapshot.xen_version) && !snapshot.own_disks {
                 warn!("Xen {} miscounts the sectors read from disks: vbd_rsect is withheld", snapshot.xen_version);
             }
         }

@@ -62,6 +62,15 @@ pub enum Error {
     Io(io::Error),
 }
 
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed,
+            _ => Error::Io(error),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,7 +117,7 @@ pub fn ask(sockets: &[&Path], limit: Duration) -> Vec<Result<Vec<Disk>, Error>> 
             match Talk::begin(sockets[place], place) {
                 Ok(talk) => talks.push(talk),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => busy.push(place),
-                Err(error) => answers[place] = Some(Err(Error::Io(error))),
+                Err(error) => answers[place] = Some(Err(error.into())),
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -180,8 +189,7 @@ impl Talk {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Some(Err(Error::Closed)),
-                Err(error) => return Some(Err(Error::Io(error))),
+                Err(error) => return Some(Err(error.into())),
             };
             self.heard += read;
             if self.heard > MOST {

@@ -4,6 +4,7 @@ mod bad_input;
 mod building;
 mod check;
 mod chroot;
+mod disks;
 mod lifecycle;
 mod looking;
 mod oracle;

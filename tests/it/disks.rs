@@ -1,0 +1,528 @@
+//! Disks of every kind of host, with made-up QEMUs, backends and tapdisks where the daemon looks for real ones.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Scratch, out_of, run, unshared, xenmonitor};
+
+/// What a dom0 has that the daemon looks at, beside libxenstat.
+struct Dom0 {
+    scratch: Scratch,
+    guests: u32,
+}
+
+impl Dom0 {
+    fn new(guests: u32) -> Self {
+        let scratch = Scratch::new();
+        for directory in ["run", "devices", "shm"] {
+            std::fs::create_dir(scratch.join(directory)).unwrap();
+        }
+        Self { scratch, guests }
+    }
+
+    /// The daemon in it. libxenstat fails when asked for disks, unless it is to have them: then one a guest.
+    fn daemon(&self, libxenstats: bool, arguments: &[&str]) -> Command {
+        let mut host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n".to_owned();
+        for id in 1..=self.guests {
+            host += &format!("[[domain]]\nid = {id}\nname = \"g{id}\"\n[[domain.vbd]]\nrd_reqs = 77\n");
+        }
+        if !libxenstats {
+            host += "[[fault]]\nif_asked = [\"VBD\"]\nfail = \"EIO\"\n";
+        }
+        self.on(&host, arguments)
+    }
+
+    fn on(&self, scenario: &str, arguments: &[&str]) -> Command {
+        let daemon = xenmonitor(&self.scratch.file("s.toml", scenario));
+        let script = "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$DOM0/run\" /run/xen && \
+                      mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \
+                      mount --bind \"$DOM0/devices\" /sys/bus/xen-backend/devices && \
+                      mount --bind \"$DOM0/shm\" /dev/shm && exec \"$0\" \"$@\"";
+        let mut command = unshared(&["--mount"], "sh");
+        command.args(["-c", script]).arg(daemon.get_program()).args(arguments).env("DOM0", &*self.scratch);
+        command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    /// What it tells of each guest at a single poll.
+    fn told(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments = [&["--once", "--print", "json"], arguments].concat();
+        let document: Value = serde_json::from_str(&out_of(&mut self.daemon(false, &arguments))).unwrap();
+        document["domains"].as_array().unwrap()[1..].to_vec()
+    }
+
+    fn socket(&self, guest: u32) -> PathBuf {
+        self.scratch.join(format!("run/qmp-libxenstat-{guest}"))
+    }
+
+    /// A QEMU that does so with each connection, one after the other as QEMU does, told how many were before.
+    fn qemu(&self, guest: u32, behave: impl Fn(UnixStream, usize) + Send + 'static) {
+        let listener = UnixListener::bind(self.socket(guest)).unwrap();
+        thread::spawn(move || {
+            for (n, stream) in listener.incoming().enumerate() {
+                behave(stream.unwrap(), n);
+            }
+        });
+    }
+
+    fn device(&self, name: &str, statistics: &[(&str, u64)]) {
+        let directory = self.scratch.join("devices").join(name).join("statistics");
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, count) in statistics {
+            std::fs::write(directory.join(file), format!("{count}\n")).unwrap();
+        }
+    }
+}
+
+const GREETING: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n";
+
+/// What QEMU 7.2 said in a real dom0, of a PV guest with a raw file and a qcow2 one that has a backing file.
+const PV: &str = include_str!("qmp/pv.json");
+
+/// The same, of a PV guest with a partition and a CD drive.
+const PV_CDROM: &str = include_str!("qmp/pv-cdrom.json");
+
+/// QEMU 7.2 with libxl's arguments for an HVM guest with two IDE disks, a SCSI one, a CD and an empty drive for one;
+/// the backends `hda-qcow2`, `xvdb-raw`, `hdc-raw` and `xvdg-raw` are added after the others' pattern.
+const HVM: &str = include_str!("qmp/hvm.json");
+
+/// The conversation with a QEMU in good order, as far as its client goes; what it writes goes by `say`.
+fn converse(stream: &UnixStream, answers: &str, mut say: impl FnMut(&[u8])) {
+    let answers: Value = serde_json::from_str(answers).unwrap();
+    say(GREETING);
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let asked: Value = serde_json::from_str(&line).unwrap();
+        let answer = answers.get(asked["execute"].as_str().unwrap()).cloned().unwrap_or(json!({}));
+        say(format!("{}\r\n", json!({"return": answer, "id": asked["id"]})).as_bytes());
+    }
+}
+
+fn well(stream: UnixStream, _: usize) {
+    converse(&stream, PV, |bytes| drop((&stream).write_all(bytes)));
+}
+
+/// The names and requests read of each disk.
+fn disks(domain: &Value) -> Option<Vec<(u64, Option<u64>)>> {
+    Some(domain["vbd"].as_array()?.iter().map(|vbd| (vbd["dev"].as_u64().unwrap(), vbd["rd"].as_u64())).collect())
+}
+
+#[test]
+fn two_disks_without_a_device_are_told_by_their_nodes() {
+    let dom0 = Dom0::new(2);
+    dom0.qemu(2, well);
+    let told = dom0.told(&[]);
+    assert_eq!(disks(&told[0]), Some(vec![]));
+    let domain = &told[1];
+    let expected = json!([
+        {"dev": 51712, "type": 0, "error": false, "oo": null, "rd": 321, "wr": 160, "rsect": 10248, "wsect": 5120,
+         "rd_ns": 1_336_074_165, "wr_ns": 593_922_424, "flush": 0, "errs": 0},
+        {"dev": 51728, "type": 0, "error": false, "oo": null, "rd": 161, "wr": 0, "rsect": 5128, "wsect": 0,
+         "rd_ns": 316_407_360, "wr_ns": 0, "flush": 0, "errs": 0},
+    ]);
+    assert_eq!(domain["vbd"], expected);
+    let sums = ["vbds", "vbd_oo", "vbd_rd", "vbd_wr", "vbd_rsect", "vbd_wsect"].map(|gauge| &domain[gauge]);
+    assert_eq!(sums, [&json!(2), &Value::Null, &json!(482), &json!(160), &json!(15376), &json!(5120)]);
+}
+
+/// Each in its own way: those who answer are told, whatever the others do, who are not told.
+#[test]
+fn every_way_to_answer() {
+    type Behaviour = fn(UnixStream, usize);
+    let ways: [(&str, Behaviour, Option<&str>); 14] = [
+        ("at once", well, None),
+        (
+            "in pieces",
+            |stream, _| {
+                converse(&stream, PV, |bytes| {
+                    for part in bytes.chunks(bytes.len() / 4 + 1) {
+                        thread::sleep(Duration::from_millis(3));
+                        let _ = (&stream).write_all(part);
+                    }
+                })
+            },
+            None,
+        ),
+        (
+            "after 60 ms",
+            |stream, _| {
+                converse(&stream, PV, |bytes| {
+                    thread::sleep(Duration::from_millis(60));
+                    let _ = (&stream).write_all(bytes);
+                })
+            },
+            None,
+        ),
+        (
+            "with events in between",
+            |stream, _| {
+                converse(&stream, PV, |bytes| {
+                    let event: &[u8] =
+                        b"{\"timestamp\": {\"seconds\": 1}, \"event\": \"RTC_CHANGE\", \"data\": {}}\r\n";
+                    let _ = (&stream).write_all(&[bytes, event].concat());
+                })
+            },
+            None,
+        ),
+        (
+            "with an answer to nobody",
+            |stream, _| {
+                converse(&stream, PV, |bytes| {
+                    let other: &[u8] = b"{\"return\": [{\"device\": \"x\"}]}\r\n";
+                    let _ = (&stream).write_all(&[bytes, other].concat());
+                })
+            },
+            None,
+        ),
+        (
+            "too late",
+            |stream, _| {
+                let mut late = Some(Duration::from_millis(2500));
+                converse(&stream, PV, |bytes| {
+                    if bytes != GREETING {
+                        late.take().into_iter().for_each(thread::sleep);
+                    }
+                    let _ = (&stream).write_all(bytes);
+                });
+            },
+            Some("does not answer within 2s"),
+        ),
+        ("never", |mut stream, _| drop(stream.read_to_end(&mut Vec::new())), Some("says nothing within 2s")),
+        (
+            "with a greeting only",
+            |mut stream, _| {
+                let _ = stream.write_all(GREETING);
+                let _ = stream.read_to_end(&mut Vec::new());
+            },
+            Some("does not answer within 2s"),
+        ),
+        (
+            "with garbage",
+            |mut stream, _| {
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+                let _ = stream.read_to_end(&mut Vec::new());
+            },
+            Some("answers with what is no QMP"),
+        ),
+        (
+            "with JSON of another kind",
+            |stream, _| {
+                converse(
+                    &stream,
+                    "{\"query-blockstats\": [{\"device\": 7, \"qdev\": \"a\", \"stats\": [1]}], \"query-block\": [{\"qdev\": \"a\", \"inserted\": {}}]}",
+                    |bytes| drop((&stream).write_all(bytes)),
+                );
+            },
+            Some("answers with what is no QMP"),
+        ),
+        ("with a closed socket", |stream, _| drop(stream), Some("closes the connection")),
+        (
+            "with half an answer",
+            |mut stream, _| {
+                let _ = stream.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n{\"return\": [{\"dev"].concat());
+            },
+            Some("closes the connection"),
+        ),
+        (
+            "with a refusal",
+            |mut stream, _| {
+                let _ = stream.write_all(
+                    &[
+                        GREETING,
+                        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\\u001b[2J\"}, \"id\": 0}\r\n",
+                    ]
+                    .concat(),
+                );
+                let _ = stream.read_to_end(&mut Vec::new());
+            },
+            Some("refuses: \"no\\u{1b}[2J\""),
+        ),
+        (
+            "without an end",
+            |mut stream, _| while stream.write_all(&[b'['; 65536]).is_ok() {},
+            Some("answers with more than"),
+        ),
+    ];
+    let dom0 = Dom0::new(ways.len() as u32 + 1);
+    for (n, (_, behave, _)) in ways.iter().enumerate() {
+        dom0.qemu(n as u32 + 1, *behave);
+    }
+    // Its QEMU has died and left the socket; the listener is closed when it goes out of scope.
+    let gone = ways.len() as u32 + 1;
+    drop(UnixListener::bind(dom0.socket(gone)).unwrap());
+
+    let told = dom0.told(&["--qmp-timeout", "2s"]);
+    for (domain, (way, _, why)) in told.iter().zip(ways) {
+        let expected = why.is_none().then(|| vec![(51712, Some(321)), (51728, Some(161))]);
+        assert_eq!(disks(domain), expected, "{way}");
+        assert_eq!(domain["vbds"].is_null(), why.is_some(), "{way}");
+        assert_eq!(domain["vbd_rd"].is_null(), why.is_some(), "{way}");
+    }
+    assert_eq!(disks(&told[ways.len()]), None);
+    let said = run(&mut dom0.daemon(false, &["--check", "--print", "json", "--qmp-timeout", "2s"]));
+    assert_eq!(said.status, Some(1));
+    for (n, (way, _, why)) in ways.iter().enumerate() {
+        let line = format!("those of g{} are withheld: its QEMU {}", n + 1, why.unwrap_or_default());
+        assert_eq!(said.out.contains(&line), why.is_some(), "{way}: {}", said.out);
+    }
+    let line = format!("those of g{gone} are withheld: its QEMU cannot be asked: Connection refused");
+    assert!(said.out.contains(&line), "{}", said.out);
+    assert!(said.out.contains("BAD  10, of which 0 in error, from QEMU"), "{}", said.out);
+}
+
+/// One after the other they would need a second.
+#[test]
+fn a_hundred_guests_are_asked_at_once() {
+    let dom0 = Dom0::new(100);
+    for guest in 1..=100 {
+        dom0.qemu(guest, |stream, _| {
+            converse(&stream, PV, |bytes| {
+                if bytes != GREETING {
+                    thread::sleep(Duration::from_micros(2500));
+                }
+                let _ = (&stream).write_all(bytes);
+            })
+        });
+    }
+    let told = dom0.told(&["--qmp-timeout", "600ms"]);
+    assert_eq!(told.iter().filter(|domain| domain["vbds"] == 2).count(), 100);
+}
+
+/// QEMU serves one at a time. We wait for our turn, and leave when we have heard what we want.
+#[test]
+fn two_clients_at_once() {
+    let dom0 = Dom0::new(1);
+    dom0.qemu(1, well);
+    let mut other = UnixStream::connect(dom0.socket(1)).unwrap();
+    let mut byte = [0];
+    other.read_exact(&mut byte).unwrap();
+    let hold = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(700));
+        drop(other);
+    });
+    let mut daemon = crate::support::Daemon::start(
+        &mut dom0.daemon(false, &["--print", "json", "--interval", "10s", "--qmp-timeout", "5s", "--count", "100"]),
+    );
+    let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
+    assert_eq!(document["domains"][1]["vbds"], 2);
+    hold.join().unwrap();
+    // The daemon still runs; but it is the other's turn.
+    let mut other = UnixStream::connect(dom0.socket(1)).unwrap();
+    other.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    other.read_exact(&mut byte).unwrap();
+    assert!(daemon.try_wait().unwrap().is_none());
+}
+
+/// A disk that an HVM guest has by two ways is one; CD drives are none, empty or not.
+#[test]
+fn what_is_emulated_too_is_one_disk() {
+    let dom0 = Dom0::new(3);
+    for (guest, answers) in [(1, HVM), (2, HVM), (3, PV_CDROM)] {
+        dom0.qemu(guest, move |stream, _| converse(&stream, answers, |bytes| drop((&stream).write_all(bytes))));
+    }
+    // The second's SCSI disk is served by the kernel, which hears nothing of what is read by the emulated one.
+    let counts = [("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5), ("f_req", 6)];
+    dom0.device("vbd-2-2080", &counts);
+    let told = dom0.told(&[]);
+    let (hda, sdc, xvdb, xvdg) = (768, 8 << 8 | 2 << 4, 51728, 51808);
+    for (domain, of_sdc) in [(&told[0], 0), (&told[1], 2)] {
+        let read = [(hda, 1101), (sdc, of_sdc), (xvdb, 7), (xvdg, 40)].map(|(dev, rd)| (dev, Some(rd)));
+        assert_eq!(disks(domain), Some(read.to_vec()));
+    }
+    let twin = json!({"dev": hda, "type": 0, "error": false, "oo": null, "rd": 1101, "wr": 111, "rsect": 1101, "wsect": 111,
+        "rd_ns": 1_202_000_000, "wr_ns": 111_000_000, "flush": 3, "errs": 0});
+    assert_eq!(told[0]["vbd"][0], twin);
+    let kernels = json!({"dev": sdc, "type": 1, "error": false, "oo": 1, "rd": 2, "wr": 3, "rsect": 4, "wsect": 5,
+        "rd_ns": null, "wr_ns": null, "flush": 6, "errs": null});
+    assert_eq!(told[1]["vbd"][1], kernels);
+    assert_eq!(disks(&told[2]), Some(vec![(51713, Some(0))]));
+}
+
+#[test]
+fn the_kernels_disks_and_tapdisks() {
+    let dom0 = Dom0::new(3);
+    let counts = |n| [("oo_req", n), ("rd_req", n + 1), ("wr_req", n + 2), ("rd_sect", n + 3), ("wr_sect", n + 4)];
+    dom0.device("vbd-1-51712", &counts(10));
+    dom0.device("vbd-1-51728", &counts(20)[1..]);
+    dom0.device("tap-2-51712", &counts(30));
+    for name in ["vbd3-2-51728", "vbd3-2-51744", "vbd-9-51712", "qdisk-2-51776", "vif-1-0", "console-1-0"] {
+        dom0.device(name, &[]);
+    }
+    let page = |name: &str, words: [u64; 12]| {
+        let path = dom0.scratch.join("shm").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.resize(4096, 0);
+        std::fs::write(path, bytes).unwrap();
+    };
+    page(&format!("td3-{}/vbd-2-51728", std::process::id()), [1, 2, 30, 29, 400, 5_000, 60, 59, 700, 8_000, 9, 0]);
+    page("vbd3-3-51712/statistics", [0, 0, 2, 30, 29, 400, 5_000, 7, 60, 59, 700, 8_000]);
+    let vbd = |dev,
+               kind,
+               [oo, rd, wr, rsect, wsect]: [u64; 5],
+               rd_ns: Option<u64>,
+               wr_ns: Option<u64>,
+               errs: Option<u64>| {
+        json!({"dev": dev, "type": kind, "error": false, "oo": oo, "rd": rd, "wr": wr, "rsect": rsect, "wsect": wsect,
+               "rd_ns": rd_ns, "wr_ns": wr_ns, "flush": null, "errs": errs})
+    };
+    let error = |dev, kind| {
+        json!({"dev": dev, "type": kind, "error": true, "oo": null, "rd": null, "wr": null, "rsect": null,
+               "wsect": null, "rd_ns": null, "wr_ns": null, "flush": null, "errs": null})
+    };
+    let tapdisks = [2, 30, 60, 400, 700];
+    let expected = [
+        json!([vbd(51712, 1, [10, 11, 12, 13, 14], None, None, None), error(51728, 1)]),
+        json!([
+            vbd(51712, 2, [30, 31, 32, 33, 34], None, None, None),
+            vbd(51728, 3, tapdisks, Some(5_000_000), Some(8_000_000), Some(9)),
+            error(51744, 3)
+        ]),
+        json!([vbd(51712, 3, tapdisks, Some(5_000_000), Some(8_000_000), None)]),
+    ];
+    let told: Vec<Value> = dom0.told(&[]).iter().map(|domain| domain["vbd"].clone()).collect();
+    assert_eq!(told, expected);
+}
+
+/// libxenstat is asked where nothing shows that it would be wrong, or where it is told to; and not otherwise.
+#[test]
+fn who_is_asked() {
+    let reads = |dom0: &Dom0, who: &[&str]| {
+        let arguments = [&["--once", "--print", "json"], who].concat();
+        let document: Value = serde_json::from_str(&out_of(&mut dom0.daemon(true, &arguments))).unwrap();
+        document["domains"][1]["vbd_rd"].clone()
+    };
+    let dom0 = Dom0::new(1);
+    dom0.device("vbd-1-51712", &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5)]);
+    // Neither is a socket of a guest's.
+    std::fs::write(dom0.socket(1), "").unwrap();
+    UnixListener::bind(dom0.scratch.join("run/qmp-libxl-1")).unwrap();
+    assert_eq!(reads(&dom0, &[]), 77);
+    assert_eq!(reads(&dom0, &["--disks", "kernel"]), 2);
+    let line = |arguments: &[&str]| {
+        let said = run(&mut dom0.daemon(true, &[&["--check", "--print", "json"], arguments].concat()));
+        said.out.lines().find(|line| line.starts_with("disks")).unwrap().to_owned()
+    };
+    assert_eq!(line(&[]), "disks        ok   1, of which 0 in error, from libxenstat; xentop would show 1");
+    std::fs::remove_file(dom0.socket(1)).unwrap();
+    dom0.qemu(1, well);
+    assert_eq!(reads(&dom0, &[]), 2 + 482);
+    assert_eq!(reads(&dom0, &["--disks", "libxenstat"]), 77);
+    assert_eq!(
+        line(&[]),
+        "disks        ok   3, of which 0 in error, from QEMU, tapdisk3 and the kernel; xentop would show 1"
+    );
+}
+
+/// A guest falls silent and comes back: what could not be told in between is not told, and no zero; the log says so
+/// once each.
+#[test]
+fn a_guest_that_is_silent_for_a_while() {
+    let dom0 = Dom0::new(2);
+    let polls = Arc::new(AtomicUsize::new(0));
+    let seen = polls.clone();
+    dom0.qemu(1, move |stream, n| {
+        seen.store(n + 1, Ordering::Relaxed);
+        if (3..6).contains(&n) { drop(stream) } else { well(stream, n) }
+    });
+    dom0.qemu(2, well);
+    let said = run(&mut dom0.daemon(
+        false,
+        &[
+            "--count",
+            "12",
+            "--interval",
+            "200ms",
+            "--print",
+            "statsd",
+            "--template",
+            "{domain}.{metric}",
+            "--detail",
+            "vbds,rates",
+        ],
+    ));
+    assert_eq!((said.status, polls.load(Ordering::Relaxed)), (Some(0), 12), "{}", said.err);
+    let times = |line: &str| said.out.lines().filter(|told| *told == line).count();
+    for (line, polls) in [
+        ("g1.vbds:2|g", 9),
+        ("g2.vbds:2|g", 12),
+        ("g1.vbd_rd:482|g", 9),
+        ("g1.vbd.xvda.rd:321|g", 9),
+        ("g1.vbd.xvda.type:0|g", 9),
+        // Against the poll before, where that told anything.
+        ("g1.vbd_rd_per_sec:0|g", 7),
+        ("g2.vbd_rd_per_sec:0|g", 11),
+        ("g1.vbds:0|g", 0),
+        ("xenmonitor.collector.vbd:1|g", 9),
+        ("xenmonitor.collector.vbd:0|g", 3),
+    ] {
+        assert_eq!(times(line), polls, "{line}");
+    }
+    let logged = |text: &str| said.err.matches(text).count();
+    assert_eq!(logged("WARN  QEMU of g1 closes the connection: the guest's disks are withheld"), 1, "{}", said.err);
+    assert_eq!(logged("INFO  QEMU of g1 answers again"), 1, "{}", said.err);
+    assert_eq!(logged("QEMU"), 2, "{}", said.err);
+}
+
+/// Requests that were done in between have a mean time.
+#[test]
+fn latencies_are_means_over_the_tick() {
+    let dom0 = Dom0::new(1);
+    dom0.qemu(1, |stream, n| {
+        let mut answers: Value = serde_json::from_str(PV).unwrap();
+        let stats = &mut answers["query-blockstats"][0]["stats"];
+        for (key, by) in [
+            ("rd_operations", 3),
+            // Those that failed took time too.
+            ("failed_rd_operations", 1),
+            ("rd_total_time_ns", 10_000_000),
+            ("flush_operations", 2),
+        ] {
+            stats[key] = (stats[key].as_u64().unwrap() + n as u64 * by).into();
+        }
+        converse(&stream, &answers.to_string(), |bytes| drop((&stream).write_all(bytes)));
+    });
+    let out = out_of(&mut dom0.daemon(
+        false,
+        &[
+            "--count",
+            "2",
+            "--interval",
+            "200ms",
+            "--print",
+            "statsd",
+            "--template",
+            "{domain}.{metric}",
+            "--detail",
+            "vbds",
+        ],
+    ));
+    let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("g1.vbd.")).collect();
+    for line in ["g1.vbd.xvda.rd_ms:2.5|g", "g1.vbd.xvda.flush:2|g", "g1.vbd.xvda.errs:1|g", "g1.vbd.xvdb.errs:0|g"] {
+        assert!(lines.contains(&line), "{line} is not in {lines:?}");
+    }
+    for absent in ["wr_ms", "xvdb.rd_ms", ".oo"] {
+        assert!(!lines.iter().any(|line| line.contains(absent)), "{absent} is in {lines:?}");
+    }
+}
+
+/// Only libxenstat miscounts.
+#[test]
+fn own_disks_are_right_on_every_release() {
+    let dom0 = Dom0::new(1);
+    dom0.qemu(1, well);
+    let said = run(&mut dom0.on(
+        "[host]\nxen_version = \"4.14.2\"\n[[domain]]\nid = 0\n[[domain]]\nid = 1\n",
+        &["--once", "--print", "json"],
+    ));
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(document["domains"][1]["vbd_rsect"], 15376);
+    assert!(!said.err.contains("miscounts"), "{}", said.err);
+}

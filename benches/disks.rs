@@ -66,7 +66,7 @@ fn stand_ins(into: &Path) {
 /// A QEMU that has the replies of a real one, each after `answer`.
 fn qemu(socket: &Path, answer: Duration) {
     let listener = UnixListener::bind(socket).unwrap();
-    let answers: serde_json::Value = serde_json::from_str(include_str!("../tests/it/qmp/pv.json")).unwrap();
+    let answers: serde_json::Value = serde_json::from_str(include_str!("../tests/qmp/pv.json")).unwrap();
     let answers: HashMap<String, String> =
         answers.as_object().unwrap().iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
     let serve = move |mut stream: UnixStream| -> std::io::Result<()> {

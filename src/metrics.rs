@@ -102,7 +102,7 @@ pub const GAUGES: &[Gauge] = &[
     gauge("vbds", "VBDS", Some("Block-Devices"), Now,
         "block devices", |v| v.vbds()),
     gauge("vbd_oo", "VBD_OO", None, CountsUp,
-        "requests that had to wait; absent when every VBD is in error", |v| v.vbd(|vbd| vbd.oo_reqs)),
+        "requests that had to wait; absent when every VBD is in error, or one is QEMU's, which counts none", |v| v.vbd(|vbd| vbd.oo_reqs)),
     gauge("vbd_rd", "VBD_RD", Some("VBD_Read"), CountsUp,
         "read requests; absent when every VBD is in error", |v| v.vbd(|vbd| Some(vbd.rd_reqs))),
     gauge("vbd_wr", "VBD_WR", Some("VBD_Write"), CountsUp,

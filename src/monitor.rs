@@ -42,7 +42,7 @@ const ENDING: Duration = Duration::from_millis(500);
 /// Everything the loop can be woken by, besides a deadline.
 enum Event {
     /// `None`: the poller is gone.
-    Polled(Option<Polled>),
+    Polled(Option<Box<Polled>>),
     LookedUp(io::Result<Vec<SocketAddr>>),
     Signal(i32),
 }
@@ -155,7 +155,7 @@ impl Monitor {
         forward_signals(events.clone()).map_err(Failure::Start)?;
         let answer = {
             let events = events.clone();
-            move |polled| drop(events.send(Event::Polled(polled)))
+            move |polled: Option<Polled>| drop(events.send(Event::Polled(polled.map(Box::new))))
         };
         let requests = poller::start(self.sources.clone(), answer).map_err(Failure::Start)?;
 
@@ -179,7 +179,7 @@ impl Monitor {
                 Some(Event::Polled(None)) => return Err(Failure::PollerGone),
                 Some(Event::Polled(Some(polled))) => {
                     self.polling = false;
-                    match self.tick(polled) {
+                    match self.tick(*polled) {
                         Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
                             break "standard output is closed";
                         }

@@ -309,3 +309,88 @@ fn name(device: &str, node: &str) -> Name {
         _ => Name::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    // Whole conversations are in tests/it/disks.rs.
+
+    #[test]
+    fn names() {
+        let emulated = |nth, scsi| Name::Emulated { nth, scsi };
+        for (device, node, expected) in [
+            ("", "xvda-raw", Name::Vdev("xvda".into())),
+            ("", "hdb-qcow2", Name::Vdev("hdb".into())),
+            ("", "#block123", Name::Other),
+            ("ide0-hd0", "#block1", emulated(0, false)),
+            ("ide1-hd1", "#block1", emulated(3, false)),
+            ("ide0-hd99", "", Name::Other),
+            ("ide-5632", "#block1", Name::Other),
+            ("scsi0-hd12", "", emulated(12, true)),
+            ("ahcidisk-5", "", emulated(5, false)),
+            ("ahcidisk-x", "", Name::Other),
+            // What is not libxl's does not pass for a backend's.
+            ("drive0", "xvda-raw", Name::Other),
+            ("", "", Name::Other),
+        ] {
+            assert_eq!(name(device, node), expected, "{device} {node}");
+        }
+    }
+
+    #[test]
+    fn disks_and_what_is_none() {
+        let stats = json!({"rd_operations": 1, "wr_operations": 2, "rd_bytes": 1536, "wr_bytes": 513});
+        let drive = |key: &str, more: Value| {
+            let mut drive = json!({"removable": false, "inserted": {"node-name": "xvda-raw"}});
+            drive[key] = "x".into();
+            drive.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!([drive])
+        };
+        let entry = |key: &str| json!([{key: "x", "stats": stats}]);
+        let node = json!([{"device": "", "node-name": "xvda-raw", "stats": stats}]);
+        for (what, blocks, entries, found) in [
+            ("known by its device", drive("device", json!({})), entry("device"), Some(1)),
+            ("by its place", drive("qdev", json!({})), entry("qdev"), Some(1)),
+            ("by its node", drive("other", json!({"device": ""})), node, Some(1)),
+            (
+                "an empty device is no name",
+                json!([{"device": "", "inserted": {}}]),
+                json!([{"device": "", "stats": stats}]),
+                Some(0),
+            ),
+            ("a medium to be taken out", drive("qdev", json!({"removable": true})), entry("qdev"), Some(0)),
+            ("no medium", drive("qdev", json!({"inserted": null})), entry("qdev"), Some(0)),
+            ("listed by one only", json!([]), entry("qdev"), Some(0)),
+            ("no counters", drive("qdev", json!({})), json!([{"qdev": "x"}]), None),
+            ("no list", json!({}), json!([]), None),
+            ("more than anybody has", json!([]), json!(vec![0; MOST_DISKS + 1]), None),
+        ] {
+            assert_eq!(disks(&blocks, &Value::Null, &entries).ok().map(|disks| disks.len()), found, "{what}");
+        }
+    }
+
+    #[test]
+    fn old_qemus_count_less() {
+        let mut stats = json!({"rd_operations": 8, "wr_operations": 2, "rd_bytes": 1536, "wr_bytes": 1023});
+        let least = VbdCounters { rd_reqs: 8, wr_reqs: 2, rd_sects: Some(3), wr_sects: 1, ..VbdCounters::default() };
+        assert_eq!(counters(&stats), Some(least));
+        for (key, value) in [
+            ("rd_total_time_ns", json!(900)),
+            ("flush_operations", json!(4)),
+            ("failed_rd_operations", json!(1)),
+            ("failed_wr_operations", json!(0)),
+            ("failed_flush_operations", json!(5)),
+        ] {
+            stats[key] = value;
+        }
+        let more =
+            |reqs| VbdCounters { rd_time: Some(Time { reqs, ns: 900 }), flush_reqs: Some(4), errs: Some(6), ..least };
+        assert_eq!(counters(&stats), Some(more(8)));
+        stats["account_failed"] = true.into();
+        assert_eq!(counters(&stats), Some(more(9)));
+        stats["rd_bytes"] = json!(-1);
+        assert_eq!(counters(&stats), None);
+    }
+}

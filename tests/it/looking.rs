@@ -56,8 +56,10 @@ fn json_tells_devices_and_names_of_any_bytes() {
     .unwrap();
     assert_eq!(domain["vif"], expected);
     let expected: Value = serde_json::from_str(
-        r#"[{"dev": 51712, "type": 1, "error": false, "oo": 1, "rd": 2, "wr": 3, "rsect": 4, "wsect": 5},
-            {"dev": 51728, "type": 1, "error": true, "oo": null, "rd": null, "wr": null, "rsect": null, "wsect": null}]"#,
+        r#"[{"dev": 51712, "type": 1, "error": false, "oo": 1, "rd": 2, "wr": 3, "rsect": 4, "wsect": 5,
+             "rd_ns": null, "wr_ns": null, "flush": null, "errs": null},
+            {"dev": 51728, "type": 1, "error": true, "oo": null, "rd": null, "wr": null, "rsect": null, "wsect": null,
+             "rd_ns": null, "wr_ns": null, "flush": null, "errs": null}]"#,
     )
     .unwrap();
     assert_eq!(domain["vbd"], expected);

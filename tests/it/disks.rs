@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
-use crate::support::{Scratch, out_of, run, unshared, xenmonitor};
+use crate::support::{Daemon, PATIENCE, Scratch, out_of, run, unshared, xenmonitor};
 
 /// What a dom0 has that the daemon looks at, beside libxenstat.
 struct Dom0 {
@@ -65,12 +66,7 @@ impl Dom0 {
 
     /// A QEMU that does so with each connection, one after the other as QEMU does, told how many were before.
     fn qemu(&self, guest: u32, behave: impl Fn(UnixStream, usize) + Send + 'static) {
-        let listener = UnixListener::bind(self.socket(guest)).unwrap();
-        thread::spawn(move || {
-            for (n, stream) in listener.incoming().enumerate() {
-                behave(stream.unwrap(), n);
-            }
-        });
+        serve(UnixListener::bind(self.socket(guest)).unwrap(), behave);
     }
 
     fn device(&self, name: &str, statistics: &[(&str, u64)]) {
@@ -80,6 +76,14 @@ impl Dom0 {
             std::fs::write(directory.join(file), format!("{count}\n")).unwrap();
         }
     }
+}
+
+fn serve(listener: UnixListener, behave: impl Fn(UnixStream, usize) + Send + 'static) {
+    thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            behave(stream.unwrap(), n);
+        }
+    });
 }
 
 const GREETING: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n";
@@ -295,27 +299,31 @@ fn a_hundred_guests_are_asked_at_once() {
     assert_eq!(told.iter().filter(|domain| domain["vbds"] == 2).count(), 100);
 }
 
-/// QEMU serves one at a time. We wait for our turn, and leave when we have heard what we want.
+/// QEMU serves one at a time and lets few others wait. We wait for our turn, and leave when we have heard what we want.
 #[test]
-fn two_clients_at_once() {
+fn others_are_on_the_socket_too() {
     let dom0 = Dom0::new(1);
-    dom0.qemu(1, well);
-    let mut other = UnixStream::connect(dom0.socket(1)).unwrap();
+    let fd = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    net::bind(&fd, &SocketAddrUnix::new(dom0.socket(1)).unwrap()).unwrap();
+    // One may wait, the next is turned away, as QEMU has it.
+    net::listen(&fd, 0).unwrap();
+    serve(UnixListener::from(fd), well);
+    let mut served = UnixStream::connect(dom0.socket(1)).unwrap();
     let mut byte = [0];
-    other.read_exact(&mut byte).unwrap();
+    served.read_exact(&mut byte).unwrap();
+    let waiting = UnixStream::connect(dom0.socket(1)).unwrap();
     let hold = thread::spawn(move || {
         thread::sleep(Duration::from_millis(700));
-        drop(other);
+        drop((served, waiting));
     });
-    let mut daemon = crate::support::Daemon::start(
-        &mut dom0.daemon(false, &["--print", "json", "--interval", "10s", "--qmp-timeout", "5s", "--count", "100"]),
-    );
+    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "10s"];
+    let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
     let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
     assert_eq!(document["domains"][1]["vbds"], 2);
     hold.join().unwrap();
-    // The daemon still runs; but it is the other's turn.
+    // The daemon still runs; but it is another's turn.
     let mut other = UnixStream::connect(dom0.socket(1)).unwrap();
-    other.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
     other.read_exact(&mut byte).unwrap();
     assert!(daemon.try_wait().unwrap().is_none());
 }

@@ -3,7 +3,7 @@
 //!
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
 //! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
-//! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
+//! gauges, `paths` their names (by `template`, `tags`, and `naming` of domains), `choice` and `lifecycle` which of them are told and how they
 //! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
 
 mod check;
@@ -17,11 +17,13 @@ pub mod metrics;
 pub mod monitor;
 mod naming;
 mod output;
+mod paths;
 mod poller;
 mod release;
 mod snapshot;
 mod statsd;
 mod table;
+mod tags;
 mod template;
 mod trouble;
 mod vif;

@@ -20,7 +20,7 @@ test: ## Run every test, after installing what they need
 	cargo test --workspace
 
 test-names: ## Try the naming of domains with a million sets of hostile names
-	NAMING_CASES=1000000 cargo test --release --lib naming::tests::any_names_at_all
+	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn

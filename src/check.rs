@@ -12,6 +12,7 @@ use crate::poller::{self, Polled, Request, Sources};
 use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::statsd::{Destination, Statsd};
+use crate::tags::Name;
 
 /// How long libxenstat and name servers are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ use Verdict::{Bad, Note, Ok as Good};
 /// Prints the diagnosis; returns whether all is well.
 pub fn run(options: &Options, output: &Output, destination: Option<&Destination>) -> io::Result<bool> {
     let mut lines = libxenstat(options, output);
-    lines.extend(destination.map(|destination| ("destination", reach(destination, &output.path_of_up()))));
+    lines.extend(destination.map(|destination| ("destination", reach(destination, &output.name_of_up()))));
     let mut out = io::stdout().lock();
     for (what, (verdict, words)) in &lines {
         let verdict = match verdict {
@@ -127,7 +128,7 @@ fn xentops(options: &Options) -> (String, String) {
 }
 
 /// Looks the server up and sends it the gauge that says we are here, to hear whether it is refused.
-fn reach(destination: &Destination, up: &str) -> (Verdict, String) {
+fn reach(destination: &Destination, up: &Name) -> (Verdict, String) {
     if *destination == Destination::Stdout {
         return (Good, "stdout:".into());
     }

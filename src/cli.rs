@@ -14,8 +14,9 @@ use log::LevelFilter;
 
 use crate::choice::Choice;
 use crate::detail::Detail;
-use crate::naming::Layout;
+use crate::naming::{Layout, Names};
 use crate::statsd::{DEFAULT_PORT, Destination};
+use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
@@ -95,7 +96,8 @@ pub struct Options {
     )]
     pub on_vanish: OnVanish,
 
-    /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric}]
+    /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric},
+    /// with --tags xen.{metric}]
     #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]
     template: Option<Template>,
 
@@ -116,6 +118,32 @@ pub struct Options {
         help_heading = "Names"
     )]
     pub layout: Layout,
+
+    /// Which letters names have, those of hosts and domains as well [default: plain]
+    #[arg(
+        long,
+        value_name = "LETTERS",
+        env = "XENMONITOR_NAMES",
+        default_value = "plain",
+        hide_default_value = true,
+        help_heading = "Names"
+    )]
+    pub names: Names,
+
+    /// Put host, domain and device into tags, in the dialect of the server [default: none]
+    #[arg(
+        long,
+        value_name = "DIALECT",
+        env = "XENMONITOR_TAGS",
+        default_value = "none",
+        hide_default_value = true,
+        help_heading = "Names"
+    )]
+    pub tags: Dialect,
+
+    /// Tag every gauge with this, as env=prod; may be given several times [default: none]
+    #[arg(long, value_name = "KEY=VALUE", env = "XENMONITOR_TAG", value_delimiter = ',', help_heading = "Names")]
+    pub tag: Vec<Tag>,
 
     /// Tell whether all this needs is there, and end: status 0 if it is, else 1
     #[arg(long, env = "XENMONITOR_CHECK", value_parser = FalseyValueParser::new(), help_heading = "Output")]
@@ -286,9 +314,9 @@ impl Options {
         }
     }
 
-    /// `--template`, or the layout's own.
+    /// `--template`, or what goes with the layout and tags.
     pub fn template(&self) -> Template {
-        self.template.clone().unwrap_or_else(|| self.layout.template())
+        self.template.clone().unwrap_or_else(|| self.layout.template(self.tags))
     }
 
     /// How long the QEMUs have to answer. Half an interval is left for the rest, so that no poll is skipped for them.

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::metrics::Kind::{self, CountsUp, Now, Since};
 use crate::metrics::{Before, View, exact, in_bounds};
+use crate::paths::device_in;
 use crate::snapshot::{Collectors, Domain, Time, Vbd, VbdCounters, Vcpu, Vif};
 use crate::vdev;
 use crate::vif;
@@ -215,10 +216,9 @@ impl View<'_> {
 
 /// Whether a metric is one of a device that the domain, though its collector tells, no longer has.
 pub fn has_lost(domain: &Domain, metric: &str, told: Collectors) -> bool {
-    let mut parts = metric.split('.');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("vcpu"), Some(n), Some(_)) if told.vcpu => n.parse().is_ok_and(|n: usize| n >= domain.vcpus.len()),
-        (Some("vbd"), Some(device), Some(_)) => {
+    match device_in(metric) {
+        Some(("vcpu", n, _)) if told.vcpu => n.parse().is_ok_and(|n: usize| n >= domain.vcpus.len()),
+        Some(("vbd", device, _)) => {
             domain.vbds.as_ref().is_some_and(|vbds| !named_vbds(vbds).iter().any(|(name, _)| name == device))
         }
         _ => false,
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use crate::cli::NetView;
     use crate::metrics::views;
-    use crate::naming::MAX_METRIC;
+    use crate::paths::MAX_METRIC;
     use crate::snapshot::Snapshot;
     use std::time::Duration;
 

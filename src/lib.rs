@@ -2,8 +2,9 @@
 //! the program.
 //!
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
-//! `xenstat` (the one room that touches C), `vif` and `disks` (`blkback`, `qmp`, `tapdisk`). `output` has it told: `metrics`, `detail` and `host` hold the
-//! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
+//! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `qmp` and `tapdisk`). `output`
+//! has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by `template`, `tags`, and
+//! `naming` of domains, `vdev` of disks), `choice` and `lifecycle` which of them are told and how they
 //! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
 
 mod blkback;
@@ -19,12 +20,14 @@ pub mod metrics;
 pub mod monitor;
 mod naming;
 mod output;
+mod paths;
 mod poller;
 mod qmp;
 mod release;
 mod snapshot;
 mod statsd;
 mod table;
+mod tags;
 mod tapdisk;
 mod template;
 mod trouble;

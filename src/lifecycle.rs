@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use crate::choice::Choice;
 use crate::detail::{self, Detail};
 use crate::metrics::{self, Kind, View};
-use crate::naming::{Layout, Paths, fold};
+use crate::naming::{Layout, fold};
+use crate::paths::Paths;
 use crate::snapshot::{Collectors, Domain};
+use crate::tags::Name;
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
@@ -29,28 +31,28 @@ pub struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// Hands the gauges of a domain that are to be told to `each`: metric, path, kind and value.
-    pub fn gauges(&self, view: &View, component: &str, path: &mut String, mut each: impl FnMut(&str, &str, Kind, f64)) {
+    /// Hands the gauges of a domain that are to be told to `each`: metric, whole name, kind and value.
+    pub fn gauges(&self, view: &View, component: &str, name: &mut Name, mut each: impl FnMut(&str, &Name, Kind, f64)) {
         if view.domain.is_migrating() || !self.choice.domain(&view.domain.name) {
             return;
         }
         metrics::gauges(view, self.layout, self.details, &mut |metric, kind, value| {
             if self.choice.metric(metric) {
-                self.paths.write(path, component, metric);
-                each(metric, path, kind, value);
+                self.paths.write(name, component, metric);
+                each(metric, name, kind, value);
             }
         });
     }
 }
 
-/// Every path of the moment that a server has a value of.
+/// Every gauge of the moment that a server has a value of.
 #[derive(Default)]
 pub struct Afterlife {
     tick: u64,
-    sent: HashMap<String, Sent>,
+    sent: HashMap<Name, Sent>,
 }
 
-/// Whose a path is, and how it stands with it.
+/// Whose a gauge is, and how it stands with it.
 struct Sent {
     component: String,
     metric: String,
@@ -62,21 +64,21 @@ struct Sent {
 
 impl Afterlife {
     /// A gauge was sent at this tick.
-    pub fn sent(&mut self, component: &str, metric: &str, path: &str, kind: Kind) {
+    pub fn sent(&mut self, component: &str, metric: &str, name: &Name, kind: Kind) {
         if kind == Kind::CountsUp {
             return;
         }
-        match self.sent.get_mut(path) {
+        match self.sent.get_mut(name) {
             Some(sent) => (sent.tick, sent.left) = (self.tick, TICKS),
             None => {
                 let (component, metric) = (component.to_owned(), metric.to_owned());
-                self.sent.insert(path.to_owned(), Sent { component, metric, tick: self.tick, left: TICKS });
+                self.sent.insert(name.clone(), Sent { component, metric, tick: self.tick, left: TICKS });
             }
         }
     }
 
-    /// Ends the tick: the paths to send as 0. `living` are the domains that have gauges, by their components.
-    pub fn end<'a>(&mut self, living: impl Iterator<Item = (&'a str, &'a Domain)>, told: Collectors) -> Vec<String> {
+    /// Ends the tick: the gauges to send as 0. `living` are the domains that have gauges, by their components.
+    pub fn end<'a>(&mut self, living: impl Iterator<Item = (&'a str, &'a Domain)>, told: Collectors) -> Vec<Name> {
         let tick = self.tick;
         self.tick += 1;
         if self.sent.values().all(|sent| sent.tick == tick) {
@@ -85,11 +87,11 @@ impl Afterlife {
         // Folded, as a server may fold: it takes a renamed VM for the same then.
         let living: HashMap<String, &Domain> = living.map(|(component, domain)| (fold(component), domain)).collect();
         let mut gone = Vec::new();
-        self.sent.retain(|path, sent| {
+        self.sent.retain(|name, sent| {
             let is_gone = sent.tick != tick
                 && living.get(&fold(&sent.component)).is_none_or(|domain| detail::has_lost(domain, &sent.metric, told));
             if is_gone {
-                gone.push(path.clone());
+                gone.push(name.clone());
                 sent.left -= 1;
             }
             sent.left > 0

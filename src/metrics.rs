@@ -268,7 +268,7 @@ pub fn to_three_decimals(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::naming::MAX_METRIC;
+    use crate::paths::MAX_METRIC;
     use crate::snapshot::{Collectors, Vbd};
 
     fn vbd(rd_reqs: u64) -> Vbd {

@@ -12,10 +12,12 @@ use crate::host::{self, Health};
 use crate::json::{self, Taken};
 use crate::lifecycle::{Afterlife, Telling};
 use crate::metrics::{self, Before, View};
-use crate::naming::{Layout, Paths};
+use crate::naming::Layout;
+use crate::paths::{Paths, Scheme};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
 use crate::table::{Table, printable};
+use crate::tags::Name;
 use crate::template::Prefix;
 use crate::trouble::Trouble;
 
@@ -78,7 +80,15 @@ impl Output {
             Print::Statsd => Printer::Statsd(Statsd::to_stdout()),
         };
         Ok(Self {
-            paths: Paths::new(&options.template(), prefix, &host, options.layout)?,
+            paths: Paths::new(&Scheme {
+                template: &options.template(),
+                prefix,
+                host: &host,
+                layout: options.layout,
+                names: options.names,
+                dialect: options.tags,
+                constants: &options.tag,
+            })?,
             host,
             layout: options.layout,
             net_view: options.net_view,
@@ -154,19 +164,19 @@ impl Output {
         let telling = Telling { paths: &self.paths, layout: self.layout, details: &self.details, choice: &self.choice };
         let mut afterlife = self.afterlife.take();
         if self.clients().next().is_some() {
-            let mut path = String::new();
+            let mut name = Name::default();
             for (view, component) in &told {
-                telling.gauges(view, component, &mut path, |metric, path, kind, value| {
-                    self.gauge(path, value);
+                telling.gauges(view, component, &mut name, |metric, name, kind, value| {
+                    self.gauge(name, value);
                     if let Some(afterlife) = &mut afterlife {
-                        afterlife.sent(component, metric, path, kind);
+                        afterlife.sent(component, metric, name, kind);
                     }
                 });
             }
             let living = told.iter().filter(|(view, _)| !view.domain.is_migrating());
             let living = living.map(|(view, component)| (component.as_str(), view.domain));
             let gone = afterlife.as_mut().map(|afterlife| afterlife.end(living, now.told)).unwrap_or_default();
-            gone.iter().for_each(|path| self.gauge(path, 0.0));
+            gone.iter().for_each(|name| self.gauge(name, 0.0));
         }
         self.afterlife = afterlife;
         self.send_host(Some(now), health)?;
@@ -182,14 +192,14 @@ impl Output {
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }
 
-    /// The path of the gauge that says this program is up.
-    pub fn path_of_up(&self) -> String {
-        let mut path = String::new();
-        self.paths.write_host(&mut path, host::RESERVED[1], "up");
-        path
+    /// The name of the gauge that says this program is up.
+    pub fn name_of_up(&self) -> Name {
+        let mut name = Name::default();
+        self.paths.write_host(&mut name, host::RESERVED[1], "up");
+        name
     }
 
-    /// What stands for each domain in its paths.
+    /// What stands for each domain in its names.
     fn components(&self, node: &Snapshot) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         self.paths.domains(&living)
@@ -202,9 +212,10 @@ impl Output {
         let telling = Telling { paths: &self.paths, layout: self.layout, details: &[], choice: &self.choice };
         let mut example = None;
         for (view, component) in views.iter().zip(&components) {
-            telling.gauges(view, component, &mut String::new(), |metric, path, _, value| {
+            telling.gauges(view, component, &mut Name::default(), |metric, name, _, value| {
                 if metric.eq_ignore_ascii_case("cpu_sec") {
-                    example = Some(format!("{path}:{}|g", metrics::to_three_decimals(value)));
+                    let line = example.get_or_insert_with(String::new);
+                    name.write_line(line, metrics::to_three_decimals(value));
                 }
             });
         }
@@ -220,8 +231,8 @@ impl Output {
         self.remote.iter().map(|remote| &remote.statsd).chain(printed)
     }
 
-    fn gauge(&self, path: &str, value: f64) {
-        self.clients().for_each(|statsd| statsd.gauge(path, metrics::to_three_decimals(value)));
+    fn gauge(&self, name: &Name, value: f64) {
+        self.clients().for_each(|statsd| statsd.gauge(name, metrics::to_three_decimals(value)));
     }
 
     /// Sends what is to be told of the host and of this program, and all that is still held back.
@@ -231,11 +242,11 @@ impl Output {
         }
         // The XenMonitor script knew none of these.
         if self.layout == Layout::Xentop {
-            let mut path = String::new();
+            let mut name = Name::default();
             let mut emit = |group: &str, metric: &str, value| {
                 if self.choice.metric(&format!("{group}.{metric}")) {
-                    self.paths.write_host(&mut path, group, metric);
-                    self.gauge(&path, value);
+                    self.paths.write_host(&mut name, group, metric);
+                    self.gauge(&name, value);
                 }
             };
             if let Some(node) = node {

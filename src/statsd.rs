@@ -1,13 +1,19 @@
-//! Where the gauges go: a destination, and cadence's client over a sink that packs lines into datagrams.
+//! Where the gauges go: a destination, and a sink of cadence's kind that packs lines into datagrams.
+//!
+//! The lines are written here and not by cadence's client, which has no dialect of tags but one, and no name that
+//! is kept from gauge to gauge.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use cadence::{Gauged, MetricSink, StatsdClient};
+use cadence::MetricSink;
+
+use crate::tags::Name;
 
 /// The port statsd listens on.
 pub const DEFAULT_PORT: u16 = 8125;
@@ -118,8 +124,9 @@ impl Destination {
 
 /// A client of one destination.
 pub struct Statsd {
-    client: StatsdClient,
-    packer: Arc<Mutex<Packer>>,
+    /// The line being written.
+    line: RefCell<String>,
+    sink: Sink,
 }
 
 /// What became of the datagrams since the last flush.
@@ -136,14 +143,13 @@ pub struct Delivery {
 impl Statsd {
     /// A client that drops what it is given until it is [connected](Self::connect).
     pub fn unconnected() -> Self {
-        let packer = Arc::default();
-        Self { client: StatsdClient::from_sink("", Sink(Arc::clone(&packer))), packer }
+        Self { line: RefCell::default(), sink: Sink::default() }
     }
 
     /// A client that prints its lines.
     pub fn to_stdout() -> Self {
         let statsd = Self::unconnected();
-        lock(&statsd.packer).out = Some(Out::Stdout);
+        statsd.sink.lock().out = Some(Out::Stdout);
         statsd
     }
 
@@ -153,7 +159,7 @@ impl Statsd {
         for &address in addresses {
             match connected(address) {
                 Ok(socket) => {
-                    lock(&self.packer).out = Some(Out::Udp(socket));
+                    self.sink.lock().out = Some(Out::Udp(socket));
                     return Ok(address);
                 }
                 Err(error) => failure = error,
@@ -164,18 +170,20 @@ impl Statsd {
 
     /// Whether there is anywhere to send to.
     pub fn is_connected(&self) -> bool {
-        lock(&self.packer).out.is_some()
+        self.sink.lock().out.is_some()
     }
 
     /// Sends a gauge, sooner or later; [`flush`](Self::flush) tells what became of it.
-    pub fn gauge(&self, path: &str, value: f64) {
+    pub fn gauge(&self, name: &Name, value: f64) {
+        let mut line = self.line.borrow_mut();
+        name.write_line(&mut line, value);
         // The only error is the sink's, which keeps account of it.
-        let _ = self.client.gauge(path, value);
+        let _ = self.sink.emit(&line);
     }
 
     /// Sends what is still held back, and reports on everything since the last flush.
     pub fn flush(&self) -> Delivery {
-        let mut packer = lock(&self.packer);
+        let mut packer = self.sink.lock();
         packer.send();
         std::mem::take(&mut packer.delivery)
     }
@@ -193,12 +201,19 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Our end of cadence, whose client spells the statsd lines: packs them into datagrams, whole.
-struct Sink(Arc<Mutex<Packer>>);
+/// Our end of cadence: packs lines into datagrams, whole.
+#[derive(Default)]
+struct Sink(Mutex<Packer>);
+
+impl Sink {
+    fn lock(&self) -> MutexGuard<'_, Packer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl MetricSink for Sink {
     fn emit(&self, line: &str) -> io::Result<usize> {
-        lock(&self.0).push(line);
+        self.lock().push(line);
         Ok(line.len())
     }
 }
@@ -266,10 +281,6 @@ impl Packer {
     }
 }
 
-fn lock(packer: &Mutex<Packer>) -> MutexGuard<'_, Packer> {
-    packer.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,13 +318,17 @@ mod tests {
         }
     }
 
+    fn named(path: String) -> Name {
+        Name { path, ..Name::default() }
+    }
+
     #[test]
     fn datagrams_hold_whole_lines_and_are_never_too_long() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let statsd = Statsd::unconnected();
         statsd.connect(&[server.local_addr().unwrap()]).unwrap();
         for n in 0..100 {
-            statsd.gauge(&format!("xen.host.domain-{n}.cpu_percent"), f64::from(n) + 0.125);
+            statsd.gauge(&named(format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
         }
         let delivery = statsd.flush();
         assert_eq!((delivery.sent, delivery.lost), (3, 0));
@@ -331,7 +346,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_counted_and_forgotten() {
         let statsd = Statsd::unconnected();
-        statsd.gauge("a", 1.0);
+        statsd.gauge(&named("a".into()), 1.0);
         let delivery = statsd.flush();
         assert_eq!((delivery.sent, delivery.lost), (0, 1));
         assert!(delivery.error.is_some());

@@ -39,13 +39,11 @@ impl std::str::FromStr for Template {
         }
         pieces.push(Piece::Literal(literal_text(rest)?));
         pieces.retain(|piece| *piece != Piece::Literal(String::new()));
-        for (hole, name, else_what) in [
-            (Piece::Metric, "{metric}", "all gauges would share one name"),
-            (Piece::Domain, "{domain}", "all domains would share one name"),
-        ] {
+        // That of the domain may stand in a tag.
+        for (hole, name, least) in [(Piece::Metric, "{metric}", 1), (Piece::Domain, "{domain}", 0)] {
             match pieces.iter().filter(|piece| **piece == hole).count() {
-                1 => {}
-                0 => return Err(format!("{name} is missing: {else_what}")),
+                0 if least == 1 => return Err(format!("{name} is missing: all gauges would share one name")),
+                0 | 1 => {}
                 _ => return Err(format!("{name} appears more than once")),
             }
         }
@@ -119,7 +117,7 @@ mod tests {
     fn bad_templates() {
         for (template, complaint) in [
             ("xen.{host}.{domain}", "{metric} is missing: all gauges would share one name"),
-            ("{metric}", "{domain} is missing: all domains would share one name"),
+            ("{domain}.{domain}.{metric}", "{domain} appears more than once"),
             ("{domain}.{metric}.{metric}", "{metric} appears more than once"),
             ("{domain}.{metric}.{uuid}", "{uuid} is none of {host}, {domain}, {metric}"),
             ("{domain}.{metric", "'{metric' has no closing brace"),

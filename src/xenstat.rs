@@ -22,6 +22,9 @@ use crate::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcp
 /// Where libxenctrl opens the hypervisor's door; the second is that of kernels before 3.3.
 const PRIVCMD: [&str; 2] = ["/dev/xen/privcmd", "/proc/xen/privcmd"];
 
+/// The size of the pages that the hypervisor counts, on every architecture.
+const XENS_PAGE: u64 = 4096;
+
 /// A loaded libxenstat with an open handle.
 ///
 /// Invariant: `handle` came from this library's `xenstat_init` and is passed to `xenstat_uninit` only on
@@ -29,6 +32,8 @@ const PRIVCMD: [&str; 2] = ["/dev/xen/privcmd", "/proc/xen/privcmd"];
 /// nothing.
 pub struct Xenstat {
     handle: NonNull<sys::xenstat_handle>,
+    /// dom0's, which libxenstat takes for the hypervisor's.
+    page_size: u64,
     library: Library,
 }
 
@@ -128,7 +133,9 @@ impl Xenstat {
         // SAFETY: xenstat_init takes nothing and may be called any number of times.
         let handle = unsafe { library.functions.xenstat_init() };
         let handle = NonNull::new(handle).ok_or_else(|| Error::Init { cause: errno_text() })?;
-        Ok(Self { handle, library })
+        // SAFETY: sysconf takes any number; libxenstat has asked it the same in xenstat_init.
+        let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        Ok(Self { handle, page_size: u64::try_from(page_size).unwrap_or(XENS_PAGE), library })
     }
 
     /// The file the functions came from.
@@ -193,8 +200,8 @@ impl Node<'_> {
                 .filter(|domain| seen.insert(domain.id))
                 .collect();
             snapshot.xen_version = lossy(c.xenstat_node_xen_version(node));
-            snapshot.tot_mem = c.xenstat_node_tot_mem(node);
-            snapshot.free_mem = c.xenstat_node_free_mem(node);
+            snapshot.tot_mem = self.memory(c.xenstat_node_tot_mem(node));
+            snapshot.free_mem = self.memory(c.xenstat_node_free_mem(node));
             snapshot.num_cpus = c.xenstat_node_num_cpus(node);
             snapshot.cpu_hz = c.xenstat_node_cpu_hz(node);
         }
@@ -203,6 +210,12 @@ impl Node<'_> {
             vbds.filter_map(|vbd| vbd.counters.as_mut()).for_each(|counters| counters.rd_sects = None);
         }
         snapshot
+    }
+
+    /// libxenstat multiplies Xen's pages with the size of dom0's: four or sixteen times too much where an arm64
+    /// kernel has larger ones (fact 21).
+    fn memory(&self, bytes: u64) -> u64 {
+        (u128::from(bytes) * u128::from(XENS_PAGE) / u128::from(self.owner.page_size)) as u64
     }
 
     /// `None` for a domain without a name: it is being destroyed.
@@ -230,8 +243,10 @@ impl Node<'_> {
                 // Xen 4.8 to 4.12 leak a flag into bit 63, which no CPU time reaches (fact 18).
                 cpu_ns: c.xenstat_domain_cpu_ns(domain) & (u64::MAX >> 1),
                 num_vcpus,
-                cur_mem: c.xenstat_domain_cur_mem(domain),
-                max_mem: Some(c.xenstat_domain_max_mem(domain)).filter(|&bytes| bytes != u64::MAX),
+                cur_mem: self.memory(c.xenstat_domain_cur_mem(domain)),
+                max_mem: Some(c.xenstat_domain_max_mem(domain))
+                    .filter(|&bytes| bytes != u64::MAX)
+                    .map(|bytes| self.memory(bytes)),
                 ssid: c.xenstat_domain_ssid(domain),
                 vcpus: each(if self.asked.vcpu { num_vcpus } else { 0 }, |i| c.xenstat_domain_vcpu(domain, i))
                     .map(|vcpu| self.vcpu(vcpu.as_ptr()))

@@ -23,7 +23,12 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
         (&["--host", " "], "\" \" is no name for this host: give it one with --host"),
-        (&["--host", &"h".repeat(100)], "shorten --prefix, --template or --host"),
+        (&["--host", &"h".repeat(100)], "shorten --prefix, --template, --host or --tag"),
+        (&["--template", "xen.{metric}"], "{domain} is missing in --template: all domains would share one name"),
+        (&["--tags", "datadog", "--template", "{domain}.{metric}"], "leave {host} and {domain} out of --template"),
+        (&["--tag", "env=prod"], "--tag needs a dialect to be written in"),
+        (&["--tags", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
+        (&["--layout", "xenmonitor", "--names", "strict"], "--layout xenmonitor has names of its own"),
     ] {
         refuses(bare().args(arguments), 2, line);
     }

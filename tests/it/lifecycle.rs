@@ -33,6 +33,10 @@ vcpus = 1
 cpu_ns = { start = "1s", per_poll = 750000000 }
 from_poll = 12
 
+[[domain]] # the stub domain of an HVM guest: a domain like any other
+id = 7
+name = "web-dm"
+
 [[domain]] # renamed at 16, loses its disk at 20
 id = 4
 name = "old"
@@ -98,6 +102,7 @@ fn births_deaths_reboots_and_moves() {
         // No percentage across the reboot, no 0 either; and nothing is said of the states, which go on.
         ("web.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75"),
         ("web.state.blocked", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"),
+        ("web-dm.vcpus", &["1"; 30].join(" ")),
         ("web.vcpu.1.online", "1 1 1 1 1 1 1 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . ."),
         ("old.mem_k", &(["524288"; 16].join(" ") + " 0 0 0 . . . . . . . . . . .")),
         ("new.vbds", ". . . . . . . . . . . . . . . . 1 1 1 1 0 0 0 0 0 0 0 0 0 0"),
@@ -128,8 +133,8 @@ fn on_vanish_keep_says_nothing_more() {
 fn lines(scenario: &str, arguments: &[&str]) -> String {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", scenario));
-    command.env("XENMONITOR_INTERVAL", "20ms").args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]);
-    out_of(command.args(["--template", "{domain}.{metric}"]).args(arguments))
+    command.env("XENMONITOR_INTERVAL", "20ms").env("XENMONITOR_TEMPLATE", "{domain}.{metric}");
+    out_of(command.args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]).args(arguments))
 }
 
 const DEVICES: &str = "[[domain.network]]\nrbytes = 1\n[[domain.vbd]]\nerror = true\n";
@@ -173,6 +178,16 @@ fn a_name_that_only_folds_differently_gets_no_zero() {
     let lines = lines(host, &["--count", "5"]);
     assert!(lines.contains("WEB-1.mem_k:524288|g") && lines.contains("web_1.mem_k:524288|g"), "{lines}");
     assert!(!lines.contains("WEB-1.mem_k:0|g"), "{lines}");
+}
+
+/// A device's zeros bear its tags.
+#[test]
+fn what_goes_gets_its_zeros_with_tags() {
+    let host = "[[domain]]\nid = 4\nname = \"web\"\n[[domain.vbd]]\nrd_reqs = 7\nuntil_poll = 2\n";
+    let arguments = ["--count", "6", "--detail", "vbds", "--template", "{metric}", "--tags", "datadog", "--host", "h"];
+    let lines = lines(host, &arguments);
+    assert_eq!(lines.matches("vbd.type:1|g|#host:h,domain:web,device:xvda\n").count(), 2, "{lines}");
+    assert_eq!(lines.matches("vbd.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");
 }
 
 /// The time of a reading is that of the call that gave it, not of one that failed after it.

@@ -146,6 +146,45 @@ fn a_flag_in_the_cpu_time_is_no_time() {
     assert_eq!(documents[0]["domains"][0]["cpu_sec"], without_the_flag);
 }
 
+/// On an arm64 dom0 with pages of 64 KiB libxenstat tells sixteen times the memory there is (fact 21).
+#[test]
+fn memory_is_right_where_dom0s_pages_are_large() {
+    let scratch = Scratch::new();
+    let host = "clock_step = \"1s\"\n[host]\ntot_mem = \"8G\"\nfree_mem = \"2G\"\npage_size = \"64K\"\n\
+                [[domain]]\nid = 0\ncur_mem = \"1G\"\nmax_mem = \"no limit\"\n\
+                [[domain]]\nid = 1\ncur_mem = \"3G\"\nmax_mem = \"4G\"\n";
+    let scenario = scratch.file("s.toml", host);
+    let mut command = xenmonitor(&scenario);
+    let document = &json(on_the_shims_clock(command.arg("--once")))[0];
+    let (dom0, guest, node) = (&document["domains"][0], &document["domains"][1], &document["node"]);
+    assert_eq!((&node["mem_total_k"], &node["mem_free_k"]), (&(8 << 20).into(), &(2 << 20).into()));
+    assert_eq!((&dom0["mem_k"], &dom0["maxmem_k"]), (&(1 << 20).into(), &Value::Null));
+    assert_eq!((&guest["mem_k"], &guest["maxmem_k"]), (&(3 << 20).into(), &(4 << 20).into()));
+    assert_eq!(guest["mem_percent"], 37.5);
+}
+
+/// A domain that goes while the library reads is left out by it, with a word on stderr that is passed on; the
+/// others are told, and so is one that is only being built and has no vcpus yet (facts 12, 13, 26).
+#[test]
+fn a_domain_that_goes_in_mid_poll_is_left_out() {
+    let scratch = Scratch::new();
+    let word = "Found interface vif5.0 but domain 5 does not exist.";
+    let host = format!(
+        "[[domain]]\nid = 0\n[[domain]]\nid = 5\nuntil_poll = 1\n[[domain]]\nid = 6\nvcpus = 0\n\
+         [[fault]]\nat = 1\nstderr = \"{word}\"\n"
+    );
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    let said = run(command.args(["--count", "2", "--interval", "10ms", "--print", "json", "--log", "warn"]));
+    assert_eq!(said.err, format!("{word}\n"));
+    let ids = |line: &str| -> Vec<(u64, u64)> {
+        let document: Value = serde_json::from_str(line).unwrap();
+        let domains = document["domains"].as_array().unwrap().iter();
+        domains.map(|domain| (domain["id"].as_u64().unwrap(), domain["vcpus"].as_u64().unwrap())).collect()
+    };
+    let polls: Vec<_> = said.out.lines().map(ids).collect();
+    assert_eq!(polls, [vec![(0, 1), (5, 1), (6, 0)], vec![(0, 1), (6, 0)]]);
+}
+
 /// JSON on a terminal cannot steer it either, and is the same JSON.
 #[test]
 fn json_has_no_control_characters() {

@@ -257,6 +257,65 @@ fn npm_statsd_has_xenmonitors_thirteen() {
     assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
 }
 
+/// In both dialects that it understands, the same keys: `xen.mem_k;host=...;domain=...`.
+#[test]
+fn npm_statsd_has_the_tags() {
+    for dialect in ["datadog", "graphite"] {
+        let server = Server::start();
+        two_ticks_to(&server, &["--tags", dialect, "--tag", "env=prod", "--detail", "vbds"]);
+        let host = "host=xen1.example.com";
+        let of_domains = GAUGES.iter().map(|(name, value)| {
+            let (domain, metric) = name.split_once('.').unwrap();
+            (format!("xen.{metric};{host};domain={domain};env=prod"), (*value).to_owned())
+        });
+        let of_host = HOSTS_GAUGES.iter().filter(|(name, _)| *name != "xenmonitor.datagrams");
+        let of_host = of_host.map(|(name, value)| (format!("xen.{name};{host};env=prod"), (*value).to_owned()));
+        let disks = [("xvda", "rd", "111"), ("xvda", "error", "0"), ("xvdb", "error", "1")];
+        let of_disks = disks.map(|(device, metric, value)| {
+            (format!("xen.vbd.{metric};{host};domain=build_server;device={device};env=prod"), value.to_owned())
+        });
+        let expected: BTreeMap<String, String> = of_domains.chain(of_host).chain(of_disks).collect();
+        // Besides: two durations, the datagrams, and what else there is of two disks.
+        let gauges = server.gauges(expected.len() + 3 + 6);
+        let missing: Vec<_> = expected.iter().filter(|(name, value)| gauges.get(*name) != Some(*value)).collect();
+        assert_eq!(missing, [], "{dialect}: {gauges:?}");
+        assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
+    }
+}
+
+/// As Telegraf and statsd_exporter read them.
+#[test]
+fn tags_of_other_dialects() {
+    let scratch = Scratch::new();
+    let scenario =
+        scratch.file("host.toml", "[[domain]]\nid = 1\nname = \"a,b|c:d=e f\"\n[[domain.vbd]]\nrd_reqs = 7\n");
+    for (dialect, lines) in [
+        (
+            "influx",
+            [
+                "xen.vcpus,host=xen1.example.com,domain=a_b_c_d_e_f,env=prod:1|g",
+                "xen.vbd.rd,host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod:7|g",
+                "xen.node.cpus,host=xen1.example.com,env=prod:16|g",
+            ],
+        ),
+        (
+            "signalfx",
+            [
+                "xen.vcpus[host=xen1.example.com,domain=a_b_c_d_e_f,env=prod]:1|g",
+                "xen.vbd.rd[host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod]:7|g",
+                "xen.node.cpus[host=xen1.example.com,env=prod]:16|g",
+            ],
+        ),
+    ] {
+        let mut command = xenmonitor(&scenario);
+        command.args(["--once", "--print", "statsd", "--detail", "vbds", "--tags", dialect, "--tag", "env=prod"]);
+        let out = out_of(&mut command);
+        for line in lines {
+            assert!(out.lines().any(|printed| printed == line), "{line} is not in {out}");
+        }
+    }
+}
+
 #[test]
 fn ipv6_and_the_variables_of_other_clients() {
     let scratch = Scratch::new();

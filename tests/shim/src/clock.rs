@@ -39,6 +39,11 @@ pub fn begin_poll() -> u64 {
     POLLS.fetch_add(1, Relaxed)
 }
 
+/// Whether this thread is one that has called xenstat_init.
+pub fn polls_here() -> bool {
+    POLLS_HERE.get()
+}
+
 /// Sets the step of the virtual clock, which goes on from what it shows; 0 makes the clocks real again.
 pub fn set_step(step: u64) {
     POLLS_HERE.set(true);

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Rel
 
 use crate::abi::{XENSTAT_NETWORK, XENSTAT_VBD, XENSTAT_VCPU};
 use crate::judge::{Magic, Object, die};
+use crate::page;
 use crate::scenario::{Listed, Scenario, VbdNumbers};
-use crate::value::{Moment, Vcpus};
+use crate::value::{Counter, Moment, Vcpus};
 
 macro_rules! objects {
     ($($type:ty: $name:literal, $magic:literal;)*) => {$(
@@ -132,14 +133,16 @@ impl Node {
         let scenario = &handle.scenario;
         let listed = if empty { Vec::new() } else { scenario.list(now.poll) };
         let mut last_vbd = VbdNumbers::default();
+        let page_size = scenario.host.page_size.0;
+        let memory = |counter: &Counter, now| page::as_libxenstat_has_it(counter.at(now), page_size);
         Node {
             magic: Magic::of::<Node>(),
             handle,
-            tot_mem: scenario.host.tot_mem.at(now),
-            free_mem: scenario.host.free_mem.at(now),
+            tot_mem: memory(&scenario.host.tot_mem, now),
+            free_mem: memory(&scenario.host.free_mem, now),
             num_cpus: scenario.host.cpus,
             cpu_hz: scenario.host.cpu_hz.0,
-            domains: listed.iter().map(|listed| Domain::read(listed, flags, now, &mut last_vbd)).collect(),
+            domains: listed.iter().map(|listed| Domain::read(listed, flags, now, &memory, &mut last_vbd)).collect(),
         }
     }
 
@@ -158,11 +161,17 @@ impl Node {
 }
 
 impl Domain {
-    fn read(listed: &Listed, flags: u32, now: Moment, last_vbd: &mut VbdNumbers) -> Domain {
+    fn read(
+        listed: &Listed,
+        flags: u32,
+        now: Moment,
+        memory: &impl Fn(&Counter, Moment) -> u64,
+        last_vbd: &mut VbdNumbers,
+    ) -> Domain {
         let now = Moment { index: listed.index, ..now };
         let source = listed.domain;
         let cpu_ns = source.cpu_ns.at(now);
-        let cur_mem = source.cur_mem.at(now);
+        let cur_mem = memory(&source.cur_mem, now);
         let mut domain = Domain {
             magic: Magic::of::<Domain>(),
             id: listed.id,
@@ -172,7 +181,7 @@ impl Domain {
             name: source.name_at(listed.id, now),
             cpu_ns,
             cur_mem,
-            max_mem: source.max_mem.map_or(cur_mem, |counter| counter.at(now)),
+            max_mem: source.max_mem.map_or(cur_mem, |counter| memory(&counter, now)),
             vcpus: None,
             networks: Vec::new(),
             vbds: Vec::new(),

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use serde::Deserialize;
 
+use crate::page;
 use crate::value::{Amount, Counter, Errno, Hex, Moment, Polls, Vcpus};
 
 #[derive(Deserialize)]
@@ -31,6 +32,7 @@ pub struct Host {
     pub free_mem: Counter,
     pub cpus: u32,
     pub cpu_hz: Amount,
+    pub page_size: Amount,
 }
 
 #[derive(Deserialize)]
@@ -294,6 +296,7 @@ impl Default for Host {
             free_mem: Counter::of(16 << 30),
             cpus: 16,
             cpu_hz: Amount(2_400_000_000),
+            page_size: Amount(page::XENS),
         }
     }
 }

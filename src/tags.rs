@@ -1,0 +1,214 @@
+//! Tags beside the name: which host, domain and device a gauge tells of, in the dialects that statsd servers know.
+//!
+//! A tag may hold what a path component may not, so names stand in it as they are, but for what would end the
+//! tag or the line, steer a terminal, or be trimmed by a server.
+
+use std::fmt::Write;
+use std::str::FromStr;
+
+use crate::table::is_invisible;
+
+/// `--tags`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Host, domain and device in the name, which every server understands
+    None,
+    /// DogStatsD: xen.mem_k:5|g|#host:h,domain:d
+    Datadog,
+    /// Graphite: xen.mem_k;host=h;domain=d:5|g
+    Graphite,
+    /// InfluxDB, Telegraf: xen.mem_k,host=h,domain=d:5|g
+    Influx,
+    /// SignalFX: xen.mem_k[host=h,domain=d]:5|g
+    #[value(name = "signalfx")]
+    SignalFx,
+}
+
+/// The keys that are ours, so that no `--tag` may bear them.
+const OWN: [&str; 3] = ["host", "domain", "device"];
+
+/// A `--tag key=value`, which every gauge carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Tag {
+    type Err = String;
+
+    /// What would have to be altered is refused: it is the admin's own.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("not a tag: write it like env=prod")?;
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+        match key.chars().find(|&c| odd(c)) {
+            _ if !key.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                Err("its key does not begin with a letter".into())
+            }
+            Some(c) => Err(format!("{c:?} cannot stand in a tag's key; letters, digits, '_', '-', '.' can")),
+            None if OWN.contains(&key.to_ascii_lowercase().as_str()) => {
+                Err(format!("every gauge has a tag '{key}' already"))
+            }
+            None if value.is_empty() => Err("its value is empty".into()),
+            None if self::value(value.as_bytes()) != value => {
+                let odd = value.chars().find(|&c| !is_safe(c)).unwrap_or('~');
+                Err(format!("{odd:?} cannot stand in a tag's value"))
+            }
+            None => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
+        }
+    }
+}
+
+impl Tag {
+    /// What stands before the `=`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Any bytes as a tag's value, never empty.
+pub fn value(raw: &[u8]) -> String {
+    let value: String = String::from_utf8_lossy(raw).chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
+    match value.strip_prefix('~') {
+        _ if value.is_empty() => "_".into(),
+        // Graphite knows no value that begins with it.
+        Some(rest) => format!("_{rest}"),
+        None => value,
+    }
+}
+
+fn is_safe(c: char) -> bool {
+    !(c.is_whitespace() || is_invisible(c) || c == char::REPLACEMENT_CHARACTER || ",|:=#;[]\\".contains(c))
+}
+
+/// A gauge's name: what stands before the value in its line, and what behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name {
+    /// All of it, but for DogStatsD's tags.
+    pub path: String,
+    /// DogStatsD's tags, behind the type.
+    pub tags: String,
+}
+
+impl Name {
+    /// Makes room for another.
+    pub fn clear(&mut self) {
+        self.path.clear();
+        self.tags.clear();
+    }
+
+    /// The line that gives the gauge this value, written over `line`.
+    pub fn write_line(&self, line: &mut String, value: f64) {
+        line.clear();
+        let _ = write!(line, "{}:{value}|g{}", self.path, self.tags);
+    }
+}
+
+/// What a running daemon tags its gauges with.
+#[derive(Debug, Clone)]
+pub struct Tags {
+    marks: Marks,
+    /// In front of the names, to be behind the value.
+    behind: bool,
+    host: String,
+    constants: Vec<Tag>,
+}
+
+/// What a dialect writes before the first tag, between key and value, before each further tag, and at the end.
+type Marks = [&'static str; 4];
+
+impl Tags {
+    /// `None` where there are to be none.
+    pub fn new(dialect: Dialect, host: &str, constants: &[Tag]) -> Option<Self> {
+        let marks = match dialect {
+            Dialect::None => return None,
+            Dialect::Datadog => ["|#", ":", ",", ""],
+            Dialect::Graphite => [";", "=", ";", ""],
+            Dialect::Influx => [",", "=", ",", ""],
+            Dialect::SignalFx => ["[", "=", ",", "]"],
+        };
+        Some(Self {
+            marks,
+            behind: dialect == Dialect::Datadog,
+            host: value(host.as_bytes()),
+            constants: constants.to_vec(),
+        })
+    }
+
+    /// Adds the tags to a name that has its path: those of the host, and of domain and device where it has them.
+    pub fn write(&self, name: &mut Name, domain: Option<&str>, device: Option<&str>) {
+        let Self { marks: [first, is, further, end], .. } = self;
+        let out = if self.behind { &mut name.tags } else { &mut name.path };
+        let own = OWN.into_iter().zip([Some(&*self.host), domain, device]);
+        let own = own.filter_map(|(key, value)| Some((key, value?)));
+        let constants = self.constants.iter().map(|tag| (&*tag.key, &*tag.value));
+        let mut before = first;
+        for (key, value) in own.chain(constants) {
+            out.extend([before, key, is, value]);
+            before = further;
+        }
+        out.push_str(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_end_no_tag_and_no_line() {
+        for (raw, clean) in [
+            (&b"web.1"[..], "web.1"),
+            (b"", "_"),
+            ("z\u{fc}rich".as_bytes(), "z\u{fc}rich"),
+            (b"a b\tc\xff", "a_b_c_"),
+            (b"a,b|c:d=e#f;g[h]i\\j", "a_b_c_d_e_f_g_h_i_j"),
+            (b"x\n\x1b[2J", "x___2J"),
+            ("\u{202e}\u{85}\u{a0}\u{2028}".as_bytes(), "____"),
+            (b"~home~", "_home~"),
+        ] {
+            assert_eq!(value(raw), clean, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn constants() {
+        for good in ["env=prod", "rack=7/b", "dc.name=z\u{fc}rich"] {
+            assert!(good.parse::<Tag>().is_ok(), "{good}");
+        }
+        for (bad, complaint) in [
+            ("prod", "not a tag: write it like env=prod"),
+            ("=x", "its key does not begin with a letter"),
+            ("1=x", "its key does not begin with a letter"),
+            ("a:b=x", "':' cannot stand in a tag's key; letters, digits, '_', '-', '.' can"),
+            ("Domain=x", "every gauge has a tag 'Domain' already"),
+            ("env=", "its value is empty"),
+            ("env=a b", "' ' cannot stand in a tag's value"),
+            ("env=a=b", "'=' cannot stand in a tag's value"),
+            ("env=~a", "'~' cannot stand in a tag's value"),
+        ] {
+            assert_eq!(bad.parse::<Tag>().unwrap_err(), complaint, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dialects() {
+        let constants = ["env=prod".parse().unwrap()];
+        for (dialect, with_device, without) in [
+            (Dialect::None, "n:5|g", "n:5|g"),
+            (Dialect::Datadog, "n:5|g|#host:h,domain:d,device:xvda,env:prod", "n:5|g|#host:h,env:prod"),
+            (Dialect::Graphite, "n;host=h;domain=d;device=xvda;env=prod:5|g", "n;host=h;env=prod:5|g"),
+            (Dialect::Influx, "n,host=h,domain=d,device=xvda,env=prod:5|g", "n,host=h,env=prod:5|g"),
+            (Dialect::SignalFx, "n[host=h,domain=d,device=xvda,env=prod]:5|g", "n[host=h,env=prod]:5|g"),
+        ] {
+            let tags = Tags::new(dialect, "h", &constants);
+            for (domain, device, expected) in [(Some("d"), Some("xvda"), with_device), (None, None, without)] {
+                let mut name = Name { path: "n".into(), ..Name::default() };
+                tags.iter().for_each(|tags| tags.write(&mut name, domain, device));
+                let mut line = String::new();
+                name.write_line(&mut line, 5.0);
+                assert_eq!(line, expected);
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-names demo demo-run lint npm-statsd shim shim-files FORCE
+.PHONY: help test test-names bench demo demo-run lint npm-statsd shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,10 @@ test: ## Run every test, after installing what they need
 
 test-names: ## Try the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
+
+bench: ## Measure the asking for disks beside the real libxenstat's
+	@tests/need.sh $(BUILD)
+	cargo bench --bench disks
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn

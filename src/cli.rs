@@ -193,12 +193,12 @@ pub struct Options {
     )]
     pub disks: Disks,
 
-    /// Time that the QEMUs of all guests together have to answer, at most half the interval [default: 500ms]
+    /// Time that the QEMUs of all guests together have to answer, at most half the interval [default: 1s]
     #[arg(
         long,
         value_name = "TIME",
         env = "XENMONITOR_QMP_TIMEOUT",
-        default_value = "500ms",
+        default_value = "1s",
         hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = qmp_timeout,

@@ -127,17 +127,12 @@ pub fn ask(sockets: &[&Path], limit: Duration) -> Vec<Result<Vec<Disk>, Error>> 
         }
         let patience = if busy.is_empty() { left } else { left.min(AGAIN) };
         waiting.extend(busy);
-        let ready = wait(&talks, patience);
-        let mut n = 0;
+        let mut ready = wait(&talks, patience).into_iter();
         talks.retain_mut(|talk| {
-            n += 1;
-            match ready[n - 1].then(|| talk.listen()).flatten() {
-                None => true,
-                Some(answer) => {
-                    answers[talk.place] = Some(answer);
-                    false
-                }
+            if ready.next() == Some(true) {
+                answers[talk.place] = talk.listen();
             }
+            answers[talk.place].is_none()
         });
     }
     let greeted: Vec<usize> = talks.iter().filter(|talk| talk.heard > 0).map(|talk| talk.place).collect();

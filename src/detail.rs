@@ -259,7 +259,6 @@ fn letters(disk: u32) -> String {
 mod tests {
     use super::*;
     use crate::cli::NetView;
-    use crate::metrics::views;
     use crate::paths::MAX_METRIC;
     use crate::snapshot::Snapshot;
     use std::time::Duration;
@@ -299,8 +298,9 @@ mod tests {
         let elapsed = Duration::from_secs(2);
         let before = then.as_ref().map(|snapshot| Before { snapshot, elapsed, at_most: elapsed });
         let mut told = Vec::new();
-        let views = views(before.as_ref(), &now, net_view);
-        gauges(&views[0], &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
+        let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
+        let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), net_view);
+        gauges(&view, &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
         told
     }
 

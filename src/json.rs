@@ -18,7 +18,7 @@ pub struct Taken<'a> {
 }
 
 /// The document, on one line, without the newline. `told` are the domains and their names in gauge paths.
-pub fn document(taken: &Taken, node: &Snapshot, told: &[(&View, &String)]) -> String {
+pub fn document(taken: &Taken, node: &Snapshot, told: &[(View, &str)]) -> String {
     let domains: Vec<Value> = told.iter().map(|(view, component)| domain(view, component)).collect();
     let document = json!({
         "time": taken.time,

@@ -118,6 +118,25 @@ impl Paths {
         }
     }
 
+    /// What the names of a domain's gauges have in common, but for those of devices where the device is a tag.
+    /// `domain` comes from [`domains`](Self::domains).
+    pub fn stem(&self, domain: &str) -> Stem {
+        let text = |pieces: &[Piece]| -> String {
+            let text = |piece: &Piece| match piece {
+                Piece::Literal(text) => text.clone(),
+                _ => domain.to_owned(),
+            };
+            pieces.iter().map(text).collect()
+        };
+        let mut pieces = self.pieces.split(|piece| *piece == Piece::Metric).map(text);
+        let before = pieces.next().unwrap_or_default();
+        let mut behind = Name { path: pieces.next().unwrap_or_default(), ..Name::default() };
+        if let Some(tags) = &self.tags {
+            tags.write(&mut behind, Some(domain), None);
+        }
+        Stem { before, behind }
+    }
+
     /// The whole name of one gauge, written over `name`. `domain` comes from [`domains`](Self::domains).
     pub fn write(&self, name: &mut Name, domain: &str, metric: &str) {
         name.clear();
@@ -135,6 +154,21 @@ impl Paths {
         if let Some(tags) = &self.tags {
             tags.write(name, Some(domain), device.map(|(_, device, _)| device));
         }
+    }
+}
+
+/// A domain's names less the metric.
+pub struct Stem {
+    before: String,
+    behind: Name,
+}
+
+impl Stem {
+    /// The whole name of one gauge, written over `name`.
+    pub fn write(&self, name: &mut Name, metric: &str) {
+        name.clear();
+        name.path.extend([&self.before, metric, &self.behind.path]);
+        name.tags.push_str(&self.behind.tags);
     }
 }
 
@@ -199,6 +233,11 @@ mod tests {
     fn whole(paths: &Paths, domain: &str, metric: &str) -> String {
         let (mut name, mut line) = (Name::default(), String::new());
         paths.write(&mut name, domain, metric);
+        if device_in(metric).is_none() {
+            let mut by_stem = Name::default();
+            paths.stem(domain).write(&mut by_stem, metric);
+            assert_eq!(by_stem, name);
+        }
         name.write_line(&mut line, 5.0);
         line
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{GAUGES, View};
+use crate::metrics::{GAUGES, View, to_three_decimals};
 use crate::snapshot::{Domain, Snapshot};
 use crate::table::is_invisible;
 
@@ -94,7 +94,8 @@ fn domain(view: &View, component: &str) -> Value {
     Value::Object(out)
 }
 
-/// Whole numbers without a decimal point.
+/// As sent; whole numbers without a decimal point.
 fn number(value: f64) -> Value {
+    let value = to_three_decimals(value);
     if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
 }

@@ -71,12 +71,15 @@ impl Output {
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd(Statsd::to_stdout()),
         };
+        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
+            return Err("--layout xenmonitor has thirteen gauges and no --detail".into());
+        }
         let paths = Paths::new(&Scheme {
             template: &options.template(),
             prefix,
             host: &host,
             layout: options.layout,
-            names: options.names,
+            letters: options.names,
             dialect: options.tags,
             constants: &options.tag,
         })?;
@@ -150,7 +153,8 @@ impl Output {
         health.domains = self.roll.len();
         if !std::mem::replace(&mut self.choice_checked, true) {
             let names: Vec<&[u8]> = now.domains.iter().map(|domain| &*domain.name).collect();
-            self.roll.telling().choice.in_vain(&names).for_each(|line| warn!("{line}"));
+            let Telling { choice, layout, details, .. } = self.roll.telling();
+            choice.in_vain(&names, *layout, details).iter().for_each(|line| warn!("{line}"));
         }
         let Self { roll, remote, printer, .. } = self;
         if clients(remote, printer).next().is_some() {

@@ -12,7 +12,7 @@ use crate::choice::Choice;
 use crate::cli::{NetView, OnVanish};
 use crate::detail::{self, Detail};
 use crate::metrics::{Before, GAUGES, Kind, View};
-use crate::naming::{Layout, fold};
+use crate::naming::Layout;
 use crate::paths::{Paths, Stem};
 use crate::snapshot::{Domain, Snapshot};
 use crate::tags::Name;
@@ -66,7 +66,7 @@ struct Entry {
     details: BTreeMap<String, Sent>,
     /// Zeros to send once it is gone.
     left: u32,
-    /// Gone, but a server that folds takes one that lives for it: no zeros yet.
+    /// Gone, but a server may take one that lives for it: no zeros yet.
     waits: bool,
 }
 
@@ -143,10 +143,13 @@ impl Roll {
             });
         }
         let told = self.living.iter().filter(|entry| entry.has_gauges);
-        let folded: HashSet<String> = told.map(|entry| fold(&entry.component)).collect();
+        let naming = self.telling.paths.naming();
+        let seen: HashSet<String> = told.flat_map(|entry| naming.seen_as(&entry.component)).collect();
         self.gone.extend(before.into_values());
         self.gone.sort_by(|a, b| a.component.cmp(&b.component));
-        self.gone.iter_mut().for_each(|entry| entry.waits = folded.contains(&fold(&entry.component)));
+        self.gone
+            .iter_mut()
+            .for_each(|entry| entry.waits = naming.seen_as(&entry.component).any(|as_is| seen.contains(&as_is)));
     }
 
     /// The chosen domains of the snapshot that was called, and what stands for each in names.
@@ -170,10 +173,6 @@ impl Roll {
                 if remembers && gauge.kind != Kind::CountsUp {
                     entry.sent |= 1 << place;
                 }
-            }
-            // The XenMonitor script had none.
-            if telling.layout == Layout::XenMonitor || telling.details.is_empty() {
-                continue;
             }
             let Entry { component, details, .. } = entry;
             detail::gauges(&view, &telling.details, &mut |metric, kind, value| {
@@ -235,7 +234,7 @@ impl Telling {
         let gauge = GAUGES.iter().find(|gauge| gauge.name == "cpu_sec")?;
         let metric = gauge.name_in(self.layout).filter(|metric| self.choice.metric(metric))?;
         let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
-        let (domain, component) = node.domains.iter().zip(self.components(node)).filter(told).last()?;
+        let (domain, component) = node.domains.iter().zip(self.components(node)).rfind(told)?;
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
         self.paths.stem(&component).write(&mut name, metric);

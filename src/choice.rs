@@ -2,9 +2,10 @@
 
 use glob::Pattern;
 
-use crate::detail;
+use crate::detail::{self, Detail};
 use crate::host;
 use crate::metrics::GAUGES;
+use crate::naming::Layout;
 
 /// Globs on raw domain names and on metrics. Without any of a kind all is wanted.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +33,9 @@ impl Choice {
         wanted(&self.metrics, &self.no_metrics, || metric)
     }
 
-    /// A line for each pattern that none of these domains and no gauge there is fits.
-    pub fn in_vain<'a>(&'a self, names: &'a [&[u8]]) -> impl Iterator<Item = String> + 'a {
+    /// A line for each pattern that none of these domains and none of the gauges that are told fits.
+    pub fn in_vain(&self, names: &[&[u8]], layout: Layout, details: &[Detail]) -> Vec<String> {
+        let vocabulary = vocabulary(layout, details);
         let of_domains = [("--include", &self.include), ("--exclude", &self.exclude)];
         let of_domains =
             of_domains.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
@@ -43,10 +45,10 @@ impl Choice {
 
         let of_gauges = [("--metrics", &self.metrics), ("--no-metrics", &self.no_metrics)];
         let of_gauges = of_gauges.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
-        let of_gauges = of_gauges
-            .filter(|(_, pattern)| !vocabulary().iter().any(|metric| pattern.matches(metric)))
-            .map(|(option, pattern)| format!("{option} '{pattern}' fits no gauge there is"));
-        of_domains.chain(of_gauges)
+        let of_gauges = of_gauges.filter(|(_, pattern)| !vocabulary.iter().any(|metric| pattern.matches(metric))).map(
+            |(option, pattern)| format!("{option} '{pattern}' fits no gauge that is told, see --detail and --layout"),
+        );
+        of_domains.chain(of_gauges).collect()
     }
 }
 
@@ -55,10 +57,13 @@ fn wanted<T: AsRef<str>>(only: &[Pattern], but: &[Pattern], name: impl Fn() -> T
     (only.is_empty() || fits(only)) && (but.is_empty() || !fits(but))
 }
 
-/// A metric of every kind; of devices, which bear any name, those that a host most likely has.
-fn vocabulary() -> Vec<String> {
-    let columns = GAUGES.iter().flat_map(|gauge| [Some(gauge.name), gauge.xenmonitor]).flatten().map(str::to_owned);
-    let below = detail::vocabulary().into_iter().flat_map(|(metric, ..)| {
+/// A metric of every kind that is told; of devices, which bear any name, those that a host most likely has.
+fn vocabulary(layout: Layout, details: &[Detail]) -> Vec<String> {
+    let columns = GAUGES.iter().filter_map(|gauge| gauge.name_in(layout)).map(str::to_owned);
+    if layout == Layout::XenMonitor {
+        return columns.collect();
+    }
+    let below = detail::vocabulary(details).into_iter().flat_map(|(metric, ..)| {
         ["0", "1"].into_iter().flat_map(move |n| {
             let metric = metric.replace(".N.", &format!(".{n}.")).replace(".ID.", &format!(".{n}."));
             ["xvda", "xvdb", "sda", "hda"].map(|device| metric.replace(".DEV.", &format!(".{device}.")))
@@ -97,15 +102,25 @@ mod tests {
     #[test]
     fn what_fits_nothing_is_told() {
         let choice = choice("web* nginx*", "x", "cpu_* vbd.xvda.* cpu", "node.* vcpu.*.online NET-TX_k nod.*");
-        let lines: Vec<String> = choice.in_vain(&[b"web01", b"db"]).collect();
-        assert_eq!(
-            lines,
-            [
-                "--include 'nginx*' fits no domain that is there now",
-                "--exclude 'x' fits no domain that is there now",
-                "--metrics 'cpu' fits no gauge there is",
-                "--no-metrics 'nod.*' fits no gauge there is",
-            ]
-        );
+        let names: [&[u8]; 2] = [b"web01", b"db"];
+        let told = |layout, details: &[Detail]| {
+            let lines = choice.in_vain(&names, layout, details);
+            lines.iter().map(|line| line.split(" fits no ").next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let always = ["--include 'nginx*'", "--exclude 'x'"];
+        let all = [always[0], always[1], "--metrics 'cpu'", "--no-metrics 'NET-TX_k'", "--no-metrics 'nod.*'"];
+        assert_eq!(told(Layout::Xentop, &[Detail::All]), all);
+        let columns =
+            [&all[..2], &["--metrics 'vbd.xvda.*'", "--metrics 'cpu'", "--no-metrics 'vcpu.*.online'"], &all[3..]];
+        assert_eq!(told(Layout::Xentop, &[Detail::Rates]), columns.concat());
+        let old = [
+            "--metrics 'cpu_*'",
+            "--metrics 'vbd.xvda.*'",
+            "--metrics 'cpu'",
+            "--no-metrics 'node.*'",
+            "--no-metrics 'vcpu.*.online'",
+            "--no-metrics 'nod.*'",
+        ];
+        assert_eq!(told(Layout::XenMonitor, &[]), [&always[..], &old].concat());
     }
 }

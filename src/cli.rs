@@ -14,7 +14,7 @@ use log::LevelFilter;
 
 use crate::choice::Choice;
 use crate::detail::Detail;
-use crate::naming::{Layout, Names};
+use crate::naming::{Layout, Letters};
 use crate::statsd::{DEFAULT_PORT, Destination};
 use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
@@ -65,7 +65,7 @@ pub struct Options {
     )]
     once: bool,
 
-    /// Gauges beyond xentop's columns, as a comma list [default: none]
+    /// Gauges beyond xentop's columns, as a comma list [default: nothing]
     #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Gauges")]
     pub detail: Vec<Detail>,
 
@@ -73,7 +73,7 @@ pub struct Options {
     #[arg(long, value_name = "GLOB", env = "XENMONITOR_INCLUDE", value_delimiter = ',', help_heading = "Gauges")]
     include: Vec<Pattern>,
 
-    /// Tell no domains whose name fits the pattern; may be given several times [default: none]
+    /// Tell no domains whose name fits the pattern; may be given several times [default: nothing]
     #[arg(long, value_name = "GLOB", env = "XENMONITOR_EXCLUDE", value_delimiter = ',', help_heading = "Gauges")]
     exclude: Vec<Pattern>,
 
@@ -81,7 +81,7 @@ pub struct Options {
     #[arg(long, value_name = "GLOB", env = "XENMONITOR_METRICS", value_delimiter = ',', help_heading = "Gauges")]
     metrics: Vec<Pattern>,
 
-    /// Send no gauges that fit the pattern; may be given several times [default: none]
+    /// Send no gauges that fit the pattern; may be given several times [default: nothing]
     #[arg(long, value_name = "GLOB", env = "XENMONITOR_NO_METRICS", value_delimiter = ',', help_heading = "Gauges")]
     no_metrics: Vec<Pattern>,
 
@@ -97,7 +97,7 @@ pub struct Options {
     pub on_vanish: OnVanish,
 
     /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric},
-    /// with --tags xen.{metric}]
+    /// with --tags xen.{metric}, with --layout xenmonitor XenVms.{host}.{metric}.{domain}]
     #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]
     template: Option<Template>,
 
@@ -119,7 +119,7 @@ pub struct Options {
     )]
     pub layout: Layout,
 
-    /// Which letters names have, those of hosts and domains as well [default: plain]
+    /// Spelling of names: of prefix, template, hosts and domains [default: plain]
     #[arg(
         long,
         value_name = "LETTERS",
@@ -128,7 +128,7 @@ pub struct Options {
         hide_default_value = true,
         help_heading = "Names"
     )]
-    pub names: Names,
+    pub names: Letters,
 
     /// Put host, domain and device into tags, in the dialect of the server [default: none]
     #[arg(
@@ -141,7 +141,7 @@ pub struct Options {
     )]
     pub tags: Dialect,
 
-    /// Tag every gauge with this, as env=prod; may be given several times [default: none]
+    /// Tag every gauge with this, as env=prod; may be given several times [default: nothing]
     #[arg(long, value_name = "KEY=VALUE", env = "XENMONITOR_TAG", value_delimiter = ',', help_heading = "Names")]
     pub tag: Vec<Tag>,
 

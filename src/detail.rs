@@ -7,7 +7,6 @@ use std::fmt::Write;
 
 use crate::metrics::Kind::{self, CountsUp, Now, Since};
 use crate::metrics::{Before, View, exact, in_bounds};
-use crate::paths::device_in;
 use crate::snapshot::{Collectors, Domain, Time, Vbd, VbdCounters, Vcpu, Vif};
 use crate::vdev;
 use crate::vif;
@@ -98,27 +97,38 @@ const RATES: &[Rate] = &[
 /// A row of the README: metric, kind, meaning.
 pub type Row = (String, Kind, &'static str);
 
-/// Every gauge there is under a domain's columns, with what stands for the device in capitals.
-pub fn vocabulary() -> Vec<Row> {
+/// Every gauge that `wanted` asks for, with what stands for the device in capitals.
+pub fn vocabulary(wanted: &[Detail]) -> Vec<Row> {
     fn rows<T>(device: &str, table: &[DeviceGauge<T>]) -> Vec<Row> {
         table.iter().map(|gauge| (format!("{device}.{}", gauge.name), gauge.kind, gauge.meaning)).collect()
     }
-    let rates = RATES.iter().map(|rate| (rate.name.to_owned(), Since, rate.meaning));
-    [rows("vcpu.N", VCPU), rows("vif.ID", VIF), rows("vbd.DEV", VBD)].into_iter().flatten().chain(rates).collect()
+    let rates = RATES.iter().map(|rate| (rate.name.to_owned(), Since, rate.meaning)).collect();
+    let all = [
+        (Detail::Vcpus, rows("vcpu.N", VCPU)),
+        (Detail::Vifs, rows("vif.ID", VIF)),
+        (Detail::Vbds, rows("vbd.DEV", VBD)),
+        (Detail::Rates, rates),
+    ];
+    all.into_iter().filter(|(detail, _)| detail.is_among(wanted)).flat_map(|(_, rows)| rows).collect()
+}
+
+impl Detail {
+    fn is_among(self, wanted: &[Detail]) -> bool {
+        wanted.iter().any(|wanted| [self, Detail::All].contains(wanted))
+    }
 }
 
 /// Hands the gauges that `wanted` asks for to `emit`, by their metric.
 pub fn gauges(view: &View, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, f64)) {
-    let wants = |detail| wanted.iter().any(|wanted| [detail, Detail::All].contains(wanted));
     let mut metric = String::new();
     let domain = view.domain;
     let before = view.before.map(|(domain, _)| domain);
-    if wants(Detail::Vcpus) {
+    if Detail::Vcpus.is_among(wanted) {
         let named = |(n, vcpu)| (format!("{n}"), vcpu);
         let before = before.iter().flat_map(|domain| domain.vcpus.iter().enumerate().map(named)).collect();
         devices(view, "vcpu", VCPU, domain.vcpus.iter().enumerate().map(named), &before, &mut metric, emit);
     }
-    if wants(Detail::Vifs) && view.node.told.network {
+    if Detail::Vifs.is_among(wanted) && view.node.told.network {
         let cards = cards(&domain.vifs);
         devices(
             view,
@@ -130,12 +140,12 @@ pub fn gauges(view: &View, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, 
             emit,
         );
     }
-    if let Some(vbds) = domain.vbds.as_ref().filter(|_| wants(Detail::Vbds)) {
+    if let Some(vbds) = domain.vbds.as_ref().filter(|_| Detail::Vbds.is_among(wanted)) {
         let before = view.before.and_then(|(domain, before)| comparable(before, view, domain.vbds.as_ref()?, vbds));
         let before = before.iter().flat_map(|vbds| named_vbds(vbds)).collect();
         devices(view, "vbd", VBD, named_vbds(vbds).into_iter(), &before, &mut metric, emit);
     }
-    if wants(Detail::Rates) {
+    if Detail::Rates.is_among(wanted) {
         for rate in RATES {
             if let Some(value) = in_bounds((rate.value)(view)) {
                 emit(rate.name, Since, value);
@@ -214,6 +224,13 @@ impl View<'_> {
     }
 }
 
+/// Device and gauge of a metric that has three parts: `vbd`, `xvda` and `rd`.
+pub fn device_in(metric: &str) -> Option<(&str, &str, &str)> {
+    let (kind, rest) = metric.split_once('.')?;
+    let (device, gauge) = rest.split_once('.')?;
+    Some((kind, device, gauge))
+}
+
 /// Whether a metric is one of a device that the domain, though its collector tells, no longer has.
 pub fn has_lost(domain: &Domain, metric: &str, told: Collectors) -> bool {
     match device_in(metric) {
@@ -260,7 +277,6 @@ fn named_vbds(vbds: &[Vbd]) -> Vec<(String, &Vbd)> {
 mod tests {
     use super::*;
     use crate::cli::NetView;
-    use crate::metrics::views;
     use crate::paths::MAX_METRIC;
     use crate::snapshot::Snapshot;
     use std::time::Duration;
@@ -274,8 +290,9 @@ mod tests {
         let elapsed = Duration::from_secs(2);
         let before = then.as_ref().map(|snapshot| Before { snapshot, elapsed, at_most: elapsed });
         let mut told = Vec::new();
-        let views = views(before.as_ref(), &now, net_view);
-        gauges(&views[0], &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
+        let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
+        let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), net_view);
+        gauges(&view, &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
         told
     }
 
@@ -394,9 +411,9 @@ mod tests {
         ] {
             let elapsed = Duration::from_secs(2);
             let before = Before { snapshot: &then, elapsed, at_most: elapsed };
-            let views = views(Some(&before), &now, NetView::Dom0);
+            let view = View::new(&now.domains[0], &now, Some(&then.domains[0]), Some(&before), NetView::Dom0);
             let mut told = HashMap::new();
-            gauges(&views[0], &[Detail::All], &mut |metric, _, value| {
+            gauges(&view, &[Detail::All], &mut |metric, _, value| {
                 drop(told.insert(metric.to_owned(), value.to_string()))
             });
             assert_eq!(told.get("vbd.xvda.rd_ms").map(String::as_str), rd_ms, "{what}");
@@ -425,7 +442,7 @@ mod tests {
 
     #[test]
     fn metrics_fit() {
-        let longest = vocabulary().into_iter().map(|(metric, ..)| metric.len()).max().unwrap();
+        let longest = vocabulary(&[Detail::All]).into_iter().map(|(metric, ..)| metric.len()).max().unwrap();
         // Capitals stand for a number of 10 digits at the most, and DEV for one with `_` and another.
         assert!(longest + 20 <= MAX_METRIC, "{longest}");
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{GAUGES, View};
+use crate::metrics::{GAUGES, View, to_three_decimals};
 use crate::snapshot::{Domain, Snapshot};
 use crate::table::is_invisible;
 
@@ -18,7 +18,7 @@ pub struct Taken<'a> {
 }
 
 /// The document, on one line, without the newline. `told` are the domains and their names in gauge paths.
-pub fn document(taken: &Taken, node: &Snapshot, told: &[(&View, &String)]) -> String {
+pub fn document(taken: &Taken, node: &Snapshot, told: &[(View, &str)]) -> String {
     let domains: Vec<Value> = told.iter().map(|(view, component)| domain(view, component)).collect();
     let document = json!({
         "time": taken.time,
@@ -97,7 +97,8 @@ fn domain(view: &View, component: &str) -> Value {
     Value::Object(out)
 }
 
-/// Whole numbers without a decimal point.
+/// As sent; whole numbers without a decimal point.
 fn number(value: f64) -> Value {
+    let value = to_three_decimals(value);
     if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
 }

@@ -8,11 +8,9 @@
 //! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a first
 //! CPU sample, "no limit") is absent here rather than a number.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::cli::NetView;
-use crate::detail::{self, Detail};
 use crate::naming::Layout;
 use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
 
@@ -132,42 +130,19 @@ impl Gauge {
         in_bounds((self.value)(view))
     }
 
-    /// Name and value as `layout` has them.
-    fn in_layout(&self, layout: Layout, view: &View) -> Option<(&'static str, f64)> {
+    /// Its name in a layout, where it has one.
+    pub fn name_in(&self, layout: Layout) -> Option<&'static str> {
         match layout {
-            Layout::Xentop => Some((self.name, self.value(view)?)),
-            // The script passed on xentop's text, in which this one has no decimals.
-            Layout::XenMonitor if self.name == "cpu_sec" => Some((self.xenmonitor?, self.value(view)?.trunc())),
-            Layout::XenMonitor => Some((self.xenmonitor?, self.value(view)?)),
+            Layout::Xentop => Some(self.name),
+            Layout::XenMonitor => self.xenmonitor,
         }
     }
-}
 
-/// Every domain of `node`, beside itself in the snapshot taken so long before.
-pub fn views<'a>(before: Option<&'a Before<'a>>, node: &'a Snapshot, net_view: NetView) -> Vec<View<'a>> {
-    let earlier: HashMap<(u32, &[u8]), (&Domain, &Before)> = before
-        .iter()
-        .flat_map(|before| before.snapshot.domains.iter().map(|domain| (identity(domain), (domain, *before))))
-        .collect();
-    let view = |domain| View { domain, node, net_view, before: earlier.get(&identity(domain)).copied() };
-    node.domains.iter().map(view).collect()
-}
-
-/// What stays the same while a domain lives under one name. A rebooted VM has a new domid.
-fn identity(domain: &Domain) -> (u32, &[u8]) {
-    (domain.id, &domain.name)
-}
-
-/// Hands every gauge of a domain to `emit`, by its metric: the columns, and the details that are wanted, which
-/// the XenMonitor script had none of.
-pub fn gauges(view: &View, layout: Layout, details: &[Detail], emit: &mut impl FnMut(&str, Kind, f64)) {
-    for gauge in GAUGES {
-        if let Some((metric, value)) = gauge.in_layout(layout, view) {
-            emit(metric, gauge.kind, value);
-        }
-    }
-    if layout == Layout::Xentop {
-        detail::gauges(view, details, emit);
+    /// Its value as a layout has it.
+    pub fn value_in(&self, layout: Layout, view: &View) -> Option<f64> {
+        let value = self.value(view)?;
+        // The script passed on xentop's text, in which this one has no decimals.
+        Some(if layout == Layout::XenMonitor && self.name == "cpu_sec" { value.trunc() } else { value })
     }
 }
 
@@ -190,7 +165,20 @@ impl Before<'_> {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// A domain of `node`, and `earlier` from the snapshot taken before if that is the same: it has the same domid,
+    /// as a rebooted VM has not, and the same name.
+    pub fn new(
+        domain: &'a Domain,
+        node: &'a Snapshot,
+        earlier: Option<&'a Domain>,
+        before: Option<&'a Before<'a>>,
+        net_view: NetView,
+    ) -> Self {
+        let earlier = earlier.filter(|earlier| (earlier.id, &earlier.name) == (domain.id, &domain.name));
+        Self { domain, node, net_view, before: earlier.zip(before) }
+    }
+
     fn cpu_sec(&self) -> Option<f64> {
         exact(self.domain.cpu_ns / 1_000_000).map(|ms| ms / 1000.0)
     }
@@ -275,6 +263,11 @@ mod tests {
         Vbd { counters: Some(VbdCounters { rd_reqs, ..VbdCounters::default() }), ..Vbd::default() }
     }
 
+    /// The first domain, at the first poll.
+    fn alone(node: &Snapshot, net_view: NetView) -> View<'_> {
+        View::new(&node.domains[0], node, None, None, net_view)
+    }
+
     fn told(gauge: &str, domain: Domain, before: Option<(Domain, Duration)>) -> Option<f64> {
         let host =
             |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() };
@@ -282,8 +275,9 @@ mod tests {
         let before = before.map(|(domain, elapsed)| (host(domain), elapsed));
         let before =
             before.as_ref().map(|(snapshot, elapsed)| Before { snapshot, elapsed: *elapsed, at_most: *elapsed });
-        let views = views(before.as_ref(), &now, NetView::Dom0);
-        GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&views[0])
+        let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
+        let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), NetView::Dom0);
+        GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&view)
     }
 
     #[test]
@@ -319,7 +313,7 @@ mod tests {
             assert_eq!(told(gauge, domain.clone(), None), value, "{gauge} of {domain:?}");
         }
         let nowhere = Snapshot { domains: vec![Domain::default()], ..Snapshot::default() };
-        assert_eq!(views(None, &nowhere, NetView::Dom0)[0].of_memory(1), None, "a host without memory");
+        assert_eq!(alone(&nowhere, NetView::Dom0).of_memory(1), None, "a host without memory");
     }
 
     /// Unknown is not 0.
@@ -333,7 +327,7 @@ mod tests {
         let absent = |told, net_view| {
             let mut node = Snapshot { told, ..node.clone() };
             node.domains[0].vbds.take_if(|_| !told.vbd);
-            let view = &views(None, &node, net_view)[0];
+            let view = &alone(&node, net_view);
             let absent = |gauge: &&Gauge| gauge.name.starts_with(['n', 'v']) && gauge.value(view).is_none();
             GAUGES.iter().filter(absent).map(|gauge| gauge.name).collect::<Vec<_>>()
         };
@@ -345,7 +339,7 @@ mod tests {
         );
         let node = Snapshot { told: all, ..node };
         for (net_view, tx, rx) in [(NetView::Dom0, 8.0, 4.0), (NetView::Guest, 4.0, 8.0)] {
-            let view = &views(None, &node, net_view)[0];
+            let view = &alone(&node, net_view);
             assert_eq!((view.nettx(), view.netrx()), (Some(tx), Some(rx)), "{net_view:?}");
         }
     }

@@ -25,17 +25,17 @@ pub enum Layout {
 
 /// `--names`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    /// Letters, digits, '_' and '-'
+pub enum Letters {
+    /// As they are, where they can stand in a name
     Plain,
     /// Lower case, and '_' for '-': for servers that fold them
     Strict,
 }
 
-impl Names {
+impl Letters {
     /// The same in these letters.
     pub fn spell(self, name: String) -> String {
-        if self == Names::Strict { fold(&name) } else { name }
+        if self == Letters::Strict { fold(&name) } else { name }
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Naming {
     /// Whose names.
     pub layout: Layout,
     /// Which letters.
-    pub names: Names,
+    pub letters: Letters,
     /// Whether they stand in tags.
     pub tagged: bool,
     /// This host's raw name.
@@ -135,6 +135,7 @@ impl Naming {
     fn keeper(&self, sharers: &[usize], living: &[(&[u8], u32)]) -> Option<usize> {
         let claim = |i: &usize| match living[*i] {
             (_, 0) => 3,
+            // Letters beyond ASCII are clean in a tag, but no server is sure to keep them.
             (raw, domid) if raw != self.spell(raw, domid).as_bytes() || !raw.is_ascii() => 0,
             (raw, _) if raw != fold(&String::from_utf8_lossy(raw)).as_bytes() => 1,
             _ => 2,
@@ -153,7 +154,7 @@ impl Naming {
     }
 
     fn spell(&self, raw: &[u8], domid: u32) -> String {
-        self.names.spell(match self.layout {
+        self.letters.spell(match self.layout {
             Layout::Xentop if self.tagged => tags::value(raw),
             Layout::Xentop => component(raw),
             Layout::XenMonitor if domid == 0 && raw == b"Domain-0" => {
@@ -163,9 +164,8 @@ impl Naming {
         })
     }
 
-    /// What servers make of what stands for a domain: one folds it; of a tag another leaves out what it does not
-    /// know, where there is any such thing.
-    fn seen_as(&self, name: &str) -> impl Iterator<Item = String> {
+    /// What servers may take this name for: most fold it, and npm's statsd leaves out of a tag all but these.
+    pub fn seen_as(&self, name: &str) -> impl Iterator<Item = String> {
         let known = |c: &char| is_clean(*c) || "./".contains(*c);
         let folded = fold(name);
         let thinned = self.tagged.then(|| fold(&name.chars().filter(known).collect::<String>()));
@@ -209,7 +209,7 @@ mod tests {
 
     fn naming(layout: Layout) -> Naming {
         let host = "xen1.example.com".into();
-        Naming { layout, names: Names::Plain, tagged: false, host, budget: 60 }
+        Naming { layout, letters: Letters::Plain, tagged: false, host, budget: 60 }
     }
 
     fn domains(layout: Layout, living: &[(&str, u32)]) -> Vec<String> {
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn strict_names() {
-        let strict = Naming { names: Names::Strict, ..naming(Layout::Xentop) };
+        let strict = Naming { letters: Letters::Strict, ..naming(Layout::Xentop) };
         let names = domains_of(&strict, &[("Domain-0", 0), ("Web-1", 1), ("web_1", 2), ("d\u{e9}j\u{e0}", 3)]);
         assert_eq!(names, ["domain_0", "web_1_5d5fb36b", "web_1", "d_j_"]);
     }

@@ -5,15 +5,13 @@ use std::net::SocketAddr;
 
 use log::warn;
 
-use crate::choice::Choice;
-use crate::cli::{NetView, OnVanish, Options, Print};
-use crate::detail::Detail;
+use crate::cli::{Options, Print};
 use crate::host::{self, Health};
 use crate::json::{self, Taken};
-use crate::lifecycle::{Afterlife, Telling};
-use crate::metrics::{self, Before, View};
+use crate::metrics::{self, Before};
 use crate::naming::Layout;
 use crate::paths::{Paths, Scheme};
+use crate::roll::{Roll, Telling};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Destination, Statsd};
 use crate::table::{Table, printable};
@@ -24,15 +22,9 @@ use crate::trouble::Trouble;
 /// Where snapshots go and by what names.
 pub struct Output {
     host: String,
-    layout: Layout,
-    net_view: NetView,
-    details: Vec<Detail>,
-    choice: Choice,
+    roll: Roll,
     /// Whether patterns that fit nothing have been told.
     choice_checked: bool,
-    /// `None` with `--on-vanish keep`.
-    afterlife: Option<Afterlife>,
-    paths: Paths,
     remote: Option<Remote>,
     printer: Option<Printer>,
 }
@@ -79,23 +71,29 @@ impl Output {
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd(Statsd::to_stdout()),
         };
-        Ok(Self {
-            paths: Paths::new(&Scheme {
-                template: &options.template(),
-                prefix,
-                host: &host,
-                layout: options.layout,
-                names: options.names,
-                dialect: options.tags,
-                constants: &options.tag,
-            })?,
-            host,
+        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
+            return Err("--layout xenmonitor has thirteen gauges and no --detail".into());
+        }
+        let paths = Paths::new(&Scheme {
+            template: &options.template(),
+            prefix,
+            host: &host,
             layout: options.layout,
-            net_view: options.net_view,
-            details: options.detail.clone(),
-            choice: options.choice(),
+            letters: options.names,
+            dialect: options.tags,
+            constants: &options.tag,
+        })?;
+        Ok(Self {
+            roll: Roll::new(Telling {
+                paths,
+                layout: options.layout,
+                details: options.detail.clone(),
+                choice: options.choice(),
+                on_vanish: options.on_vanish,
+                net_view: options.net_view,
+            }),
+            host,
             choice_checked: false,
-            afterlife: (options.on_vanish == OnVanish::Zero).then(Afterlife::default),
             remote: destination.map(remote),
             printer: options.print.map(printer),
         })
@@ -151,40 +149,26 @@ impl Output {
     /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
     /// be had any more.
     pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
-        let views = metrics::views(before, now, self.net_view);
-        let components = self.components(now);
-        let told: Vec<(&View, &String)> =
-            views.iter().zip(&components).filter(|(view, _)| self.choice.domain(&view.domain.name)).collect();
-        health.domains = told.iter().filter(|(view, _)| !view.domain.is_migrating()).count();
+        self.roll.call(now);
+        health.domains = self.roll.len();
         if !std::mem::replace(&mut self.choice_checked, true) {
             let names: Vec<&[u8]> = now.domains.iter().map(|domain| &*domain.name).collect();
-            self.choice.in_vain(&names).for_each(|line| warn!("{line}"));
+            let Telling { choice, layout, details, .. } = self.roll.telling();
+            choice.in_vain(&names, *layout, details).iter().for_each(|line| warn!("{line}"));
         }
-
-        let telling = Telling { paths: &self.paths, layout: self.layout, details: &self.details, choice: &self.choice };
-        let mut afterlife = self.afterlife.take();
-        if self.clients().next().is_some() {
-            let mut name = Name::default();
-            for (view, component) in &told {
-                telling.gauges(view, component, &mut name, |metric, name, kind, value| {
-                    self.gauge(name, value);
-                    if let Some(afterlife) = &mut afterlife {
-                        afterlife.sent(component, metric, name, kind);
-                    }
-                });
-            }
-            let living = told.iter().filter(|(view, _)| !view.domain.is_migrating());
-            let living = living.map(|(view, component)| (component.as_str(), view.domain));
-            let gone = afterlife.as_mut().map(|afterlife| afterlife.end(living, now.told)).unwrap_or_default();
-            gone.iter().for_each(|name| self.gauge(name, 0.0));
+        let Self { roll, remote, printer, .. } = self;
+        if clients(remote, printer).next().is_some() {
+            roll.gauges(now, before, &mut |name, value| {
+                let value = metrics::to_three_decimals(value);
+                clients(remote, printer).for_each(|statsd| statsd.gauge(name, value));
+            });
         }
-        self.afterlife = afterlife;
         self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
-            Some(Printer::Table(table)) => table.render(told.iter().map(|(view, _)| *view)),
+            Some(Printer::Table(table)) => table.render(self.roll.views(now, before).iter().map(|(view, _)| view)),
             Some(Printer::Json) => {
                 let elapsed = before.map(|before| before.elapsed.as_secs_f64());
-                json::document(&Taken { time, elapsed, host: &self.host }, now, &told) + "\n"
+                json::document(&Taken { time, elapsed, host: &self.host }, now, &self.roll.views(now, before)) + "\n"
             }
             Some(Printer::Statsd(_)) | None => String::new(),
         };
@@ -195,44 +179,13 @@ impl Output {
     /// The name of the gauge that says this program is up.
     pub fn name_of_up(&self) -> Name {
         let mut name = Name::default();
-        self.paths.write_host(&mut name, host::RESERVED[1], "up");
+        self.roll.telling().paths.write_host(&mut name, host::RESERVED[1], "up");
         name
     }
 
-    /// What stands for each domain in its names.
-    fn components(&self, node: &Snapshot) -> Vec<String> {
-        let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.paths.domains(&living)
-    }
-
-    /// One line as it would be sent: the CPU time of the domain listed last, as a rule a guest.
+    /// One line as it would be sent.
     pub fn example(&self, node: &Snapshot) -> Option<String> {
-        let views = metrics::views(None, node, self.net_view);
-        let components = self.components(node);
-        let telling = Telling { paths: &self.paths, layout: self.layout, details: &[], choice: &self.choice };
-        let mut example = None;
-        for (view, component) in views.iter().zip(&components) {
-            telling.gauges(view, component, &mut Name::default(), |metric, name, _, value| {
-                if metric.eq_ignore_ascii_case("cpu_sec") {
-                    let line = example.get_or_insert_with(String::new);
-                    name.write_line(line, metrics::to_three_decimals(value));
-                }
-            });
-        }
-        example
-    }
-
-    /// Whoever gets lines: the server, and those who look at what it gets.
-    fn clients(&self) -> impl Iterator<Item = &Statsd> {
-        let printed = match &self.printer {
-            Some(Printer::Statsd(statsd)) => Some(statsd),
-            _ => None,
-        };
-        self.remote.iter().map(|remote| &remote.statsd).chain(printed)
-    }
-
-    fn gauge(&self, name: &Name, value: f64) {
-        self.clients().for_each(|statsd| statsd.gauge(name, metrics::to_three_decimals(value)));
+        self.roll.telling().example(node)
     }
 
     /// Sends what is to be told of the host and of this program, and all that is still held back.
@@ -241,12 +194,14 @@ impl Output {
             (health.datagrams, health.lost, health.send_errors) = (remote.sent, remote.lost, remote.errors);
         }
         // The XenMonitor script knew none of these.
-        if self.layout == Layout::Xentop {
+        let Telling { paths, layout, choice, .. } = self.roll.telling();
+        if *layout == Layout::Xentop {
             let mut name = Name::default();
             let mut emit = |group: &str, metric: &str, value| {
-                if self.choice.metric(&format!("{group}.{metric}")) {
-                    self.paths.write_host(&mut name, group, metric);
-                    self.gauge(&name, value);
+                if choice.metric(&format!("{group}.{metric}")) {
+                    paths.write_host(&mut name, group, metric);
+                    let value = metrics::to_three_decimals(value);
+                    clients(&self.remote, &self.printer).for_each(|statsd| statsd.gauge(&name, value));
                 }
             };
             if let Some(node) = node {
@@ -275,6 +230,15 @@ pub struct Sent<'a> {
     pub datagrams: u64,
     /// Known to be lost, before or after.
     pub lost: u64,
+}
+
+/// Whoever gets lines: the server, and those who look at what it gets.
+fn clients<'a>(remote: &'a Option<Remote>, printer: &'a Option<Printer>) -> impl Iterator<Item = &'a Statsd> {
+    let printed = match printer {
+        Some(Printer::Statsd(statsd)) => Some(statsd),
+        _ => None,
+    };
+    remote.iter().map(|remote| &remote.statsd).chain(printed)
 }
 
 impl Remote {

@@ -16,9 +16,6 @@ use crate::snapshot::{Collectors, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
 
-/// libxenstat puts arrays of half a megabyte on the stack.
-const STACK: usize = 8 << 20;
-
 /// What is asked for, and what when that fails: less and less, first without what most often cannot be had.
 const LADDER: [Collectors; 8] = [
     Collectors::ALL,
@@ -95,7 +92,7 @@ where
     F: Fn(Option<Polled>) + Send + 'static,
 {
     let (requests, inbox) = mpsc::channel();
-    thread::Builder::new().name("poller".into()).stack_size(STACK).spawn(move || {
+    thread::Builder::new().name("poller".into()).spawn(move || {
         let answer = LastWord(answer);
         let poller = Poller { sources, open: None, step: 0, wait: 0, longer: 1, cause: None };
         poller.serve(&inbox, &answer.0);

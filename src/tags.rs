@@ -41,19 +41,18 @@ impl FromStr for Tag {
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("not a tag: write it like env=prod")?;
         let odd = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
-        match key.chars().find(|&c| odd(c)) {
-            _ if !key.starts_with(|c: char| c.is_ascii_alphabetic()) => {
-                Err("its key does not begin with a letter".into())
-            }
-            Some(c) => Err(format!("{c:?} cannot stand in a tag's key; letters, digits, '_', '-', '.' can")),
-            None if OWN.contains(&key.to_ascii_lowercase().as_str()) => {
-                Err(format!("every gauge has a tag '{key}' already"))
-            }
+        if !key.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return Err("its key does not begin with a letter".into());
+        }
+        if let Some(c) = key.chars().find(|&c| odd(c)) {
+            return Err(format!("{c:?} cannot stand in a tag's key; letters, digits, '_', '-', '.' can"));
+        }
+        if OWN.contains(&key.to_ascii_lowercase().as_str()) {
+            return Err(format!("every gauge has a tag '{key}' already"));
+        }
+        match value.chars().enumerate().find(|&(place, c)| !fits(place, c)) {
+            Some((_, c)) => Err(format!("{c:?} cannot stand in a tag's value")),
             None if value.is_empty() => Err("its value is empty".into()),
-            None if self::value(value.as_bytes()) != value => {
-                let odd = value.chars().find(|&c| !is_safe(c)).unwrap_or('~');
-                Err(format!("{odd:?} cannot stand in a tag's value"))
-            }
             None => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
         }
     }
@@ -68,17 +67,15 @@ impl Tag {
 
 /// Any bytes as a tag's value, never empty.
 pub fn value(raw: &[u8]) -> String {
-    let value: String = String::from_utf8_lossy(raw).chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
-    match value.strip_prefix('~') {
-        _ if value.is_empty() => "_".into(),
-        // Graphite knows no value that begins with it.
-        Some(rest) => format!("_{rest}"),
-        None => value,
-    }
+    let text = String::from_utf8_lossy(raw);
+    let value: String = text.chars().enumerate().map(|(place, c)| if fits(place, c) { c } else { '_' }).collect();
+    if value.is_empty() { "_".into() } else { value }
 }
 
-fn is_safe(c: char) -> bool {
-    !(c.is_whitespace() || is_invisible(c) || c == char::REPLACEMENT_CHARACTER || ",|:=#;[]\\".contains(c))
+/// Whether a value may have this there; Graphite knows none that begins with `~`.
+fn fits(place: usize, c: char) -> bool {
+    let ends = c.is_whitespace() || ",|:=#;[]\\".contains(c);
+    !(ends || is_invisible(c) || c == char::REPLACEMENT_CHARACTER || (place == 0 && c == '~'))
 }
 
 /// A gauge's name: what stands before the value in its line, and what behind.
@@ -108,7 +105,7 @@ impl Name {
 #[derive(Debug, Clone)]
 pub struct Tags {
     marks: Marks,
-    /// In front of the names, to be behind the value.
+    /// Whether they stand behind the value and not in front of it.
     behind: bool,
     host: String,
     constants: Vec<Tag>,
@@ -118,21 +115,16 @@ pub struct Tags {
 type Marks = [&'static str; 4];
 
 impl Tags {
-    /// `None` where there are to be none.
+    /// `None` where there are to be none. `host` is a [`value`].
     pub fn new(dialect: Dialect, host: &str, constants: &[Tag]) -> Option<Self> {
-        let marks = match dialect {
+        let (behind, marks) = match dialect {
             Dialect::None => return None,
-            Dialect::Datadog => ["|#", ":", ",", ""],
-            Dialect::Graphite => [";", "=", ";", ""],
-            Dialect::Influx => [",", "=", ",", ""],
-            Dialect::SignalFx => ["[", "=", ",", "]"],
+            Dialect::Datadog => (true, ["|#", ":", ",", ""]),
+            Dialect::Graphite => (false, [";", "=", ";", ""]),
+            Dialect::Influx => (false, [",", "=", ",", ""]),
+            Dialect::SignalFx => (false, ["[", "=", ",", "]"]),
         };
-        Some(Self {
-            marks,
-            behind: dialect == Dialect::Datadog,
-            host: value(host.as_bytes()),
-            constants: constants.to_vec(),
-        })
+        Some(Self { marks, behind, host: host.to_owned(), constants: constants.to_vec() })
     }
 
     /// Adds the tags to a name that has its path: those of the host, and of domain and device where it has them.
@@ -195,7 +187,6 @@ mod tests {
     fn dialects() {
         let constants = ["env=prod".parse().unwrap()];
         for (dialect, with_device, without) in [
-            (Dialect::None, "n:5|g", "n:5|g"),
             (Dialect::Datadog, "n:5|g|#host:h,domain:d,device:xvda,env:prod", "n:5|g|#host:h,env:prod"),
             (Dialect::Graphite, "n;host=h;domain=d;device=xvda;env=prod:5|g", "n;host=h;env=prod:5|g"),
             (Dialect::Influx, "n,host=h,domain=d,device=xvda,env=prod:5|g", "n,host=h,env=prod:5|g"),

@@ -39,12 +39,14 @@ impl std::str::FromStr for Template {
         }
         pieces.push(Piece::Literal(literal_text(rest)?));
         pieces.retain(|piece| *piece != Piece::Literal(String::new()));
-        // That of the domain may stand in a tag.
-        for (hole, name, least) in [(Piece::Metric, "{metric}", 1), (Piece::Domain, "{domain}", 0)] {
-            match pieces.iter().filter(|piece| **piece == hole).count() {
-                0 if least == 1 => return Err(format!("{name} is missing: all gauges would share one name")),
-                0 | 1 => {}
-                _ => return Err(format!("{name} appears more than once")),
+        let count = |hole| pieces.iter().filter(|piece| **piece == hole).count();
+        // Whether there has to be a {domain}, `Paths::new` knows: it may stand in a tag.
+        if count(Piece::Metric) == 0 {
+            return Err("{metric} is missing: all gauges would share one name".into());
+        }
+        for (hole, name) in [(Piece::Metric, "{metric}"), (Piece::Domain, "{domain}")] {
+            if count(hole) > 1 {
+                return Err(format!("{name} appears more than once"));
             }
         }
         let template = Self { pieces };

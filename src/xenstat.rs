@@ -23,7 +23,7 @@ use crate::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcp
 const PRIVCMD: [&str; 2] = ["/dev/xen/privcmd", "/proc/xen/privcmd"];
 
 /// The size of the pages that the hypervisor counts, on every architecture.
-const XENS_PAGE: u64 = 4096;
+const XC_PAGE_SIZE: u64 = 4096;
 
 /// A loaded libxenstat with an open handle.
 ///
@@ -107,7 +107,7 @@ impl fmt::Display for Error {
             Error::Lacks { library, function } => {
                 write!(f, "{} has no function {function}: not a libxenstat of Xen 4.0 or later", library.display())
             }
-            Error::NoXen { cause } => write!(f, "not a Xen dom0, or not root: {cause}"),
+            Error::NoXen { cause } => write!(f, "the hypervisor cannot be reached: {cause}"),
             Error::Init { cause } => write!(f, "xenstat_init failed: {cause}"),
             Error::Node { cause } => write!(f, "xenstat_get_node failed: {cause}"),
             Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
@@ -135,7 +135,7 @@ impl Xenstat {
         let handle = NonNull::new(handle).ok_or_else(|| Error::Init { cause: errno_text() })?;
         // SAFETY: sysconf takes any number; libxenstat has asked it the same in xenstat_init.
         let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        Ok(Self { handle, page_size: u64::try_from(page_size).unwrap_or(XENS_PAGE), library })
+        Ok(Self { handle, page_size: u64::try_from(page_size).unwrap_or(XC_PAGE_SIZE), library })
     }
 
     /// The file the functions came from.
@@ -215,7 +215,7 @@ impl Node<'_> {
     /// libxenstat multiplies Xen's pages with the size of dom0's: four or sixteen times too much where an arm64
     /// kernel has larger ones (fact 21).
     fn memory(&self, bytes: u64) -> u64 {
-        (u128::from(bytes) * u128::from(XENS_PAGE) / u128::from(self.owner.page_size)) as u64
+        if self.owner.page_size == XC_PAGE_SIZE { bytes } else { bytes / self.owner.page_size * XC_PAGE_SIZE }
     }
 
     /// `None` for a domain without a name: it is being destroyed.
@@ -379,8 +379,14 @@ impl Library {
         }
         let door = PRIVCMD.iter().find(|door| Path::new(door).exists()).unwrap_or(&PRIVCMD[0]);
         let shut = fs::OpenOptions::new().read(true).write(true).open(door).err();
-        let why = shut.map_or_else(String::new, |error| error.to_string());
-        Err(Error::NoXen { cause: format!("{door}: {why}") })
+        let cause = match shut {
+            Some(error) if error.kind() == io::ErrorKind::NotFound => {
+                format!("no {door}: this is no Xen dom0, or the module xen-privcmd is not loaded")
+            }
+            Some(error) => format!("{door}: {error}; it wants root"),
+            None => door.to_string(),
+        };
+        Err(Error::NoXen { cause })
     }
 }
 

@@ -11,6 +11,7 @@ for pair in "$@"; do
         *) command -v "$have" >/dev/null || missing="$missing ${pair##*:}" ;;
     esac
 done
+command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.85 or later, see rustup.rs" >&2; exit 1; }
 [ -n "$missing" ] || exit 0
 
 sudo=

@@ -28,6 +28,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--tags", "datadog", "--template", "{domain}.{metric}"], "leave {host} and {domain} out of --template"),
         (&["--tag", "env=prod"], "--tag needs a dialect to be written in"),
         (&["--tags", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
+        (&["--layout", "xenmonitor", "--detail", "all"], "--layout xenmonitor has thirteen gauges and no --detail"),
         (&["--layout", "xenmonitor", "--names", "strict"], "--layout xenmonitor has names of its own"),
     ] {
         refuses(bare().args(arguments), 2, line);
@@ -94,7 +95,7 @@ fn no_xen_is_told_from_no_library() {
     if std::path::Path::new("/dev/xen/privcmd").exists() {
         panic!("this test needs a machine that is no Xen dom0");
     }
-    refuses(&mut bare(), 1, "not a Xen dom0, or not root: /dev/xen/privcmd: No such file");
+    refuses(&mut bare(), 1, "the hypervisor cannot be reached: no /dev/xen/privcmd: this is no Xen dom0");
 }
 
 /// Older than Xen 4.13, where no VBD tells of an error.

@@ -147,8 +147,8 @@ fn what_is_only_not_told_gets_no_zero() {
          [[domain]]\nid = 6\nname = \"web\"\nmax_mem = \"no limit\"\nfrom_poll = 2\n{DEVICES}\
          [[fault]]\nat = \"2..\"\nif_asked = [\"VBD\", \"NETWORK\"]\nfail = \"EIO\"\n"
     );
-    for layout in ["xentop", "xenmonitor"] {
-        let lines = lines(&host, &["--count", "6", "--detail", "all", "--layout", layout]);
+    for more in [["--detail", "all"], ["--layout", "xenmonitor"]] {
+        let lines = lines(&host, &[&["--count", "6"], &more[..]].concat());
         for metric in ["vbds", "nets", "vbd.xvda.type", "maxmem_k", "maxmem_percent", "Block-Devices", "Networks"] {
             assert!(!lines.contains(&format!("web.{metric}:0|g")), "{metric}: {lines}");
         }
@@ -186,8 +186,8 @@ fn what_goes_gets_its_zeros_with_tags() {
     let host = "[[domain]]\nid = 4\nname = \"web\"\n[[domain.vbd]]\nrd_reqs = 7\nuntil_poll = 2\n";
     let arguments = ["--count", "6", "--detail", "vbds", "--template", "{metric}", "--tags", "datadog", "--host", "h"];
     let lines = lines(host, &arguments);
-    assert_eq!(lines.matches("vbd.type:1|g|#host:h,domain:web,device:xvda\n").count(), 2, "{lines}");
-    assert_eq!(lines.matches("vbd.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");
+    assert_eq!(lines.matches("vbds.type:1|g|#host:h,domain:web,device:xvda\n").count(), 2, "{lines}");
+    assert_eq!(lines.matches("vbds.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");
 }
 
 /// The time of a reading is that of the call that gave it, not of one that failed after it.

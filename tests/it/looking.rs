@@ -163,10 +163,10 @@ fn memory_is_right_where_dom0s_pages_are_large() {
     assert_eq!(guest["mem_percent"], 37.5);
 }
 
-/// A domain that goes while the library reads is left out by it, with a word on stderr that is passed on; the
-/// others are told, and so is one that is only being built and has no vcpus yet (facts 12, 13, 26).
+/// A domain that goes while libxenstat reads is left out by it, with a word on stderr that is passed on (facts 12,
+/// 26); the others are told, and so is one that is only being built and has no vcpus yet (fact 13).
 #[test]
-fn a_domain_that_goes_in_mid_poll_is_left_out() {
+fn what_libxenstat_leaves_out_is_left_out() {
     let scratch = Scratch::new();
     let word = "Found interface vif5.0 but domain 5 does not exist.";
     let host = format!(
@@ -356,7 +356,7 @@ fn domains_and_gauges_can_be_chosen() {
     );
     let err = lines(&["--include", "db*,nginx*", "--metrics", "cpu"]).1;
     assert!(err.contains("WARN  --include 'nginx*' fits no domain that is there now"), "{err}");
-    assert!(err.contains("WARN  --metrics 'cpu' fits no gauge there is"), "{err}");
+    assert!(err.contains("WARN  --metrics 'cpu' fits no gauge that is told, see --detail and --layout"), "{err}");
 
     let table =
         out_of(xenmonitor(&scenario("demo")).args(["--once", "--print", "table", "--exclude", "w*", "--dom0-first"]));

@@ -272,7 +272,7 @@ fn npm_statsd_has_the_tags() {
         let of_host = of_host.map(|(name, value)| (format!("xen.{name};{host};env=prod"), (*value).to_owned()));
         let disks = [("xvda", "rd", "111"), ("xvda", "error", "0"), ("xvdb", "error", "1")];
         let of_disks = disks.map(|(device, metric, value)| {
-            (format!("xen.vbd.{metric};{host};domain=build_server;device={device};env=prod"), value.to_owned())
+            (format!("xen.vbds.{metric};{host};domain=build_server;device={device};env=prod"), value.to_owned())
         });
         let expected: BTreeMap<String, String> = of_domains.chain(of_host).chain(of_disks).collect();
         // Besides: two durations, the datagrams, and what else there is of two disks.
@@ -283,7 +283,7 @@ fn npm_statsd_has_the_tags() {
     }
 }
 
-/// As Telegraf and statsd_exporter read them.
+/// Lines of the dialects that no server here reads.
 #[test]
 fn tags_of_other_dialects() {
     let scratch = Scratch::new();
@@ -294,7 +294,7 @@ fn tags_of_other_dialects() {
             "influx",
             [
                 "xen.vcpus,host=xen1.example.com,domain=a_b_c_d_e_f,env=prod:1|g",
-                "xen.vbd.rd,host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod:7|g",
+                "xen.vbds.rd,host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod:7|g",
                 "xen.node.cpus,host=xen1.example.com,env=prod:16|g",
             ],
         ),
@@ -302,7 +302,7 @@ fn tags_of_other_dialects() {
             "signalfx",
             [
                 "xen.vcpus[host=xen1.example.com,domain=a_b_c_d_e_f,env=prod]:1|g",
-                "xen.vbd.rd[host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod]:7|g",
+                "xen.vbds.rd[host=xen1.example.com,domain=a_b_c_d_e_f,device=xvda,env=prod]:7|g",
                 "xen.node.cpus[host=xen1.example.com,env=prod]:16|g",
             ],
         ),

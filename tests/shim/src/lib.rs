@@ -24,9 +24,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
-use std::{env, fs, hint, ptr};
+use std::{env, fs, ptr};
 
-use abi::{XENSTAT_VBD, XENSTAT_XEN_VERSION};
+use abi::XENSTAT_XEN_VERSION;
 use judge::{Quarantine, die, live};
 use node::{Domain, Handle, Network, Node, Vbd, Vcpu};
 use scenario::{Fault, Scenario, State};
@@ -121,6 +121,9 @@ pub unsafe extern "C" fn xenstat_get_node(handle: *mut Handle, flags: c_uint) ->
 
     let due = scenario.faults.iter().filter(|fault| fault.at.contains(poll) && fault.concerns(flags));
     let suffered = suffer(due);
+    if handle.failed.swap(suffered.fails, AcqRel) {
+        die("xenstat_get_node: the call before failed on this handle, which is of no use then");
+    }
     if suffered.fails {
         return ptr::null_mut();
     }
@@ -128,9 +131,6 @@ pub unsafe extern "C" fn xenstat_get_node(handle: *mut Handle, flags: c_uint) ->
         0 => (clock::real_ns(libc::CLOCK_MONOTONIC) - FIRST_INIT.get().copied().unwrap_or(0)) as u64,
         step => poll * step,
     };
-    if flags & XENSTAT_VBD != 0 {
-        need_stack();
-    }
     let node = Node::read(handle, flags, Moment { poll, elapsed_ns, index: 0 }, suffered.empty);
     if flags & XENSTAT_XEN_VERSION != 0 {
         handle.xen_version.get_or_init(|| scenario.host.xen_version.clone());
@@ -153,12 +153,6 @@ pub unsafe extern "C" fn xenstat_free_node(node: *mut Node) {
     unsafe { &mut *node }.kill();
     // SAFETY: xenstat_get_node made it with Box::into_raw; the caller gives it up.
     unsafe { FREED_NODES.take(node) };
-}
-
-/// The real one's reader of QMP has an array of half a megabyte on the stack (fact 25): a thread with less dies here.
-#[inline(never)]
-fn need_stack() {
-    hint::black_box(&mut [0_u8; 1 << 19]);
 }
 
 /// An element for the C side, or NULL if the index is out of range.

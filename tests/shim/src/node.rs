@@ -37,6 +37,8 @@ pub struct Handle {
     pub xen_version: OnceLock<CString>,
     /// Nodes of this handle that have not been freed.
     pub nodes: AtomicUsize,
+    /// Whether the latest call gave NULL.
+    pub failed: AtomicBool,
     in_call: AtomicBool,
 }
 
@@ -47,6 +49,7 @@ impl Handle {
             scenario,
             xen_version: OnceLock::new(),
             nodes: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
             in_call: AtomicBool::new(false),
         }
     }
@@ -133,8 +136,6 @@ impl Node {
         let scenario = &handle.scenario;
         let listed = if empty { Vec::new() } else { scenario.list(now.poll) };
         let mut last_vbd = VbdNumbers::default();
-        let page_size = scenario.host.page_size.0;
-        let memory = |counter: &Counter, now| page::as_libxenstat_has_it(counter.at(now), page_size);
         Node {
             magic: Magic::of::<Node>(),
             handle,
@@ -142,7 +143,7 @@ impl Node {
             free_mem: memory(&scenario.host.free_mem, now),
             num_cpus: scenario.host.cpus,
             cpu_hz: scenario.host.cpu_hz.0,
-            domains: listed.iter().map(|listed| Domain::read(listed, flags, now, &memory, &mut last_vbd)).collect(),
+            domains: listed.iter().map(|listed| Domain::read(listed, flags, now, &mut last_vbd)).collect(),
         }
     }
 
@@ -160,14 +161,12 @@ impl Node {
     }
 }
 
+fn memory(counter: &Counter, now: Moment) -> u64 {
+    page::as_libxenstat_has_it(counter.at(now))
+}
+
 impl Domain {
-    fn read(
-        listed: &Listed,
-        flags: u32,
-        now: Moment,
-        memory: &impl Fn(&Counter, Moment) -> u64,
-        last_vbd: &mut VbdNumbers,
-    ) -> Domain {
+    fn read(listed: &Listed, flags: u32, now: Moment, last_vbd: &mut VbdNumbers) -> Domain {
         let now = Moment { index: listed.index, ..now };
         let source = listed.domain;
         let cpu_ns = source.cpu_ns.at(now);

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::clock;
 
 /// The size of the pages that Xen counts.
-pub const XENS: u64 = 4096;
+pub const XC_PAGE_SIZE: u64 = 4096;
 
-static SIZE: AtomicU64 = AtomicU64::new(XENS);
+static SIZE: AtomicU64 = AtomicU64::new(XC_PAGE_SIZE);
 
 /// Sets what dom0's pages are said to be.
 pub fn set_size(size: u64) {
@@ -19,15 +19,15 @@ pub fn set_size(size: u64) {
 }
 
 /// What libxenstat makes of an amount of memory: pages of Xen's, each as large as one of dom0's. "No limit" stays.
-pub fn as_libxenstat_has_it(bytes: u64, size: u64) -> u64 {
-    if bytes == u64::MAX { bytes } else { bytes / XENS * size + bytes % XENS }
+pub fn as_libxenstat_has_it(bytes: u64) -> u64 {
+    if bytes == u64::MAX { bytes } else { bytes / XC_PAGE_SIZE * SIZE.load(Relaxed) + bytes % XC_PAGE_SIZE }
 }
 
 /// Replaces libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sysconf(name: c_int) -> c_long {
     let size = SIZE.load(Relaxed);
-    if name == libc::_SC_PAGESIZE && size != XENS && clock::polls_here() {
+    if name == libc::_SC_PAGESIZE && size != XC_PAGE_SIZE && clock::polls_here() {
         return size as c_long;
     }
     // SAFETY: dlsym takes any name.

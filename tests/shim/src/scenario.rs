@@ -296,7 +296,7 @@ impl Default for Host {
             free_mem: Counter::of(16 << 30),
             cpus: 16,
             cpu_hz: Amount(2_400_000_000),
-            page_size: Amount(page::XENS),
+            page_size: Amount(page::XC_PAGE_SIZE),
         }
     }
 }

@@ -1,0 +1,244 @@
+//! The roll of domains: who is there, what each is called in its gauges, and what becomes of the gauges of those
+//! who go. While the same domains live under the same names nothing of it is worked out anew.
+//!
+//! A statsd server repeats a gauge's last value for ever. So when a domain or one of its devices goes, those of
+//! its gauges that tell of the moment and were sent are sent as 0 for some ticks, and then never again. What
+//! counts up is left as it was: 0 would be a reset that never happened. And what is only not told for a while,
+//! as the domain or device is there but its collector fails, or there is no limit any more, gets no 0 either.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::choice::Choice;
+use crate::cli::{NetView, OnVanish};
+use crate::detail::{self, Detail};
+use crate::metrics::{Before, GAUGES, Kind, View};
+use crate::naming::Layout;
+use crate::paths::{Paths, Stem};
+use crate::snapshot::{Domain, Snapshot};
+use crate::tags::Name;
+
+/// A lost datagram or two shall not leave a dead VM busy for ever.
+const TICKS: u32 = 3;
+
+/// Which gauges are told, and by which names.
+pub struct Telling {
+    /// Whole names.
+    pub paths: Paths,
+    /// Whose names.
+    pub layout: Layout,
+    /// Which details.
+    pub details: Vec<Detail>,
+    /// Which domains and gauges.
+    pub choice: Choice,
+    /// What becomes of gauges of what is gone.
+    pub on_vanish: OnVanish,
+    /// Whose view of networks.
+    pub net_view: NetView,
+}
+
+/// The domains of the latest snapshot, and those that went not long ago.
+pub struct Roll {
+    telling: Telling,
+    /// Of [`GAUGES`], the names of those that are told.
+    columns: Vec<Option<&'static str>>,
+    tick: u64,
+    /// One for each domain of the snapshot, in its order.
+    living: Vec<Entry>,
+    gone: Vec<Entry>,
+}
+
+/// One domain under one name.
+struct Entry {
+    id: u32,
+    name: Box<[u8]>,
+    /// What stands for it in names.
+    component: String,
+    stem: Stem,
+    /// Chosen to be told at all.
+    chosen: bool,
+    /// Chosen, and no half of a VM on the move.
+    has_gauges: bool,
+    /// Where it stood in the snapshot before.
+    before: Option<usize>,
+    /// The columns of the moment that were sent, by their place in [`GAUGES`].
+    sent: u64,
+    /// The same of details, by their metrics.
+    details: BTreeMap<String, Sent>,
+    /// Zeros to send once it is gone.
+    left: u32,
+    /// Gone, but a server may take one that lives for it: no zeros yet.
+    waits: bool,
+}
+
+/// How it stands with a detail that was sent.
+struct Sent {
+    /// The tick that last told it.
+    tick: u64,
+    /// Zeros to send once what it tells of is gone.
+    left: u32,
+}
+
+impl Entry {
+    fn is(&self, domain: &Domain) -> bool {
+        (self.id, &self.name) == (domain.id, &domain.name)
+    }
+}
+
+impl Roll {
+    /// An empty roll.
+    pub fn new(telling: Telling) -> Self {
+        let wanted = |name: &&str| telling.choice.metric(name);
+        let columns = GAUGES.iter().map(|gauge| gauge.name_in(telling.layout).filter(wanted)).collect();
+        Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new() }
+    }
+
+    /// What is told, and how.
+    pub fn telling(&self) -> &Telling {
+        &self.telling
+    }
+
+    /// How many domains have gauges.
+    pub fn len(&self) -> usize {
+        self.living.iter().filter(|entry| entry.has_gauges).count()
+    }
+
+    /// Calls the roll: finds out who is there now.
+    pub fn call(&mut self, node: &Snapshot) {
+        self.tick += 1;
+        let entries = self.living.iter().zip(&node.domains);
+        if self.living.len() == node.domains.len() && entries.clone().all(|(entry, domain)| entry.is(domain)) {
+            self.living.iter_mut().enumerate().for_each(|(place, entry)| entry.before = Some(place));
+        } else {
+            self.write_anew(node);
+        }
+    }
+
+    fn write_anew(&mut self, node: &Snapshot) {
+        let components = self.telling.components(node);
+        let places: HashMap<(u32, &[u8]), usize> =
+            self.living.iter().enumerate().map(|(place, entry)| ((entry.id, &*entry.name), place)).collect();
+        let befores: Vec<Option<usize>> =
+            node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
+
+        // Who has the same name as one before goes on with its gauges: a reboot.
+        let before = self.living.drain(..).filter(|entry| entry.has_gauges).chain(self.gone.drain(..));
+        let mut before: HashMap<String, Entry> = before.map(|entry| (entry.component.clone(), entry)).collect();
+        for ((domain, component), place) in node.domains.iter().zip(components).zip(befores) {
+            let chosen = self.telling.choice.domain(&domain.name);
+            let has_gauges = chosen && !domain.is_migrating();
+            let heir_of = if has_gauges { before.remove(&component) } else { None };
+            let (sent, details) = heir_of.map(|entry| (entry.sent, entry.details)).unwrap_or_default();
+            self.living.push(Entry {
+                id: domain.id,
+                name: domain.name.clone(),
+                stem: self.telling.paths.stem(&component),
+                component,
+                chosen,
+                has_gauges,
+                before: place,
+                sent,
+                details,
+                left: TICKS,
+                waits: false,
+            });
+        }
+        let told = self.living.iter().filter(|entry| entry.has_gauges);
+        let naming = self.telling.paths.naming();
+        let seen: HashSet<String> = told.flat_map(|entry| naming.seen_as(&entry.component)).collect();
+        self.gone.extend(before.into_values());
+        self.gone.sort_by(|a, b| a.component.cmp(&b.component));
+        self.gone
+            .iter_mut()
+            .for_each(|entry| entry.waits = naming.seen_as(&entry.component).any(|as_is| seen.contains(&as_is)));
+    }
+
+    /// The chosen domains of the snapshot that was called, and what stands for each in names.
+    pub fn views<'a>(&'a self, node: &'a Snapshot, before: Option<&'a Before>) -> Vec<(View<'a>, &'a str)> {
+        let entries = self.living.iter().zip(&node.domains).filter(|(entry, _)| entry.chosen);
+        entries.map(|(entry, domain)| (self.telling.view(entry, domain, node, before), &*entry.component)).collect()
+    }
+
+    /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is gone.
+    pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(&Name, f64)) {
+        let Self { telling, columns, tick, living, gone } = self;
+        let remembers = telling.on_vanish == OnVanish::Zero;
+        let mut name = Name::default();
+        for (entry, domain) in living.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
+            let view = telling.view(entry, domain, node, before);
+            for (place, (gauge, metric)) in GAUGES.iter().zip(&*columns).enumerate() {
+                let Some(metric) = metric else { continue };
+                let Some(value) = gauge.value_in(telling.layout, &view) else { continue };
+                entry.stem.write(&mut name, metric);
+                each(&name, value);
+                if remembers && gauge.kind != Kind::CountsUp {
+                    entry.sent |= 1 << place;
+                }
+            }
+            let Entry { component, details, .. } = entry;
+            detail::gauges(&view, &telling.details, &mut |metric, kind, value| {
+                if !telling.choice.metric(metric) {
+                    return;
+                }
+                telling.paths.write(&mut name, component, metric);
+                each(&name, value);
+                if remembers && kind != Kind::CountsUp {
+                    let now = Sent { tick: *tick, left: TICKS };
+                    match details.get_mut(metric) {
+                        Some(sent) => *sent = now,
+                        None => drop(details.insert(metric.to_owned(), now)),
+                    }
+                }
+            });
+            details.retain(|metric, sent| {
+                if sent.tick != *tick && detail::has_lost(domain, metric, node.told) {
+                    telling.paths.write(&mut name, component, metric);
+                    each(&name, 0.0);
+                    sent.left -= 1;
+                }
+                sent.left > 0
+            });
+        }
+        gone.retain_mut(|entry| {
+            if entry.waits {
+                return true;
+            }
+            let sent = columns.iter().enumerate().filter(|(place, _)| entry.sent & 1 << place != 0);
+            for metric in sent.filter_map(|(_, metric)| *metric) {
+                entry.stem.write(&mut name, metric);
+                each(&name, 0.0);
+            }
+            for metric in entry.details.keys() {
+                telling.paths.write(&mut name, &entry.component, metric);
+                each(&name, 0.0);
+            }
+            entry.left -= 1;
+            entry.left > 0
+        });
+    }
+}
+
+impl Telling {
+    /// What stands for each domain in its names.
+    fn components(&self, node: &Snapshot) -> Vec<String> {
+        let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
+        self.paths.domains(&living)
+    }
+
+    fn view<'a>(&self, entry: &Entry, domain: &'a Domain, node: &'a Snapshot, before: Option<&'a Before>) -> View<'a> {
+        let earlier = before.and_then(|before| before.snapshot.domains.get(entry.before?));
+        View::new(domain, node, earlier, before, self.net_view)
+    }
+
+    /// One line as it would be sent: the CPU time of the domain listed last, as a rule a guest.
+    pub fn example(&self, node: &Snapshot) -> Option<String> {
+        let gauge = GAUGES.iter().find(|gauge| gauge.name == "cpu_sec")?;
+        let metric = gauge.name_in(self.layout).filter(|metric| self.choice.metric(metric))?;
+        let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
+        let (domain, component) = node.domains.iter().zip(self.components(node)).rfind(told)?;
+        let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
+        let (mut name, mut line) = (Name::default(), String::new());
+        self.paths.stem(&component).write(&mut name, metric);
+        name.write_line(&mut line, crate::metrics::to_three_decimals(value));
+        Some(line)
+    }
+}

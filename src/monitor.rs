@@ -19,9 +19,9 @@ use signal_hook::iterator::Signals;
 use crate::check;
 use crate::cli::{Options, Vifs};
 use crate::host::Health;
-use crate::metrics::Before;
+use crate::metrics::{Before, Span};
 use crate::output::Output;
-use crate::poller::{self, Polled, Request};
+use crate::poller::{self, Moments, Polled, Request};
 use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::trouble::Trouble;
@@ -40,6 +40,7 @@ const CLOSING: Duration = Duration::from_millis(200);
 const ENDING: Duration = Duration::from_millis(500);
 
 /// Everything the loop can be woken by, besides a deadline.
+#[allow(clippy::large_enum_variant, reason = "one a poll, which is most of them")]
 enum Event {
     /// `None`: the poller is gone.
     Polled(Option<Polled>),
@@ -87,7 +88,7 @@ pub struct Monitor {
     vifs: Vifs,
     output: Output,
     /// The latest good poll, to measure the next one against.
-    previous: Option<(Snapshot, Instant)>,
+    previous: Option<(Snapshot, Moments)>,
     /// Polls asked for, and those of them that failed; polls not asked for as one was still under way.
     polls: u64,
     failed: u64,
@@ -243,7 +244,7 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened, no_vifs, cause, .. } = polled;
+        let Polled { moments, took, result, opened, no_vifs, cause, .. } = polled;
 
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());
@@ -284,8 +285,9 @@ impl Monitor {
         }
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| {
-            let elapsed = at.duration_since(*then);
-            Before { snapshot, elapsed, at_most: elapsed + took }
+            let (xenstat, vifs) =
+                (Span::between(then.xenstat, moments.xenstat), Span::between(then.vifs, moments.vifs));
+            Before { snapshot, xenstat, vifs }
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut health = self.health(true, took, snapshot.told);
@@ -293,7 +295,7 @@ impl Monitor {
         let send = start.elapsed();
         self.send = Some(send);
         debug!("{} domains read in {took:?}, told in {send:?}", snapshot.domains.len());
-        self.previous = Some((snapshot, at));
+        self.previous = Some((snapshot, moments));
         Ok(())
     }
 

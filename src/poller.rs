@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::Vifs;
+use crate::metrics::Moment;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
@@ -42,9 +43,9 @@ pub enum Request {
 /// What the thread answers to [`Request::Poll`].
 #[derive(Debug)]
 pub struct Polled {
-    /// When `xenstat_get_node` was called. It reads the domains first, so this is their CPU time's moment.
-    pub at: Instant,
-    /// How long opening and reading took.
+    /// When the parts of the reading were read.
+    pub moments: Moments,
+    /// How long all of it took.
     pub took: Duration,
     /// The reading.
     pub result: Result<Snapshot, Error>,
@@ -56,6 +57,15 @@ pub struct Polled {
     pub no_vifs: Option<vif::Error>,
     /// What libxenstat said when it was last asked for everything, where that fails and less does not.
     pub cause: Option<String>,
+}
+
+/// When the parts of a snapshot were read.
+#[derive(Debug, Clone, Copy)]
+pub struct Moments {
+    /// The call of `xenstat_get_node` that gave it. It reads the domains first, so its begin is their CPU times'.
+    pub xenstat: Moment,
+    /// The VIFs, by whomever.
+    pub vifs: Moment,
 }
 
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every
@@ -116,23 +126,25 @@ impl Poller {
         let kernels = kernels.filter(|vifs| self.vifs == Vifs::Kernel || !vifs.is_empty());
         // libxenstat is not even asked for what the kernel tells better.
         let ask_networks = kernels.is_none() && self.vifs != Vifs::Kernel;
+        let kernels_moment = Moment { at: start, took: start.elapsed() };
 
         let mut opened = None;
-        let (at, result) = match self.descend(ask_networks, &mut opened) {
-            Ok((at, mut snapshot)) => {
+        let (xenstat, result) = match self.descend(ask_networks, &mut opened) {
+            Ok((xenstat, mut snapshot)) => {
                 if let Some(vifs) = &kernels {
                     vifs.fill(&mut snapshot);
                 }
-                (at, Ok(snapshot))
+                (xenstat, Ok(snapshot))
             }
-            Err(error) => (start, Err(error)),
+            Err(error) => (kernels_moment, Err(error)),
         };
         let (kernels_vifs, cause) = (kernels.is_some(), self.cause.clone());
-        Polled { at, took: start.elapsed(), result, opened, kernels_vifs, no_vifs, cause }
+        let moments = Moments { xenstat, vifs: if kernels_vifs { kernels_moment } else { xenstat } };
+        Polled { moments, took: start.elapsed(), result, opened, kernels_vifs, no_vifs, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.
-    fn descend(&mut self, ask_networks: bool, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
+    fn descend(&mut self, ask_networks: bool, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
         if self.wait == 0 {
             self.step = 0;
         }
@@ -172,7 +184,7 @@ impl Poller {
     }
 
     /// One call, and when it was made.
-    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
+    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
@@ -185,7 +197,7 @@ impl Poller {
         let snapshot = xenstat.poll(asked)?;
         // Only a handle that has answered is used again (fact 10).
         self.open = Some(xenstat);
-        Ok((at, snapshot))
+        Ok((Moment { at, took: at.elapsed() }, snapshot))
     }
 }
 

@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::blkback::{self, TAPDISK3, number};
 use crate::cli;
+use crate::metrics::Moment;
 use crate::qmp::{self, Disk, Name};
 use crate::snapshot::{Snapshot, Time, Vbd, VbdCounters};
 use crate::table::printable;
@@ -25,7 +26,6 @@ const SOCKET: &str = "qmp-libxenstat-";
 #[derive(Debug)]
 pub struct Sources {
     sockets: BTreeMap<u32, PathBuf>,
-    tapdisk: tapdisk::Disks,
 }
 
 /// A guest whose disks could not be told.
@@ -41,11 +41,11 @@ pub struct Silent {
 
 /// Whether we ask ourselves, and whom; libxenstat is right where neither a QEMU nor tapdisk3 serves disks.
 pub fn look(who: cli::Disks) -> Option<Sources> {
-    let sources = || Sources { sockets: sockets(), tapdisk: tapdisk::read() };
+    let sources = || Sources { sockets: sockets() };
     match who {
         cli::Disks::Libxenstat => None,
         cli::Disks::Kernel => Some(sources()),
-        cli::Disks::Auto => Some(sources()).filter(|found| !found.sockets.is_empty() || !found.tapdisk.is_empty()),
+        cli::Disks::Auto => Some(sources()).filter(|found| !found.sockets.is_empty() || !tapdisk::read().is_empty()),
     }
 }
 
@@ -62,19 +62,25 @@ fn sockets() -> BTreeMap<u32, PathBuf> {
 }
 
 impl Sources {
-    /// Puts in each domain's disks. A guest whose QEMU has not answered within `limit` has none that could be told.
-    pub fn fill(&self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<Vec<Silent>> {
+    /// Puts in each domain's disks, and tells when they were read. A guest whose QEMU has not answered within `limit`
+    /// has none that could be told.
+    pub fn fill(&self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<(Vec<Silent>, Moment)> {
+        let at = Instant::now();
         let mut kernels: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
         for (domid, vbd) in blkback::read()? {
             kernels.entry(domid).or_default().push(vbd);
         }
+        let tapdisks = tapdisk::read();
         let asked: Vec<(usize, &Path)> = snapshot
             .domains
             .iter()
             .enumerate()
             .filter_map(|(n, domain)| Some((n, &**self.sockets.get(&domain.id)?)))
             .collect();
-        let answers = qmp::ask(&asked.iter().map(|(_, socket)| *socket).collect::<Vec<_>>(), limit);
+        let local = at.elapsed();
+        let (answers, took) = qmp::ask(&asked.iter().map(|(_, socket)| *socket).collect::<Vec<_>>(), limit);
+        // Those that did not answer do not make the time of the others unsure.
+        let moment = Moment { at, took: local + took };
         let mut answers: BTreeMap<usize, _> = asked.iter().map(|(n, _)| *n).zip(answers).collect();
 
         let mut silent = Vec::new();
@@ -82,7 +88,7 @@ impl Sources {
             let id = domain.id;
             domain.vbds = match answers.remove(&n).unwrap_or(Ok(Vec::new())) {
                 Ok(qemus) => {
-                    let tapdisks = self.tapdisk.range((id, 0)..=(id, u32::MAX));
+                    let tapdisks = tapdisks.range((id, 0)..=(id, u32::MAX));
                     let tapdisks = tapdisks.map(|((_, dev), counters)| (*dev, *counters)).collect();
                     Some(together(kernels.remove(&id).unwrap_or_default(), tapdisks, qemus))
                 }
@@ -93,7 +99,7 @@ impl Sources {
             };
         }
         (snapshot.told.vbd, snapshot.own_disks) = (true, true);
-        Ok(silent)
+        Ok((silent, moment))
     }
 }
 

@@ -41,6 +41,9 @@ fn main() -> ExitCode {
 /// The one line that says why. Not by the logger: it is said whatever `--log` says.
 fn complain(what: &str, status: ExitCode) -> ExitCode {
     let priority = if stderr_is_journald() { "<3>" } else { "" };
+    // One line, whatever was typed or is in a variable.
+    let what: String =
+        what.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
     // Not eprintln: a closed stderr is no reason to panic.
     let _ = writeln!(std::io::stderr(), "{priority}xenmonitor: {what}");
     status

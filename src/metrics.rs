@@ -8,7 +8,7 @@
 //! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a first
 //! CPU sample, "no limit") is absent here rather than a number.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::NetView;
 use crate::naming::Layout;
@@ -44,10 +44,31 @@ pub struct View<'a> {
 pub struct Before<'a> {
     /// What it found.
     pub snapshot: &'a Snapshot,
-    /// How long ago it was.
+    /// The time between the two, for all that libxenstat tells.
+    pub xenstat: Span,
+    /// The same for VIFs.
+    pub vifs: Span,
+    /// The same for VBDs.
+    pub vbds: Span,
+}
+
+/// When something was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The reading's begin.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The time between two readings of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// From begin to begin.
     pub elapsed: Duration,
-    /// How long ago at the most, as neither says when exactly it read the CPU times.
-    pub at_most: Duration,
+    /// By how much it may have been longer or shorter: where in the calls a counter is read nobody knows, only that
+    /// it is the same place.
+    pub blur: Duration,
 }
 
 /// What a gauge's value is relative to.
@@ -146,22 +167,29 @@ impl Gauge {
     }
 }
 
-impl Before<'_> {
+impl Span {
+    /// From one reading to the next.
+    pub fn between(then: Moment, now: Moment) -> Self {
+        Self { elapsed: now.at.duration_since(then.at), blur: now.took.abs_diff(then.took) }
+    }
+
+    /// Nothing is measured against a time that is off by more than a tenth, as when one of two calls hung.
+    fn is_sharp(&self) -> bool {
+        !self.elapsed.is_zero() && self.blur * 10 <= self.elapsed
+    }
+
     /// xentop's: nanoseconds used / 10 / microseconds elapsed. More than so many vcpus could have used is a
     /// miscount (fact 18).
     pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
-        if u128::from(used) > self.at_most.as_nanos() * u128::from(vcpus) {
-            return None;
-        }
+        let at_most = (self.elapsed + self.blur).as_nanos() * u128::from(vcpus);
         let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;
-        (us_elapsed > 0.0).then(|| (used as f64 / 10.0) / us_elapsed)
+        (self.is_sharp() && u128::from(used) <= at_most).then(|| (used as f64 / 10.0) / us_elapsed)
     }
 
     /// The sum of what was added, per second; `None` where something was taken away, which is a reset.
     pub fn per_second(&self, mut added: impl Iterator<Item = Option<u64>>) -> Option<f64> {
         let sum = added.try_fold(0_u64, |sum, added| sum.checked_add(added?))?;
-        let seconds = self.elapsed.as_secs_f64();
-        (seconds > 0.0).then(|| sum as f64 / seconds)
+        self.is_sharp().then(|| sum as f64 / self.elapsed.as_secs_f64())
     }
 }
 
@@ -186,7 +214,7 @@ impl<'a> View<'a> {
     fn cpu_percent(&self) -> Option<f64> {
         let (domain, before) = self.before?;
         let used = self.domain.cpu_ns.checked_sub(domain.cpu_ns)?;
-        before.percent_of_cpu(used, self.domain.num_vcpus.max(domain.num_vcpus))
+        before.xenstat.percent_of_cpu(used, self.domain.num_vcpus.max(domain.num_vcpus))
     }
 
     fn of_memory(&self, bytes: u64) -> Option<f64> {
@@ -272,9 +300,9 @@ mod tests {
         let host =
             |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() };
         let now = host(domain);
-        let before = before.map(|(domain, elapsed)| (host(domain), elapsed));
+        let before = before.map(|(domain, elapsed)| (host(domain), Span { elapsed, blur: Duration::ZERO }));
         let before =
-            before.as_ref().map(|(snapshot, elapsed)| Before { snapshot, elapsed: *elapsed, at_most: *elapsed });
+            before.as_ref().map(|(snapshot, span)| Before { snapshot, xenstat: *span, vifs: *span, vbds: *span });
         let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
         let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), NetView::Dom0);
         GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&view)
@@ -371,6 +399,32 @@ mod tests {
             assert_eq!(told("cpu_percent", now, Some((before.clone(), elapsed))), value, "{before:?}");
         }
         assert_eq!(told("cpu_percent", domain(1, "web", 5), None), None, "on the first sample");
+    }
+
+    #[test]
+    fn what_was_not_read_sharply_is_not_measured() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        for (then, now, blur, percent) in [
+            ((0, 0), (1000, 0), 0, Some(50.0)),
+            // A call that takes long takes long each time.
+            ((0, 900), (1000, 900), 0, Some(50.0)),
+            ((0, 0), (1000, 100), 100, Some(50.0)),
+            // One of two has hung, the other not.
+            ((0, 0), (1000, 101), 101, None),
+            ((0, 101), (1000, 0), 101, None),
+            ((0, 0), (0, 0), 0, None),
+        ] {
+            let moment = |(at, took)| Moment { at: start + ms(at), took: ms(took) };
+            let span = Span::between(moment(then), moment(now));
+            assert_eq!(span.blur, ms(blur));
+            assert_eq!(span.percent_of_cpu(500_000_000, 1), percent, "{then:?} {now:?}");
+            assert_eq!(span.per_second([Some(25), Some(25)].into_iter()), percent, "{then:?} {now:?}");
+        }
+        let span = Span { elapsed: ms(1000), blur: ms(50) };
+        assert_eq!(span.percent_of_cpu(1_050_000_000, 1), Some(105.0));
+        assert_eq!(span.percent_of_cpu(1_051_000_000, 1), None, "more than there was");
+        assert_eq!(span.per_second([Some(1), None].into_iter()), None, "a reset");
     }
 
     #[test]

@@ -19,9 +19,9 @@ use crate::check;
 use crate::cli::Options;
 use crate::disks::Silent;
 use crate::host::Health;
-use crate::metrics::Before;
+use crate::metrics::{Before, Span};
 use crate::output::Output;
-use crate::poller::{self, Polled, Request, Sources};
+use crate::poller::{self, Moments, Polled, Request, Sources};
 use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::trouble::{Trouble, Troubles};
@@ -86,7 +86,7 @@ pub struct Monitor {
     sources: Sources,
     output: Output,
     /// The latest good poll, to measure the next one against.
-    previous: Option<(Snapshot, Instant)>,
+    previous: Option<(Snapshot, Moments)>,
     /// Polls asked for, and those of them that failed; polls not asked for as one was still under way.
     polls: u64,
     failed: u64,
@@ -245,7 +245,7 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { at, took, result, opened, no_vifs, no_disks, silent, cause, .. } = polled;
+        let Polled { moments, took, result, opened, no_vifs, no_disks, silent, cause, .. } = polled;
 
         if took < self.interval {
             self.slow.is_over(|| "libxenstat answers in time again".into());
@@ -294,9 +294,11 @@ impl Monitor {
             None => self.partial.seems_over(|| "everything can be told again".into()),
         }
         let start = Instant::now();
-        let before = self.previous.as_ref().map(|(snapshot, then)| {
-            let elapsed = at.duration_since(*then);
-            Before { snapshot, elapsed, at_most: elapsed + took }
+        let before = self.previous.as_ref().map(|(snapshot, then)| Before {
+            snapshot,
+            xenstat: Span::between(then.xenstat, moments.xenstat),
+            vifs: Span::between(then.vifs, moments.vifs),
+            vbds: Span::between(then.vbds, moments.vbds),
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
@@ -305,7 +307,7 @@ impl Monitor {
         let send = start.elapsed();
         self.send = Some(send);
         debug!("{} domains read in {took:?}, told in {send:?}", snapshot.domains.len());
-        self.previous = Some((snapshot, at));
+        self.previous = Some((snapshot, moments));
         Ok(())
     }
 

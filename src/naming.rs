@@ -13,6 +13,9 @@ use crate::template::{Template, is_clean};
 /// The least room for a domain: some of its name, `_` and eight digits of hash.
 pub const MIN_DOMAIN: usize = 16;
 
+/// What stands before a device in its metrics, as a server has it that turns dots to `_`.
+const KINDS: [&str; 3] = ["_vcpu_", "_vif_", "_vbd_"];
+
 /// Whose names the gauges and domains bear.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -74,9 +77,20 @@ impl Naming {
     /// case-folding server takes for the same, the one whose raw name is already clean keeps it and every
     /// other carries `_` and eight digits of a hash of its raw name; where that is still shared, as by two
     /// domains of one name, the domid too. A name made to look like another's hashed one moves both away.
-    pub fn domains(&self, living: &[(&[u8], u32)]) -> Vec<String> {
-        let mut names: Vec<String> = (0..living.len()).map(|i| self.attempt(living, i, 0)).collect();
+    ///
+    /// `left` are names that were left not long ago: until servers have heard of their end, nobody is called so, or
+    /// what one would take for it.
+    pub fn domains(&self, living: &[(&[u8], u32)], left: &[&str]) -> Vec<String> {
+        let left: HashSet<String> = left.iter().flat_map(|name| self.seen_as(name)).collect();
+        let choose = |i: usize, attempt: &mut u32| loop {
+            let name = self.attempt(living, i, *attempt);
+            if living[i].1 == 0 || !self.seen_as(&name).any(|seen| left.contains(&seen)) {
+                return name;
+            }
+            *attempt += 1;
+        };
         let mut attempts = vec![0; living.len()];
+        let mut names: Vec<String> = attempts.iter_mut().enumerate().map(|(i, attempt)| choose(i, attempt)).collect();
         let mut sharers: HashMap<String, Vec<usize>> = HashMap::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             self.seen_as(name).for_each(|seen| sharers.entry(seen).or_default().push(i));
@@ -86,7 +100,7 @@ impl Naming {
         let mut holders: HashMap<String, Option<usize>> = HashMap::with_capacity(names.len());
         let mut movers: HashSet<usize> = HashSet::new();
         for (seen, sharers) in sharers {
-            let keeper = self.keeper(&sharers, living);
+            let keeper = self.keeper(&sharers, living, &attempts);
             movers.extend(sharers.iter().filter(|&&i| Some(i) != keeper));
             holders.insert(seen, keeper);
         }
@@ -95,12 +109,12 @@ impl Naming {
         // Ends: from the third attempt on a name closes with domid and attempt, which no other does.
         while let Some(i) = moving.pop() {
             attempts[i] += 1;
-            names[i] = self.attempt(living, i, attempts[i]);
+            names[i] = choose(i, &mut attempts[i]);
             let seen: Vec<String> = self.seen_as(&names[i]).collect();
-            let mut taken: Vec<Option<usize>> = seen.iter().filter_map(|seen| holders.get(seen).copied()).collect();
-            taken.dedup();
+            let taken: Vec<Option<usize>> = seen.iter().filter_map(|seen| holders.get(seen).copied()).collect();
             // Domain-0 alone stays where it is.
-            for &holder in taken.iter().flatten().filter(|&&holder| living[holder].1 != 0) {
+            let evicted: HashSet<usize> = taken.iter().flatten().copied().filter(|&i| living[i].1 != 0).collect();
+            for holder in evicted {
                 moving.push(holder);
                 holders.extend(self.seen_as(&names[holder]).map(|seen| (seen, None)));
             }
@@ -132,9 +146,10 @@ impl Naming {
     }
 
     /// Who of those that share a first choice may keep it: the one with the best claim, if it is one alone.
-    fn keeper(&self, sharers: &[usize], living: &[(&[u8], u32)]) -> Option<usize> {
+    fn keeper(&self, sharers: &[usize], living: &[(&[u8], u32)], attempts: &[u32]) -> Option<usize> {
         let claim = |i: &usize| match living[*i] {
             (_, 0) => 3,
+            _ if attempts[*i] > 0 => 0,
             // Letters beyond ASCII are clean in a tag, but no server is sure to keep them.
             (raw, domid) if raw != self.spell(raw, domid).as_bytes() || !raw.is_ascii() => 0,
             (raw, _) if raw != fold(&String::from_utf8_lossy(raw)).as_bytes() => 1,
@@ -148,9 +163,16 @@ impl Naming {
         best.next().copied().filter(|_| best.next().is_none())
     }
 
-    /// Whether the host's own gauges would stand there.
+    /// Whether nobody may be called so: it is where the host's own gauges stand; or, to a server that turns dots
+    /// to `_`, a device's of another domain; or nothing at all to one that drops what it does not know.
     fn is_reserved(&self, spelled: &str) -> bool {
-        self.layout == Layout::Xentop && !self.tagged && RESERVED.contains(&fold(spelled).as_str())
+        let folded = fold(spelled);
+        match self.layout {
+            Layout::XenMonitor => false,
+            Layout::Xentop if self.tagged => !spelled.contains(|c: char| c.is_ascii_alphanumeric()),
+            Layout::Xentop if self.letters == Letters::Strict && KINDS.iter().any(|kind| folded.contains(kind)) => true,
+            Layout::Xentop => RESERVED.contains(&folded.as_str()),
+        }
     }
 
     fn spell(&self, raw: &[u8], domid: u32) -> String {
@@ -164,14 +186,23 @@ impl Naming {
         })
     }
 
-    /// What servers may take this name for: most fold it, and npm's statsd leaves out of a tag all but these.
-    pub fn seen_as(&self, name: &str) -> impl Iterator<Item = String> {
+    /// What servers may take this name for. Most fold it; of a tag npm's statsd leaves out all but these, and
+    /// Datadog keeps other letters, folds them too, and drops some `_`.
+    fn seen_as(&self, name: &str) -> impl Iterator<Item = String> {
         let known = |c: &char| is_clean(*c) || "./".contains(*c);
-        let folded = fold(name);
-        let thinned = self.tagged.then(|| fold(&name.chars().filter(known).collect::<String>()));
-        let thinned = thinned.filter(|thinned| *thinned != folded);
-        std::iter::once(folded).chain(thinned)
+        let in_tags = || {
+            let thinned: String = name.chars().filter(known).collect();
+            [&*thinned, name, &name.to_lowercase()].map(|name| squeeze(&fold(name)))
+        };
+        let mut seen = if self.tagged { in_tags().to_vec() } else { vec![fold(name)] };
+        seen.dedup();
+        seen.into_iter()
     }
+}
+
+/// Without a `_` after another, or at the end.
+fn squeeze(name: &str) -> String {
+    name.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
 }
 
 /// Any bytes as one clean component, never empty.
@@ -190,7 +221,7 @@ fn dashed(raw: &[u8]) -> String {
 /// What a server that folds case and dashes, and knows no letters but ASCII's, makes of a name.
 pub fn fold(name: &str) -> String {
     let kept = |c: char| c.is_ascii_alphanumeric() || c == '.';
-    name.chars().flat_map(char::to_lowercase).map(|c| if kept(c) { c } else { '_' }).collect()
+    name.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
 /// FNV-1a, folded to 32 bits: the same on every host and in every release.
@@ -218,7 +249,7 @@ mod tests {
 
     fn domains_of(naming: &Naming, living: &[(&str, u32)]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = living.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        naming.domains(&living)
+        naming.domains(&living, &[])
     }
 
     #[test]
@@ -265,11 +296,28 @@ mod tests {
     }
 
     #[test]
+    fn names_that_were_left_not_long_ago() {
+        for (tagged, name, left, called) in [
+            (false, "web", "db", "web"),
+            (false, "web", "web", "web_16d2ffe8"),
+            (false, "WEB", "web", "WEB_9390a188"),
+            (false, "web-1", "web_1", "web-1_6f33e031"),
+            (false, "Domain-0", "domain_0", "Domain-0_925606ec"),
+            (true, "we\u{e9}b", "web", "we\u{e9}b_0fed40b9"),
+            (true, "web.1", "web_1", "web.1"),
+        ] {
+            let naming = Naming { tagged, ..naming(Layout::Xentop) };
+            assert_eq!(naming.domains(&[(name.as_bytes(), 7)], &[left]), [called], "{name} after {left}");
+        }
+        assert_eq!(naming(Layout::Xentop).domains(&[(b"Domain-0", 0)], &["domain_0"]), ["Domain-0"]);
+    }
+
+    #[test]
     fn domain_0_stays_whatever_the_others_are_called() {
         // The hash of `domain.0`, as a host's name: `domain.0` comes to Domain-0's own name.
         let host = format!("{:08x}", hash(b"domain.0"));
         let naming = Naming { host: host.clone(), ..naming(Layout::XenMonitor) };
-        let names = naming.domains(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)]);
+        let names = naming.domains(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &[]);
         assert_eq!(names[0], format!("Domain-0-{host}"));
         assert_eq!(names[1], format!("domain-0_{host}_5"));
     }
@@ -285,8 +333,8 @@ mod tests {
         }
         let living: Vec<(&[u8], u32)> = chain.iter().zip(1..).map(|(name, domid)| (name.as_slice(), domid)).collect();
         let distinct = |names: Vec<String>| names.iter().map(|name| fold(name)).collect::<HashSet<_>>().len();
-        assert_eq!(distinct(naming.domains(&living)), living.len());
-        assert_eq!(distinct(naming.domains(&[(&b"web"[..], 1); 300])), 300);
+        assert_eq!(distinct(naming.domains(&living, &[])), living.len());
+        assert_eq!(distinct(naming.domains(&[(&b"web"[..], 1); 300], &[])), 300);
     }
 
     #[test]
@@ -296,7 +344,7 @@ mod tests {
         let living: Vec<(&[u8], u32)> =
             raw.iter().zip([9, 8, 7, 6, 5, 4, 3, 0, 2, 1, 10]).map(|(n, d)| (n.as_bytes(), d)).collect();
         let names = |living: &[(&[u8], u32)]| {
-            let by_domid = living.iter().map(|(_, domid)| *domid).zip(naming(Layout::Xentop).domains(living));
+            let by_domid = living.iter().map(|(_, domid)| *domid).zip(naming(Layout::Xentop).domains(living, &[]));
             by_domid.collect::<BTreeMap<u32, String>>()
         };
         let expected = names(&living);
@@ -323,5 +371,7 @@ mod tests {
         let strict = Naming { letters: Letters::Strict, ..naming(Layout::Xentop) };
         let names = domains_of(&strict, &[("Domain-0", 0), ("Web-1", 1), ("web_1", 2), ("d\u{e9}j\u{e0}", 3)]);
         assert_eq!(names, ["domain_0", "web_1_5d5fb36b", "web_1", "d_j_"]);
+        // `web_vcpu_0.cpu_sec` would be `web.vcpu.0.cpu_sec` to a server that turns dots to `_`.
+        assert_eq!(domains_of(&strict, &[("web_VCPU-0", 1)]), ["web_vcpu_0_91215405"]);
     }
 }

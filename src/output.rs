@@ -167,7 +167,7 @@ impl Output {
         let text = match &mut self.printer {
             Some(Printer::Table(table)) => table.render(self.roll.views(now, before).iter().map(|(view, _)| view)),
             Some(Printer::Json) => {
-                let elapsed = before.map(|before| before.elapsed.as_secs_f64());
+                let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &self.roll.views(now, before)) + "\n"
             }
             Some(Printer::Statsd(_)) | None => String::new(),

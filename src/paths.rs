@@ -2,7 +2,7 @@
 //! [`MAX_NAME`], or with tags what a line has room for.
 
 use crate::detail::device_in;
-use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component};
+use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
 use crate::tags::{self, Dialect, Name, Tag, Tags};
 use crate::template::{Piece, Prefix, Template};
 
@@ -50,7 +50,7 @@ impl Scheme<'_> {
         if !tagged && !self.constants.is_empty() {
             return Err("--tag needs a dialect to be written in: give --tags, which --help explains".into());
         }
-        let mut keys: Vec<String> = self.constants.iter().map(|tag| tag.key().to_ascii_lowercase()).collect();
+        let mut keys: Vec<String> = self.constants.iter().map(|tag| fold(tag.key()).replace('.', "_")).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(format!("--tag {} is given twice", pair[0])),
@@ -105,14 +105,9 @@ impl Paths {
         Ok(paths)
     }
 
-    /// How domains are named.
-    pub fn naming(&self) -> &Naming {
-        &self.naming
-    }
-
     /// What stands for each of the living domains, see [`Naming::domains`].
-    pub fn domains(&self, living: &[(&[u8], u32)]) -> Vec<String> {
-        self.naming.domains(living)
+    pub fn domains(&self, living: &[(&[u8], u32)], left: &[&str]) -> Vec<String> {
+        self.naming.domains(living, left)
     }
 
     /// The whole name of one gauge of the host itself or of this program, written over `name`.
@@ -200,7 +195,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::naming::fold;
     use crate::template::is_clean;
 
     /// Four ways of naming that differ in what stands for a domain.
@@ -244,7 +238,7 @@ mod tests {
 
     fn domains(paths: &Paths, living: &[(&str, u32)]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = living.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        paths.domains(&living)
+        paths.domains(&living, &[])
     }
 
     /// Names as strangers would choose them: near each other in every way there is, or any bytes at all.
@@ -276,7 +270,7 @@ mod tests {
             let mut living: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
             // And one that is called what another comes to be called.
             let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
-            let called = paths.domains(&borrowed).pop().unwrap();
+            let called = paths.domains(&borrowed, &[]).pop().unwrap();
             living.push((called.into_bytes(), 1000));
             (paths, living)
         })
@@ -287,42 +281,51 @@ mod tests {
 
         #[test]
         fn any_names_at_all((paths, living) in names(), turn in any::<prop::sample::Index>()) {
-                let by_domid = |living: &[(Vec<u8>, u32)]| {
-                    let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
-                    let names = paths.domains(&borrowed);
-                    living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
-                };
-                let names = by_domid(&living);
-                for name in names.values() {
-                    prop_assert!(!name.is_empty(), "{name}");
-                    let line = whole(&paths, name, &"m".repeat(MAX_METRIC));
-                    let (path, value) = line.split_once(':').unwrap();
-                    prop_assert_eq!(value, "5|g");
-                    match path.split_once(';') {
-                        None => {
-                            prop_assert!(path.len() <= MAX_NAME, "{path}");
-                            prop_assert!(path.chars().all(|c| is_clean(c) || c == '.'), "{path}");
-                            prop_assert!(name.chars().all(is_clean), "{name}");
-                        }
-                        Some((path, tags)) => {
-                            prop_assert_eq!(path, format!("xen.{}", "m".repeat(MAX_METRIC)));
-                            prop_assert_eq!(tags, format!("host=xen1.example.com;domain={name}"));
-                            prop_assert!(!name.contains([',', ';', '=', '|', '#', '[', ']', ' ', '\n']), "{name}");
-                        }
+            let by_domid = |living: &[(Vec<u8>, u32)]| {
+                let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
+                let names = paths.domains(&borrowed, &[]);
+                living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
+            };
+            let names = by_domid(&living);
+            for name in names.values() {
+                prop_assert!(!name.is_empty(), "{name}");
+                let line = whole(&paths, name, &"m".repeat(MAX_METRIC));
+                let (path, value) = line.split_once(':').unwrap();
+                prop_assert_eq!(value, "5|g");
+                match path.split_once(';') {
+                    None => {
+                        prop_assert!(path.len() <= MAX_NAME, "{path}");
+                        prop_assert!(path.chars().all(|c| is_clean(c) || c == '.'), "{path}");
+                        prop_assert!(name.chars().all(is_clean), "{name}");
+                    }
+                    Some((path, tags)) => {
+                        prop_assert_eq!(path, format!("xen.{}", "m".repeat(MAX_METRIC)));
+                        prop_assert_eq!(tags, format!("host=xen1.example.com;domain={name}"));
+                        prop_assert!(!name.contains([',', ';', '=', '|', '#', '[', ']', ' ', '\n']), "{name}");
                     }
                 }
-                // As a server sees them that folds them, and one that leaves out what it does not know.
-                let folded: HashSet<String> = names.values().map(|name| fold(name)).collect();
-                prop_assert_eq!(folded.len(), living.len(), "{:?}", names);
-                let kept = |name: &String| fold(&name.replace(|c: char| !is_clean(c) && c != '.' && c != '/', ""));
-                let thinned: HashSet<String> = names.values().map(kept).collect();
-                prop_assert_eq!(thinned.len(), living.len(), "{:?}", names);
+            }
+            // As servers see them: one that folds them, npm's statsd with tags, and Datadog.
+            let of_datadog = |name: &String| {
+                let kept = |c: char| c.is_alphanumeric() || "-:./".contains(c);
+                let text: String = name.to_lowercase().chars().map(|c| if kept(c) { c } else { '_' }).collect();
+                text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+            };
+            let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_clean(c) && c != '.', "");
+            let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold(name)).collect()];
+            if paths.naming.tagged {
+                views.push(names.values().map(of_datadog).collect());
+                views.push(names.values().map(of_npm).collect());
+            }
+            for seen in views {
+                prop_assert_eq!(seen.iter().collect::<HashSet<_>>().len(), living.len(), "{:?}", names);
+            }
 
-                let mut other = living.clone();
-                other.rotate_left(turn.index(living.len()));
-                prop_assert_eq!(&by_domid(&other), &names);
-                other.reverse();
-                prop_assert_eq!(&by_domid(&other), &names);
+            let mut other = living.clone();
+            other.rotate_left(turn.index(living.len()));
+            prop_assert_eq!(&by_domid(&other), &names);
+            other.reverse();
+            prop_assert_eq!(&by_domid(&other), &names);
         }
     }
 
@@ -393,9 +396,11 @@ mod tests {
             // As they are; a VM may be called as the host's own gauges are.
             (&[("web.1", 1), ("z\u{fc}rich", 2), ("node", 3)][..], &["web.1", "z\u{fc}rich", "node"][..]),
             (&[("a b", 1), ("a:b", 2)], &["a_b_e2bca18b", "a_b_e2c18079"]),
-            // What a server leaves out does not make it another's: npm statsd has `web` of both, others `we_b`.
+            // What servers make of them does not make them another's: npm's statsd leaves letters out, Datadog `_`.
             (&[("we\u{e9}b", 1), ("web", 2)], &["we\u{e9}b_0fed40b9", "web"]),
             (&[("we\u{e9}b", 1), ("we_b", 2)], &["we\u{e9}b_0fed40b9", "we_b"]),
+            (&[("x_y", 1), ("x__y", 2), ("x_y ", 3)], &["x_y_c0cade9a", "x__y_0d7def90", "x_y__02d9b0ad"]),
+            (&[("\u{65e5}\u{672c}", 1)], &["\u{65e5}\u{672c}_b4ceb0a4"]),
         ] {
             assert_eq!(domains(&tagged, living), names, "{living:?}");
         }
@@ -414,7 +419,7 @@ mod tests {
         let long = "n".repeat(300);
         let living = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
         let paths = named("xen1.example.com", WAYS[0]);
-        let names = paths.domains(&living);
+        let names = paths.domains(&living, &[]);
         assert_ne!(names[0], names[1]);
         for name in &names {
             assert_eq!(whole(&paths, name, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{Disks, Options, Vifs};
 use crate::disks::{self, Silent};
+use crate::metrics::Moment;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
@@ -43,9 +44,9 @@ pub enum Request {
 /// What the thread answers to [`Request::Poll`].
 #[derive(Debug)]
 pub struct Polled {
-    /// When `xenstat_get_node` was called. It reads the domains first, so this is their CPU time's moment.
-    pub at: Instant,
-    /// How long opening and reading took.
+    /// When the parts of the reading were read.
+    pub moments: Moments,
+    /// How long all of it took.
     pub took: Duration,
     /// The reading.
     pub result: Result<Snapshot, Error>,
@@ -63,6 +64,17 @@ pub struct Polled {
     pub silent: Vec<Silent>,
     /// What libxenstat said when it was last asked for everything, where that fails and less does not.
     pub cause: Option<String>,
+}
+
+/// When the parts of a snapshot were read.
+#[derive(Debug, Clone, Copy)]
+pub struct Moments {
+    /// The call of `xenstat_get_node` that gave it. It reads the domains first, so its begin is their CPU times'.
+    pub xenstat: Moment,
+    /// The VIFs, by whomever.
+    pub vifs: Moment,
+    /// The VBDs, by whomever.
+    pub vbds: Moment,
 }
 
 /// Who is asked for what.
@@ -140,6 +152,7 @@ impl Poller {
                 vif::read().map_or_else(|error| (None, Some(error)), |vifs| (Some(vifs), None))
             }
         };
+        let kernels_moment = Moment { at: start, took: start.elapsed() };
         let kernels = kernels.filter(|found| vifs == Vifs::Kernel || !found.is_empty());
         let own_disks = disks::look(disks);
         // libxenstat is not even asked for what others tell better.
@@ -150,29 +163,31 @@ impl Poller {
         };
 
         let mut opened = None;
-        let (mut no_disks, mut silent) = (None, Vec::new());
-        let (at, result) = match self.descend(asked, &mut opened) {
-            Ok((at, mut snapshot)) => {
+        let (mut no_disks, mut silent, mut vbds) = (None, Vec::new(), None);
+        let (xenstat, result) = match self.descend(asked, &mut opened) {
+            Ok((xenstat, mut snapshot)) => {
                 if let Some(vifs) = &kernels {
                     vifs.fill(&mut snapshot);
                 }
                 if let Some(disks) = &own_disks {
                     match disks.fill(&mut snapshot, qmp_timeout) {
-                        Ok(guests) => silent = guests,
+                        Ok((guests, moment)) => (silent, vbds) = (guests, Some(moment)),
                         Err(error) => no_disks = Some(error),
                     }
                 }
-                (at, Ok(snapshot))
+                (xenstat, Ok(snapshot))
             }
-            Err(error) => (start, Err(error)),
+            Err(error) => (kernels_moment, Err(error)),
         };
         let (kernels_vifs, own_disks, cause) = (kernels.is_some(), own_disks.is_some(), self.cause.clone());
         let took = start.elapsed();
-        Polled { at, took, result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause }
+        let vifs = if kernels_vifs { kernels_moment } else { xenstat };
+        let moments = Moments { xenstat, vifs, vbds: vbds.unwrap_or(xenstat) };
+        Polled { moments, took, result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.
-    fn descend(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
+    fn descend(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
         if self.wait == 0 {
             self.step = 0;
         }
@@ -215,7 +230,7 @@ impl Poller {
     }
 
     /// One call, and when it was made.
-    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Instant, Snapshot), Error> {
+    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
@@ -228,7 +243,7 @@ impl Poller {
         let snapshot = xenstat.poll(asked)?;
         // Only a handle that has answered is used again (fact 10).
         self.open = Some(xenstat);
-        Ok((at, snapshot))
+        Ok((Moment { at, took: at.elapsed() }, snapshot))
     }
 }
 

@@ -104,9 +104,11 @@ const AT_ONCE: usize = 256;
 /// A QEMU whose queue of connections is full is tried again after so long.
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// Asks the QEMUs behind `sockets`, all of which have until `limit` is over. The answers are in their order.
-pub fn ask(sockets: &[&Path], limit: Duration) -> Vec<Result<Vec<Disk>, Error>> {
-    let deadline = Instant::now() + limit;
+/// Asks the QEMUs behind `sockets`, all of which have until `limit` is over. The answers are in their order; and how
+/// long it took to hear those that tell something.
+pub fn ask(sockets: &[&Path], limit: Duration) -> (Vec<Result<Vec<Disk>, Error>>, Duration) {
+    let start = Instant::now();
+    let (deadline, mut took) = (start + limit, Duration::ZERO);
     let mut answers: Vec<Option<Result<Vec<Disk>, Error>>> = sockets.iter().map(|_| None).collect();
     let mut waiting: VecDeque<usize> = (0..sockets.len()).collect();
     let mut talks: Vec<Talk> = Vec::new();
@@ -132,12 +134,16 @@ pub fn ask(sockets: &[&Path], limit: Duration) -> Vec<Result<Vec<Disk>, Error>> 
             if ready.next() == Some(true) {
                 answers[talk.place] = talk.listen();
             }
+            if matches!(answers[talk.place], Some(Ok(_))) {
+                took = start.elapsed();
+            }
             answers[talk.place].is_none()
         });
     }
     let greeted: Vec<usize> = talks.iter().filter(|talk| talk.heard > 0).map(|talk| talk.place).collect();
     let late = |place| if greeted.contains(&place) { Error::Late(limit) } else { Error::Silent(limit) };
-    answers.into_iter().enumerate().map(|(place, answer)| answer.unwrap_or_else(|| Err(late(place)))).collect()
+    let answers = answers.into_iter().enumerate();
+    (answers.map(|(place, answer)| answer.unwrap_or_else(|| Err(late(place)))).collect(), took)
 }
 
 /// Which of them have said something.

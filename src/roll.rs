@@ -45,6 +45,8 @@ pub struct Roll {
     /// One for each domain of the snapshot, in its order.
     living: Vec<Entry>,
     gone: Vec<Entry>,
+    /// Names have come free since the roll was written.
+    freed: bool,
 }
 
 /// One domain under one name.
@@ -66,8 +68,6 @@ struct Entry {
     details: BTreeMap<String, Sent>,
     /// Zeros to send once it is gone.
     left: u32,
-    /// Gone, but a server may take one that lives for it: no zeros yet.
-    waits: bool,
 }
 
 /// How it stands with a detail that was sent.
@@ -82,6 +82,11 @@ impl Entry {
     fn is(&self, domain: &Domain) -> bool {
         (self.id, &self.name) == (domain.id, &domain.name)
     }
+
+    /// Whether a server knows anything of it that would have to be set to 0.
+    fn has_sent(&self) -> bool {
+        self.sent != 0 || !self.details.is_empty()
+    }
 }
 
 impl Roll {
@@ -89,7 +94,7 @@ impl Roll {
     pub fn new(telling: Telling) -> Self {
         let wanted = |name: &&str| telling.choice.metric(name);
         let columns = GAUGES.iter().map(|gauge| gauge.name_in(telling.layout).filter(wanted)).collect();
-        Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new() }
+        Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new(), freed: false }
     }
 
     /// What is told, and how.
@@ -105,8 +110,9 @@ impl Roll {
     /// Calls the roll: finds out who is there now.
     pub fn call(&mut self, node: &Snapshot) {
         self.tick += 1;
-        let entries = self.living.iter().zip(&node.domains);
-        if self.living.len() == node.domains.len() && entries.clone().all(|(entry, domain)| entry.is(domain)) {
+        let mut entries = self.living.iter().zip(&node.domains);
+        let same = self.living.len() == node.domains.len() && entries.all(|(entry, domain)| entry.is(domain));
+        if same && !std::mem::take(&mut self.freed) {
             self.living.iter_mut().enumerate().for_each(|(place, entry)| entry.before = Some(place));
         } else {
             self.write_anew(node);
@@ -114,14 +120,14 @@ impl Roll {
     }
 
     fn write_anew(&mut self, node: &Snapshot) {
-        let components = self.telling.components(node);
+        let components = self.name(node);
         let places: HashMap<(u32, &[u8]), usize> =
             self.living.iter().enumerate().map(|(place, entry)| ((entry.id, &*entry.name), place)).collect();
         let befores: Vec<Option<usize>> =
             node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
 
         // Who has the same name as one before goes on with its gauges: a reboot.
-        let before = self.living.drain(..).filter(|entry| entry.has_gauges).chain(self.gone.drain(..));
+        let before = self.living.drain(..).filter(Entry::has_sent).chain(self.gone.drain(..));
         let mut before: HashMap<String, Entry> = before.map(|entry| (entry.component.clone(), entry)).collect();
         for ((domain, component), place) in node.domains.iter().zip(components).zip(befores) {
             let chosen = self.telling.choice.domain(&domain.name);
@@ -139,17 +145,38 @@ impl Roll {
                 sent,
                 details,
                 left: TICKS,
-                waits: false,
             });
         }
-        let told = self.living.iter().filter(|entry| entry.has_gauges);
-        let naming = self.telling.paths.naming();
-        let seen: HashSet<String> = told.flat_map(|entry| naming.seen_as(&entry.component)).collect();
         self.gone.extend(before.into_values());
         self.gone.sort_by(|a, b| a.component.cmp(&b.component));
-        self.gone
-            .iter_mut()
-            .for_each(|entry| entry.waits = naming.seen_as(&entry.component).any(|as_is| seen.contains(&as_is)));
+    }
+
+    /// What stands for each domain now. A name that is left stays empty until its zeros are sent, so that they are
+    /// taken for nobody else's.
+    fn name(&self, node: &Snapshot) -> Vec<String> {
+        let stays: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
+        let (staying, leaving): (Vec<&Entry>, Vec<&Entry>) = self
+            .living
+            .iter()
+            .filter(|entry| entry.has_sent())
+            .partition(|entry| stays.contains(&(entry.id, &*entry.name)));
+        let mut left: Vec<&str> = Vec::new();
+        let mut names: Vec<&str> = leaving.into_iter().chain(&self.gone).map(|entry| &*entry.component).collect();
+        // First those of the gone: where they are let be, the living may all keep theirs.
+        for staying in [Vec::new(), staying] {
+            names.extend(staying.iter().map(|entry| &*entry.component));
+            loop {
+                let components = self.telling.components(node, &left);
+                let taken: HashSet<&str> = components.iter().map(String::as_str).collect();
+                let is_left = |name: &&str| left.contains(name) || !taken.contains(name);
+                let now_left: Vec<&str> = names.iter().copied().filter(is_left).collect();
+                if now_left.len() == left.len() {
+                    break;
+                }
+                left = now_left;
+            }
+        }
+        self.telling.components(node, &left)
     }
 
     /// The chosen domains of the snapshot that was called, and what stands for each in names.
@@ -160,7 +187,7 @@ impl Roll {
 
     /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is gone.
     pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(&Name, f64)) {
-        let Self { telling, columns, tick, living, gone } = self;
+        let Self { telling, columns, tick, living, gone, freed } = self;
         let remembers = telling.on_vanish == OnVanish::Zero;
         let mut name = Name::default();
         for (entry, domain) in living.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
@@ -199,9 +226,6 @@ impl Roll {
             });
         }
         gone.retain_mut(|entry| {
-            if entry.waits {
-                return true;
-            }
             let sent = columns.iter().enumerate().filter(|(place, _)| entry.sent & 1 << place != 0);
             for metric in sent.filter_map(|(_, metric)| *metric) {
                 entry.stem.write(&mut name, metric);
@@ -212,6 +236,7 @@ impl Roll {
                 each(&name, 0.0);
             }
             entry.left -= 1;
+            *freed |= entry.left == 0;
             entry.left > 0
         });
     }
@@ -219,9 +244,9 @@ impl Roll {
 
 impl Telling {
     /// What stands for each domain in its names.
-    fn components(&self, node: &Snapshot) -> Vec<String> {
+    fn components(&self, node: &Snapshot, left: &[&str]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.paths.domains(&living)
+        self.paths.domains(&living, left)
     }
 
     fn view<'a>(&self, entry: &Entry, domain: &'a Domain, node: &'a Snapshot, before: Option<&'a Before>) -> View<'a> {
@@ -234,7 +259,7 @@ impl Telling {
         let gauge = GAUGES.iter().find(|gauge| gauge.name == "cpu_sec")?;
         let metric = gauge.name_in(self.layout).filter(|metric| self.choice.metric(metric))?;
         let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
-        let (domain, component) = node.domains.iter().zip(self.components(node)).rfind(told)?;
+        let (domain, component) = node.domains.iter().zip(self.components(node, &[])).rfind(told)?;
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
         self.paths.stem(&component).write(&mut name, metric);

@@ -24,8 +24,11 @@ pub enum Dialect {
     SignalFx,
 }
 
-/// The keys that are ours, so that no `--tag` may bear them.
+/// The keys that are ours.
 const OWN: [&str; 3] = ["host", "domain", "device"];
+
+/// The key that Graphite has for the gauge's own name.
+const GRAPHITES: &str = "name";
 
 /// A `--tag key=value`, which every gauge carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl FromStr for Tag {
         if let Some(c) = key.chars().find(|&c| odd(c)) {
             return Err(format!("{c:?} cannot stand in a tag's key; letters, digits, '_', '-', '.' can"));
         }
-        if OWN.contains(&key.to_ascii_lowercase().as_str()) {
+        if OWN.iter().chain([&GRAPHITES]).any(|own| own.eq_ignore_ascii_case(key)) {
             return Err(format!("every gauge has a tag '{key}' already"));
         }
         match value.chars().enumerate().find(|&(place, c)| !fits(place, c)) {
@@ -173,6 +176,7 @@ mod tests {
             ("=x", "its key does not begin with a letter"),
             ("1=x", "its key does not begin with a letter"),
             ("a:b=x", "':' cannot stand in a tag's key; letters, digits, '_', '-', '.' can"),
+            ("name=x", "every gauge has a tag 'name' already"),
             ("Domain=x", "every gauge has a tag 'Domain' already"),
             ("env=", "its value is empty"),
             ("env=a b", "' ' cannot stand in a tag's value"),

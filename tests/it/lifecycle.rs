@@ -171,13 +171,54 @@ fn what_dies_untold_gets_its_zeros() {
     }
 }
 
-/// A server that folds case takes both names for one: the living one is not to be 0.
+/// A server may take two names for one: while zeros go to the one, nobody goes by the other.
 #[test]
-fn a_name_that_only_folds_differently_gets_no_zero() {
-    let host = "[[domain]]\nid = 4\nname = \"WEB-1\"\nrename = [{ poll = 2, name = \"web_1\" }]\n";
-    let lines = lines(host, &["--count", "5"]);
-    assert!(lines.contains("WEB-1.mem_k:524288|g") && lines.contains("web_1.mem_k:524288|g"), "{lines}");
-    assert!(!lines.contains("WEB-1.mem_k:0|g"), "{lines}");
+fn zeros_are_taken_for_nobody_elses() {
+    let renamed = "[[domain]]\nid = 4\nname = \"WEB-1\"\nrename = [{ poll = 2, name = \"web_1\" }]\n";
+    // The clean one comes, and the other has to give way to it.
+    let comes = "[[domain]]\nid = 4\nname = \"w b\"\n[[domain]]\nid = 5\nname = \"w-b\"\nfrom_poll = 2\n";
+    let goes = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"WEB\"\n";
+    let thin = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"we\u{e9}b\"\n";
+    let tags = ["--tags", "graphite", "--template", "{metric}", "--host", "h"];
+    for (host, more, polls) in [
+        (renamed, &[][..], ["WEB-1", "web_1_# WEB-1!", "web_1 web_1_#!", "web_1"]),
+        (comes, &[], ["w_b", "w_b_# w-b_# w_b!", "w_b_# w-b w-b_#!", "w_b_# w-b"]),
+        (goes, &[], ["web WEB_#", "WEB_# web!", "WEB WEB_#!", "WEB"]),
+        (thin, &tags, ["web we\u{e9}b_#", "we\u{e9}b_# web!", "we\u{e9}b we\u{e9}b_#!", "we\u{e9}b"]),
+    ] {
+        let lines = lines(host, &[&["--count", "9", "--metrics", "mem_k,xenmonitor.up"], more].concat());
+        // Names, those that get a 0 with `!`, digits as `#`.
+        let told = |line: &str| {
+            let (name, value) = line.strip_suffix("|g").unwrap().rsplit_once(':').unwrap();
+            let name = name.rsplit_once("domain=").map_or(name, |(_, name)| name);
+            let name = name.split('.').next().unwrap();
+            let name = match name.rsplit_once('_') {
+                Some((stem, digits)) if digits.len() == 8 => format!("{stem}_#"),
+                _ => name.to_owned(),
+            };
+            if value == "0" { name + "!" } else { name }
+        };
+        let of_poll =
+            |poll: &str| poll.lines().filter(|line| line.contains("mem_k")).map(told).collect::<Vec<_>>().join(" ");
+        let told: Vec<String> = lines.split("xenmonitor.up").map(of_poll).collect();
+        let expected = [&[polls[0]; 2][..], &[polls[1]; 3], &[polls[2]; 3], &[polls[3]]].concat();
+        assert_eq!(told[..9], expected, "{host}");
+    }
+}
+
+/// A rate is not measured over a time that nobody knows.
+#[test]
+fn a_call_that_hung_makes_no_false_rates() {
+    let host = "[[domain]]\nid = 1\nname = \"web\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
+                [[domain.vbd]]\nrd_reqs = { per_second = 1000 }\n\
+                [[fault]]\nat = \"every 4\"\ndelay = \"250ms\"\n";
+    let wanted = "cpu_percent,vbd_rd_per_sec";
+    let lines = lines(host, &["--count", "12", "--interval", "400ms", "--detail", "rates", "--metrics", wanted]);
+    for (metric, right) in [("cpu_percent", 45.0..55.0), ("vbd_rd_per_sec", 900.0..1100.0)] {
+        let values = lines.lines().filter_map(|line| line.strip_prefix(&format!("web.{metric}:"))?.strip_suffix("|g"));
+        let values: Vec<f64> = values.map(|value| value.parse().unwrap()).collect();
+        assert!(values.len() >= 5 && values.iter().all(|value| right.contains(value)), "{metric}: {values:?}");
+    }
 }
 
 /// A device's zeros bear its tags.

@@ -87,6 +87,8 @@ pub struct Monitor {
     output: Output,
     /// The latest good poll, to measure the next one against.
     previous: Option<(Snapshot, Moments)>,
+    /// The one before, to be read over.
+    spare: Snapshot,
     /// Polls asked for, and those of them that failed; polls not asked for as one was still under way.
     polls: u64,
     failed: u64,
@@ -124,6 +126,7 @@ impl Monitor {
             sources: options.into(),
             output: Output::new(options, prefix.as_ref(), destination, host)?,
             previous: None,
+            spare: Snapshot::default(),
             polls: 0,
             failed: 0,
             skipped: 0,
@@ -237,7 +240,7 @@ impl Monitor {
             ));
             return Ok(());
         }
-        requests.send(Request::Poll).map_err(|_| Failure::PollerGone)?;
+        requests.send(Request::Poll(std::mem::take(&mut self.spare))).map_err(|_| Failure::PollerGone)?;
         self.polls += 1;
         self.polling = true;
         Ok(())
@@ -307,7 +310,8 @@ impl Monitor {
         let send = start.elapsed();
         self.send = Some(send);
         debug!("{} domains read in {took:?}, told in {send:?}", snapshot.domains.len());
-        self.previous = Some((snapshot, moments));
+        let before = self.previous.replace((snapshot, moments));
+        self.spare = before.map(|(snapshot, _)| snapshot).unwrap_or_default();
         Ok(())
     }
 

@@ -35,8 +35,8 @@ const LONGEST_WAIT: u32 = 32;
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub enum Request {
-    /// Read a snapshot, opening the library first where it is not open.
-    Poll,
+    /// Read a snapshot, over one that is no longer needed, opening the library first where it is not open.
+    Poll(Snapshot),
     /// Close handle and library; the next poll opens both.
     Close,
 }
@@ -106,7 +106,8 @@ where
     let (requests, inbox) = mpsc::channel();
     thread::Builder::new().name("poller".into()).spawn(move || {
         let answer = LastWord(answer);
-        let poller = Poller { sources, open: None, step: 0, wait: 0, longer: 1, cause: None };
+        let (kernels_vifs, snapshot) = (vif::Vifs::default(), Snapshot::default());
+        let poller = Poller { sources, kernels_vifs, snapshot, open: None, step: 0, wait: 0, longer: 1, cause: None };
         poller.serve(&inbox, &answer.0);
     })?;
     Ok(requests)
@@ -123,6 +124,9 @@ impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
 
 struct Poller {
     sources: Sources,
+    kernels_vifs: vif::Vifs,
+    /// What is being read.
+    snapshot: Snapshot,
     open: Option<Xenstat>,
     /// The rung of the ladder that the latest good poll stood on.
     step: usize,
@@ -138,7 +142,10 @@ impl Poller {
         for request in requests {
             match request {
                 Request::Close => (self.open, self.step, self.wait, self.longer) = (None, 0, 0, 1),
-                Request::Poll => answer(Some(self.poll())),
+                Request::Poll(spare) => {
+                    self.snapshot = spare;
+                    answer(Some(self.poll()));
+                }
             }
         }
     }
@@ -146,40 +153,33 @@ impl Poller {
     fn poll(&mut self) -> Polled {
         let start = Instant::now();
         let Sources { vifs, disks, qmp_timeout, .. } = self.sources;
-        let (kernels, no_vifs) = match vifs {
-            Vifs::Libxenstat => (None, None),
-            Vifs::Auto | Vifs::Kernel => {
-                vif::read().map_or_else(|error| (None, Some(error)), |vifs| (Some(vifs), None))
-            }
-        };
+        let read = (vifs != Vifs::Libxenstat).then(|| self.kernels_vifs.read());
         let kernels_moment = Moment { at: start, took: start.elapsed() };
-        let kernels = kernels.filter(|found| vifs == Vifs::Kernel || !found.is_empty());
+        let kernels_vifs = matches!(read, Some(Ok(()))) && (vifs == Vifs::Kernel || !self.kernels_vifs.is_empty());
+        let no_vifs = read.and_then(Result::err);
         let own_disks = disks::look(disks);
         // libxenstat is not even asked for what others tell better.
-        let asked = Collectors {
-            network: kernels.is_none() && vifs != Vifs::Kernel,
-            vbd: own_disks.is_none(),
-            ..Collectors::ALL
-        };
+        let asked =
+            Collectors { network: !kernels_vifs && vifs != Vifs::Kernel, vbd: own_disks.is_none(), ..Collectors::ALL };
 
         let mut opened = None;
         let (mut no_disks, mut silent, mut vbds) = (None, Vec::new(), None);
         let (xenstat, result) = match self.descend(asked, &mut opened) {
-            Ok((xenstat, mut snapshot)) => {
-                if let Some(vifs) = &kernels {
-                    vifs.fill(&mut snapshot);
+            Ok(xenstat) => {
+                if kernels_vifs {
+                    self.kernels_vifs.fill(&mut self.snapshot);
                 }
                 if let Some(disks) = &own_disks {
-                    match disks.fill(&mut snapshot, qmp_timeout) {
+                    match disks.fill(&mut self.snapshot, qmp_timeout) {
                         Ok((guests, moment)) => (silent, vbds) = (guests, Some(moment)),
                         Err(error) => no_disks = Some(error),
                     }
                 }
-                (xenstat, Ok(snapshot))
+                (xenstat, Ok(std::mem::take(&mut self.snapshot)))
             }
             Err(error) => (kernels_moment, Err(error)),
         };
-        let (kernels_vifs, own_disks, cause) = (kernels.is_some(), own_disks.is_some(), self.cause.clone());
+        let (own_disks, cause) = (own_disks.is_some(), self.cause.clone());
         let took = start.elapsed();
         let vifs = if kernels_vifs { kernels_moment } else { xenstat };
         let moments = Moments { xenstat, vifs, vbds: vbds.unwrap_or(xenstat) };
@@ -187,7 +187,7 @@ impl Poller {
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.
-    fn descend(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
+    fn descend(&mut self, asked: Collectors, opened: &mut Opened) -> Result<Moment, Error> {
         if self.wait == 0 {
             self.step = 0;
         }
@@ -214,12 +214,12 @@ impl Poller {
             }
         };
         // Is it a part that fails, or all of it, or was it passing?
-        let Ok(least) = self.ask(Collectors::NONE, opened) else {
+        let whole_fails = self.ask(Collectors::NONE, opened).is_err();
+        let mut steps = if whole_fails { 0..0 } else { 0..LADDER.len() };
+        let Some((step, read)) = steps.find_map(|step| Some((step, self.ask(rung(step), opened).ok()?))) else {
             (self.step, self.wait) = (0, 0);
             return Err(failure);
         };
-        let found = (0..LADDER.len() - 1).find_map(|step| Some((step, self.ask(rung(step), opened).ok()?)));
-        let (step, read) = found.unwrap_or((LADDER.len() - 1, least));
         if step > 0 && self.wait == 0 {
             self.wait = self.longer;
             self.longer = (self.longer * 2).min(LONGEST_WAIT);
@@ -230,7 +230,7 @@ impl Poller {
     }
 
     /// One call, and when it was made.
-    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<(Moment, Snapshot), Error> {
+    fn ask(&mut self, asked: Collectors, opened: &mut Opened) -> Result<Moment, Error> {
         let mut xenstat = match self.open.take() {
             Some(xenstat) => xenstat,
             None => {
@@ -240,10 +240,10 @@ impl Poller {
             }
         };
         let at = Instant::now();
-        let snapshot = xenstat.poll(asked)?;
+        xenstat.poll(asked, &mut self.snapshot)?;
         // Only a handle that has answered is used again (fact 10).
         self.open = Some(xenstat);
-        Ok((Moment { at, took: at.elapsed() }, snapshot))
+        Ok(Moment { at, took: at.elapsed() })
     }
 }
 

@@ -5,16 +5,22 @@
 //! a VIF is an interface of netback, known by its name `vifDOMID.ID` or, when the admin has renamed it, by the
 //! xenstore path in its `device/nodename`.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
 use crate::snapshot::{Snapshot, Vif};
 
-/// Every VIF of this dom0, by domid and the guest's number for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Vifs(BTreeMap<(u32, u32), Vif>);
+/// Every VIF of this dom0, by domid and the guest's number for it. Kept from poll to poll, so that reading them
+/// needs no new memory.
+#[derive(Debug, Default)]
+pub struct Vifs {
+    /// In order, no key twice.
+    list: Vec<((u32, u32), Vif)>,
+    taps: Vec<((u32, u32), Vif)>,
+    text: Vec<u8>,
+    nodename: Nodename,
+}
 
 /// Why the kernel's list cannot be had; one line.
 #[derive(Debug)]
@@ -38,46 +44,98 @@ impl fmt::Display for Error {
 const HEADING: &str = "face |bytes packets errs drop fifo frame compressed multicast\
                        |bytes packets errs drop fifo colls carrier compressed";
 
-/// Reads the list: one file, and one more for each interface that is not named as a VIF.
-pub fn read() -> Result<Vifs, Error> {
-    let text = fs::read("/proc/net/dev").map_err(Error::Read)?;
-    let nodename = |interface: &str| fs::read_to_string(format!("/sys/class/net/{interface}/device/nodename")).ok();
-    parse(&String::from_utf8_lossy(&text), nodename)
+/// Reads what xenstore calls an interface's device.
+#[derive(Debug, Default)]
+struct Nodename {
+    path: String,
+    text: Vec<u8>,
 }
 
-/// The VIFs in the text of `/proc/net/dev`; `nodename` tells what xenstore calls an interface's device. What
-/// is cut short or garbled is left out rather than guessed.
-fn parse(text: &str, nodename: impl Fn(&str) -> Option<String>) -> Result<Vifs, Error> {
+impl Nodename {
+    fn of(&mut self, interface: &str) -> Option<&str> {
+        self.path.clear();
+        self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
+        read_into(&mut self.text, &self.path).ok()?;
+        std::str::from_utf8(&self.text).ok()
+    }
+}
+
+/// Reads a file over what `text` holds.
+fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
+    text.clear();
+    // Not with the file's size for a hint, which these do not have: a buffer that suffices is not made larger.
+    let mut file = File::open(path)?;
+    let mut chunk = [0; 8 << 10];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => text.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Vifs {
+    /// Reads the list anew: one file, and one more for each interface that is not named as a VIF.
+    pub fn read(&mut self) -> Result<(), Error> {
+        let Self { list, taps, text, nodename } = self;
+        read_into(text, "/proc/net/dev").map_err(Error::Read)?;
+        parse(list, taps, &String::from_utf8_lossy(text), |interface| by_nodename(nodename.of(interface)?))
+    }
+}
+
+/// The VIFs in the text of `/proc/net/dev`; `by_device` knows those that have another name. What is cut short or
+/// garbled is left out rather than guessed.
+fn parse(
+    list: &mut Vec<((u32, u32), Vif)>,
+    taps: &mut Vec<((u32, u32), Vif)>,
+    text: &str,
+    mut by_device: impl FnMut(&str) -> Option<(u32, u32)>,
+) -> Result<(), Error> {
+    (list.clear(), taps.clear());
     let mut lines = text.split_inclusive('\n').skip(1);
-    let heading: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-    if heading.join(" ") != HEADING {
+    if !lines.next().unwrap_or_default().split_whitespace().eq(HEADING.split_whitespace()) {
         return Err(Error::Heading);
     }
-    let mut vifs = Vifs::default();
-    let mut taps = Vec::new();
     // A line without its end may end in half a number.
     for line in lines.filter(|line| line.ends_with('\n')) {
         let Some((interface, columns)) = line.trim_ascii().split_once(':') else { continue };
         // A tap is no device of Xen's and has no node: it is known by the name of its VIF.
         let of_vif = interface.strip_suffix("-emu").unwrap_or(interface);
-        let Some((domid, id)) = by_name(of_vif).or_else(|| by_nodename(&nodename(of_vif)?)) else { continue };
-        let columns: Option<Vec<u64>> = columns.split_whitespace().map(|column| column.parse().ok()).collect();
-        let Some(&[rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, _, _, _, _]) =
-            columns.as_deref()
+        let Some((domid, id)) = by_name(of_vif).or_else(|| by_device(of_vif)) else { continue };
+        let Some([rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, ..]) = sixteen(columns)
         else {
             continue;
         };
         let found = Vif { id, rbytes, rpackets, rerrs, rdrop, tbytes, tpackets, terrs, tdrop };
-        match interface.strip_prefix("tap") {
-            Some(_) => taps.push(((domid, id), found)),
-            None => add(vifs.0.entry((domid, id)).or_insert(Vif { id, ..Vif::default() }), &found),
-        }
+        let kind = if interface.starts_with("tap") { &mut *taps } else { &mut *list };
+        kind.push(((domid, id), found));
     }
+    list.sort_unstable_by_key(|(key, _)| *key);
+    list.dedup_by(|(key, other), (kept, vif)| {
+        let same = key == kept;
+        if same {
+            add(vif, other);
+        }
+        same
+    });
     // XAPI calls a tap `tap5.0`; but so may a VLAN be called, and then there is no VIF of that name.
     for (key, tap) in taps {
-        vifs.0.entry(key).and_modify(|vif| add(vif, &tap));
+        if let Ok(place) = list.binary_search_by_key(key, |(key, _)| *key) {
+            add(&mut list[place].1, tap);
+        }
     }
-    Ok(vifs)
+    Ok(())
+}
+
+/// The columns of a line, if it has as many as the heading.
+fn sixteen(columns: &str) -> Option<[u64; 16]> {
+    let (mut all, mut columns) = ([0; 16], columns.split_whitespace());
+    for column in &mut all {
+        *column = columns.next()?.parse().ok()?;
+    }
+    columns.next().is_none().then_some(all)
 }
 
 /// An HVM guest's card is two interfaces: netback's, and the tap of the emulated card that it starts with and
@@ -105,21 +163,26 @@ fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
 
 /// Two numbers as the kernel writes them: no sign, no blank, no zero before another digit.
 fn pair((domid, id): (&str, &str)) -> Option<(u32, u32)> {
-    let number = |text: &str| text.parse().ok().filter(|number: &u32| number.to_string() == text);
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        text.parse().ok().filter(|_: &u32| digits)
+    };
     Some((number(domid)?, number(id)?))
 }
 
 impl Vifs {
     /// Whether the kernel shows none at all, which may mean that it is not netback that serves them.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Puts each domain's VIFs in place of what libxenstat told. Those of no living domain are left out.
     pub fn fill(&self, snapshot: &mut Snapshot) {
         for domain in &mut snapshot.domains {
-            let own = self.0.range((domain.id, 0)..=(domain.id, u32::MAX));
-            domain.vifs = own.map(|(_, vif)| *vif).collect();
+            let first = self.list.partition_point(|((domid, _), _)| *domid < domain.id);
+            let own = self.list[first..].iter().take_while(|((domid, _), _)| *domid == domain.id);
+            domain.vifs.clear();
+            domain.vifs.extend(own.map(|(_, vif)| *vif));
         }
         snapshot.told.network = true;
     }
@@ -137,14 +200,15 @@ Inter-|   Receive                                                |  Transmit
 
     /// (domid, id, rbytes, tdrop) of each VIF found.
     fn found(lines: &str) -> Vec<(u32, u32, u64, u64)> {
-        let nodename = |interface: &str| match interface {
-            "web-br0" => Some("backend/vif/3/1\n".to_owned()),
-            "pci0" => Some("backend/pci/3/1\n".to_owned()),
-            "odd" => Some("backend/vif/3/1/x".to_owned()),
+        let by_device = |interface: &str| match interface {
+            "web-br0" => by_nodename("backend/vif/3/1\n"),
+            "pci0" => by_nodename("backend/pci/3/1\n"),
+            "odd" => by_nodename("backend/vif/3/1/x"),
             _ => None,
         };
-        let vifs = parse(&format!("{HEAD}{lines}"), nodename).unwrap();
-        vifs.0.iter().map(|((domid, id), vif)| (*domid, *id, vif.rbytes, vif.tdrop)).collect()
+        let mut vifs = Vifs { list: vec![((7, 7), Vif::default())], ..Vifs::default() };
+        parse(&mut vifs.list, &mut vifs.taps, &format!("{HEAD}{lines}"), by_device).unwrap();
+        vifs.list.iter().map(|((domid, id), vif)| (*domid, *id, vif.rbytes, vif.tdrop)).collect()
     }
 
     #[test]
@@ -207,7 +271,7 @@ Inter-|   Receive                                                |  Transmit
     #[test]
     fn another_heading_is_refused() {
         for text in ["", "x", "a\nb\nvif1.0: 1", &HEAD.replace("errs", "errors")] {
-            assert!(matches!(parse(text, |_| None), Err(Error::Heading)), "{text}");
+            assert!(matches!(parse(&mut Vec::new(), &mut Vec::new(), text, |_| None), Err(Error::Heading)), "{text}");
         }
     }
 
@@ -217,7 +281,8 @@ Inter-|   Receive                                                |  Transmit
         let domain = |id| Domain { id, vifs: vec![old], ..Domain::default() };
         let mut snapshot = Snapshot { domains: vec![domain(0), domain(2)], ..Snapshot::default() };
         let vif = |id| Vif { id, rbytes: 5, ..Vif::default() };
-        Vifs([((1, 0), vif(0)), ((2, 1), vif(1)), ((2, 0), vif(0))].into()).fill(&mut snapshot);
+        let list = vec![((1, 0), vif(0)), ((2, 0), vif(0)), ((2, 1), vif(1))];
+        Vifs { list, ..Vifs::default() }.fill(&mut snapshot);
         assert_eq!(snapshot.domains[0].vifs, []);
         assert_eq!(snapshot.domains[1].vifs, [vif(0), vif(1)]);
     }

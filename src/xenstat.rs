@@ -5,7 +5,7 @@
 //! outlives a call.
 #![allow(unsafe_code)]
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::fmt;
 use std::fs;
@@ -148,11 +148,11 @@ impl Xenstat {
         self.library.why
     }
 
-    /// Reads the host and all its domains: `xenstat_get_node`, copied out and freed.
+    /// Reads the host and all its domains: `xenstat_get_node`, copied over what `into` held, and freed.
     ///
     /// Blocks for as long as the C library does, which is for ever when xenstored hangs. After an error
     /// the handle is not to be trusted: drop it and [`open`](Self::open) another.
-    pub fn poll(&mut self, asked: Collectors) -> Result<Snapshot, Error> {
+    pub fn poll(&mut self, asked: Collectors, into: &mut Snapshot) -> Result<(), Error> {
         let flags = [
             (true, sys::XENSTAT_XEN_VERSION),
             (asked.vcpu, sys::XENSTAT_VCPU),
@@ -164,8 +164,8 @@ impl Xenstat {
         // SAFETY: the handle is live (invariant), `&mut self` excludes a second call at the same time.
         let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), flags) };
         let node = NonNull::new(node).ok_or_else(|| Error::Node { cause: errno_text() })?;
-        let snapshot = Node { node, asked, owner: self }.copy();
-        if snapshot.domains.is_empty() { Err(Error::NoDomains) } else { Ok(snapshot) }
+        Node { node, asked, owner: self }.copy(into);
+        if into.domains.is_empty() { Err(Error::NoDomains) } else { Ok(()) }
     }
 }
 
@@ -184,32 +184,53 @@ impl Drop for Node<'_> {
 }
 
 impl Node<'_> {
-    fn copy(&self) -> Snapshot {
+    /// What of `into` is as large already needs no new memory.
+    fn copy(&self, into: &mut Snapshot) {
         let (c, node) = (&self.owner.library.functions, self.node.as_ptr());
-        // Beyond 256 domains with gaps between their domids libxenstat lists some twice; only the first
-        // entry has the devices (fact 11).
-        let mut seen = HashSet::new();
-        let mut snapshot = Snapshot { told: self.asked, ..Snapshot::default() };
+        (into.told, into.own_disks) = (self.asked, false);
         // SAFETY: the node is live (invariant); its getters read one field each. What a getter by index
         // returns is part of the node, or NULL, which `each` ends at. The version is a string inside the
         // handle, which outlives the node.
         unsafe {
-            let domains = each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i));
-            snapshot.domains = domains
-                .filter_map(|domain| self.domain(domain.as_ptr()))
-                .filter(|domain| seen.insert(domain.id))
-                .collect();
-            snapshot.xen_version = lossy(c.xenstat_node_xen_version(node));
-            snapshot.tot_mem = self.memory(c.xenstat_node_tot_mem(node));
-            snapshot.free_mem = self.memory(c.xenstat_node_free_mem(node));
-            snapshot.num_cpus = c.xenstat_node_num_cpus(node);
-            snapshot.cpu_hz = c.xenstat_node_cpu_hz(node);
+            let mut kept = 0;
+            for domain in each(c.xenstat_node_num_domains(node), |i| c.xenstat_node_domain_by_index(node, i)) {
+                kept += usize::from(self.keep(domain.as_ptr(), &mut into.domains, kept));
+            }
+            into.domains.truncate(kept);
+            let version = lossy(c.xenstat_node_xen_version(node));
+            if into.xen_version != version {
+                into.xen_version = version.into_owned();
+            }
+            into.tot_mem = self.memory(c.xenstat_node_tot_mem(node));
+            into.free_mem = self.memory(c.xenstat_node_free_mem(node));
+            into.num_cpus = c.xenstat_node_num_cpus(node);
+            into.cpu_hz = c.xenstat_node_cpu_hz(node);
         }
-        if release::miscounts_read_sectors(&snapshot.xen_version) {
-            let vbds = snapshot.domains.iter_mut().flat_map(|domain| &mut domain.vbds).flatten();
+        if release::miscounts_read_sectors(&into.xen_version) {
+            let vbds = into.domains.iter_mut().flat_map(|domain| &mut domain.vbds).flatten();
             vbds.filter_map(|vbd| vbd.counters.as_mut()).for_each(|counters| counters.rd_sects = None);
         }
-        snapshot
+    }
+
+    /// Copies a domain behind the first `kept`, which are in the order of their domids, as libxenstat has them.
+    /// Beyond 256 domains with gaps it lists some twice, and only the first entry has the devices (fact 11).
+    /// Returns whether it was new.
+    ///
+    /// # Safety
+    /// `domain` belongs to this node.
+    unsafe fn keep(&self, domain: *mut sys::xenstat_domain, domains: &mut Vec<Domain>, kept: usize) -> bool {
+        // SAFETY: the domain lives as long as its node (caller, invariant).
+        let id = unsafe { self.owner.library.functions.xenstat_domain_id(domain) };
+        let Err(place) = domains[..kept].binary_search_by_key(&id, |domain| domain.id) else { return false };
+        if kept == domains.len() {
+            domains.push(Domain::default());
+        }
+        // SAFETY: the caller's.
+        let named = unsafe { self.domain(domain, &mut domains[kept]) };
+        if named {
+            domains[place..=kept].rotate_right(1);
+        }
+        named
     }
 
     /// libxenstat multiplies Xen's pages with the size of dom0's: four or sixteen times too much where an arm64
@@ -218,49 +239,49 @@ impl Node<'_> {
         if self.owner.page_size == XC_PAGE_SIZE { bytes } else { bytes / self.owner.page_size * XC_PAGE_SIZE }
     }
 
-    /// `None` for a domain without a name: it is being destroyed.
+    /// Whether the domain has a name: without one it is being destroyed.
     ///
     /// # Safety
     /// `domain` belongs to this node.
-    unsafe fn domain(&self, domain: *mut sys::xenstat_domain) -> Option<Domain> {
+    unsafe fn domain(&self, domain: *mut sys::xenstat_domain, into: &mut Domain) -> bool {
         let c = &self.owner.library.functions;
         // SAFETY: the domain lives as long as its node (caller, invariant). xenstat_domain_vcpu reads a
         // vcpu list that exists only where XENSTAT_VCPU was asked for (fact 15), which is looked at first, and
         // the index stays below num_vcpus, the length of that list.
         unsafe {
-            let num_vcpus = c.xenstat_domain_num_vcpus(domain);
-            Some(Domain {
-                id: c.xenstat_domain_id(domain),
-                name: bytes(c.xenstat_domain_name(domain))?.into(),
-                state: State {
-                    running: c.xenstat_domain_running(domain) != 0,
-                    blocked: c.xenstat_domain_blocked(domain) != 0,
-                    paused: c.xenstat_domain_paused(domain) != 0,
-                    shutdown: c.xenstat_domain_shutdown(domain) != 0,
-                    crashed: c.xenstat_domain_crashed(domain) != 0,
-                    dying: c.xenstat_domain_dying(domain) != 0,
-                },
-                // Xen 4.8 to 4.12 leak a flag into bit 63, which no CPU time reaches (fact 18).
-                cpu_ns: c.xenstat_domain_cpu_ns(domain) & (u64::MAX >> 1),
-                num_vcpus,
-                cur_mem: self.memory(c.xenstat_domain_cur_mem(domain)),
-                max_mem: Some(c.xenstat_domain_max_mem(domain))
-                    .filter(|&bytes| bytes != u64::MAX)
-                    .map(|bytes| self.memory(bytes)),
-                ssid: c.xenstat_domain_ssid(domain),
-                vcpus: each(if self.asked.vcpu { num_vcpus } else { 0 }, |i| c.xenstat_domain_vcpu(domain, i))
-                    .map(|vcpu| self.vcpu(vcpu.as_ptr()))
-                    .collect(),
-                vifs: each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i))
-                    .map(|vif| self.vif(vif.as_ptr()))
-                    .collect(),
-                vbds: self.asked.vbd.then(|| {
-                    each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i))
-                        .map(|vbd| self.vbd(vbd.as_ptr()))
-                        .collect()
-                }),
-            })
+            let Some(name) = bytes(c.xenstat_domain_name(domain)) else { return false };
+            if *into.name != *name {
+                into.name = name.into();
+            }
+            into.id = c.xenstat_domain_id(domain);
+            into.state = State {
+                running: c.xenstat_domain_running(domain) != 0,
+                blocked: c.xenstat_domain_blocked(domain) != 0,
+                paused: c.xenstat_domain_paused(domain) != 0,
+                shutdown: c.xenstat_domain_shutdown(domain) != 0,
+                crashed: c.xenstat_domain_crashed(domain) != 0,
+                dying: c.xenstat_domain_dying(domain) != 0,
+            };
+            // Xen 4.8 to 4.12 leak a flag into bit 63, which no CPU time reaches (fact 18).
+            into.cpu_ns = c.xenstat_domain_cpu_ns(domain) & (u64::MAX >> 1);
+            into.num_vcpus = c.xenstat_domain_num_vcpus(domain);
+            into.cur_mem = self.memory(c.xenstat_domain_cur_mem(domain));
+            let max_mem = Some(c.xenstat_domain_max_mem(domain)).filter(|&bytes| bytes != u64::MAX);
+            into.max_mem = max_mem.map(|bytes| self.memory(bytes));
+            into.ssid = c.xenstat_domain_ssid(domain);
+            let vcpus = if self.asked.vcpu { into.num_vcpus } else { 0 };
+            into.vcpus.clear();
+            into.vcpus.extend(each(vcpus, |i| c.xenstat_domain_vcpu(domain, i)).map(|vcpu| self.vcpu(vcpu.as_ptr())));
+            let vifs = each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i));
+            into.vifs.clear();
+            into.vifs.extend(vifs.map(|vif| self.vif(vif.as_ptr())));
+            let vbds = each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i));
+            let mut list = into.vbds.take().filter(|_| self.asked.vbd).unwrap_or_default();
+            list.clear();
+            list.extend(vbds.map(|vbd| self.vbd(vbd.as_ptr())));
+            into.vbds = self.asked.vbd.then_some(list);
         }
+        true
     }
 
     /// # Safety
@@ -329,9 +350,9 @@ unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
 
 /// # Safety
 /// As for [`bytes`].
-unsafe fn lossy(text: *const c_char) -> String {
+unsafe fn lossy<'a>(text: *const c_char) -> Cow<'a, str> {
     // SAFETY: the caller's.
-    String::from_utf8_lossy(unsafe { bytes(text) }.unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(unsafe { bytes(text) }.unwrap_or_default())
 }
 
 impl Library {

@@ -4,11 +4,13 @@
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
 //! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
 //! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
-//! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
+//! end; `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender`
+//! thread for each `destination`, which writes to its `socket`; `schedule` says when the next tick is.
 
 mod check;
 mod choice;
 pub mod cli;
+mod destination;
 pub mod detail;
 pub mod host;
 mod json;
@@ -19,7 +21,11 @@ mod naming;
 mod output;
 mod poller;
 mod release;
+mod schedule;
+mod sender;
+mod servers;
 mod snapshot;
+mod socket;
 mod statsd;
 mod table;
 mod template;

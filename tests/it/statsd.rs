@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::time::Instant;
 
-use crate::support::{Listener, PATIENCE, Scratch, clean, on_the_shims_clock, out_of, root, run, target, xenmonitor};
+use crate::support::{Listener, PATIENCE, Scratch, clean, out_of, root, run, shim, target, xenmonitor};
 
 /// npm's statsd, on ports of its own.
 struct Server {
@@ -205,7 +205,9 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
 fn two_ticks_to(server: &Server, more: &[&str]) {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("host.toml", &format!("clock_step = \"1s\"\n{HOST}")));
-    let said = run(on_the_shims_clock(&mut command).args(["--count", "2", "--statsd", &server.url()]).args(more));
+    // The first is out, and told, before the second begins.
+    command.env("LD_PRELOAD", shim()).args(["--interval", "300ms", "--count", "2", "--statsd", &server.url()]);
+    let said = run(command.args(more));
     assert_eq!(said.status, Some(0), "{}", said.err);
 }
 

@@ -260,8 +260,8 @@ struct Tick {
     pace: Option<Pace>,
     /// From here on it tells of the past.
     over: Instant,
-    /// Whether the socket was found broken and replaced.
-    reopened: bool,
+    /// Why the socket had to be replaced.
+    broken: Option<io::Error>,
     delivery: Delivery,
 }
 
@@ -302,7 +302,7 @@ impl<R: Fn(Report)> Worker<R> {
         }
         if let Some(batch) = news.tick {
             let (over, delivery) = (now + self.timing.interval, Delivery::default());
-            self.tick = Some(Tick { batch, next: 0, due: now, pace: None, over, reopened: false, delivery });
+            self.tick = Some(Tick { batch, next: 0, due: now, pace: None, over, broken: None, delivery });
             if self.socket.as_mut().is_some_and(Socket::is_stale) {
                 self.socket = None;
             }
@@ -398,10 +398,11 @@ impl<R: Fn(Report)> Worker<R> {
                     }
                 }
                 Fate::Broken => {
-                    if tick.reopened || matches!(socket, Socket::Stdout) {
+                    if tick.broken.is_some() || matches!(socket, Socket::Stdout) {
                         tick.lose_the_rest(error);
+                    } else {
+                        tick.broken = Some(error);
                     }
-                    tick.reopened = true;
                     self.socket = None;
                     refused = true;
                 }
@@ -422,7 +423,8 @@ impl<R: Fn(Report)> Worker<R> {
     fn drop_tick(&mut self, why: fn() -> io::Error) {
         let Some(mut tick) = self.tick.take() else { return };
         if tick.next < tick.batch.len() {
-            tick.lose_the_rest(if self.socket.is_some() { why() } else { nowhere() });
+            let error = tick.broken.take();
+            tick.lose_the_rest(error.unwrap_or_else(|| if self.socket.is_some() { why() } else { nowhere() }));
         }
         self.tell(Report::Delivered(tick.delivery));
     }
@@ -442,6 +444,8 @@ impl<R: Fn(Report)> Worker<R> {
                 self.open_at = Instant::now() + self.wait;
                 self.wait = (self.wait * 2).min(self.timing.retry());
                 self.look_up_soon();
+                // What is lost by that is told with it.
+                self.tick.as_mut().and_then(|tick| tick.broken.take());
                 self.tell(Report::Unreachable(error));
             }
         }

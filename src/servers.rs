@@ -147,7 +147,7 @@ impl Server {
                 match delivery.error {
                     Some(error) if *destination == Destination::Stdout => return Err(error),
                     Some(error) if error.kind() == ErrorKind::NotConnected => {
-                        if !reaching.is_told() {
+                        if !reaching.is_told() && !sending.is_told() {
                             reaching.is(format!("{destination} is not found yet: gauges are lost until it is"));
                         }
                     }

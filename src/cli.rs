@@ -16,7 +16,7 @@ use crate::choice::Choice;
 use crate::destination::{DEFAULT_PORT, Destination};
 use crate::detail::Detail;
 use crate::naming::Layout;
-use crate::sender::Timing;
+use crate::pace::Timing;
 use crate::template::{Prefix, Template};
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.

@@ -5,7 +5,7 @@
 //! `xenstat` (the one room that touches C) and `vif`. `output` has it told: `metrics`, `detail` and `host` hold the
 //! gauges, `naming` and `template` their names, `choice` and `lifecycle` which of them are told and how they
 //! end; `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender`
-//! thread for each `destination`, which writes to its `socket`; `schedule` says when the next tick is.
+//! thread for each `destination`, with an `inbox` and a `pace`, which writes to a `socket`; `schedule` says when the next tick is.
 
 mod check;
 mod choice;
@@ -13,12 +13,14 @@ pub mod cli;
 mod destination;
 pub mod detail;
 pub mod host;
+mod inbox;
 mod json;
 mod lifecycle;
 pub mod metrics;
 pub mod monitor;
 mod naming;
 mod output;
+mod pace;
 mod poller;
 mod release;
 mod schedule;

@@ -1,29 +1,19 @@
 //! The thread that sends to one destination, in its own time: looks it up, connects, and paces what it is handed, so
 //! that none that is slow or down holds up the others or the loop.
 //!
-//! A server's receive buffer has room for some ninety datagrams, and what does not fit is lost without a word. So
-//! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval. What is not out
-//! when the next tick comes is dropped and counted: never are there more than two.
+//! What is not out when the next tick comes is dropped and counted: never are there more than two.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::destination::Destination;
+use crate::inbox::{End, Inbox, News};
+use crate::pace::{Pace, Timing};
 use crate::socket::{Fate, Socket, Unsent};
 use crate::statsd::Batch;
-
-/// Datagrams that go back to back at the most, where the time suffices.
-pub const AT_ONCE: usize = 32;
-
-/// Datagrams in a burst, and the least time between two, where there are more than [`AT_ONCE`].
-const BURST: usize = 8;
-const GAP: Duration = Duration::from_millis(1);
-
-/// However long the interval, a tick is out within this.
-const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 
 /// Time between a failed attempt to connect, or to look up, and the next.
 const RETRY: Duration = Duration::from_secs(1);
@@ -32,55 +22,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a reader of a unix socket may keep the sender waiting, whatever is left of the interval.
 const SHORTEST_STALL: Duration = Duration::from_millis(100);
 const LONGEST_STALL: Duration = Duration::from_secs(10);
-
-/// When to send.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// Time between two ticks.
-    pub interval: Duration,
-    /// The part of it to spread the datagrams of a tick over.
-    pub spread: f64,
-    /// How long an answer of the name servers holds.
-    pub resolve_every: Duration,
-}
-
-impl Timing {
-    /// The time from when a tick is handed over until it should be out.
-    pub fn window(&self) -> Duration {
-        self.interval.mul_f64(self.spread).min(LONGEST_WINDOW)
-    }
-
-    /// How long after one attempt the next is made, if every tick needs one.
-    fn retry(&self) -> Duration {
-        self.interval.clamp(RETRY, LONGEST_RETRY)
-    }
-
-    /// How long the peer of a connection may acknowledge nothing, or read nothing, until it is given up.
-    fn patience(&self) -> Duration {
-        self.interval.clamp(Duration::from_secs(5), LONGEST_RETRY)
-    }
-}
-
-/// How many datagrams go back to back, and the time from one such burst to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Datagrams; more than [`AT_ONCE`] only where the window is too short, or none at all.
-    pub burst: usize,
-    /// Time between the beginnings of two bursts.
-    pub gap: Duration,
-}
-
-impl Pace {
-    /// Spreads datagrams evenly over the window.
-    pub fn new(datagrams: usize, window: Duration) -> Self {
-        if datagrams <= AT_ONCE || window.is_zero() {
-            return Self { burst: datagrams, gap: Duration::ZERO };
-        }
-        let longest = (window.as_nanos() / GAP.as_nanos()).clamp(1, datagrams as u128) as usize;
-        let bursts = datagrams.div_ceil(BURST).min(longest);
-        Self { burst: datagrams.div_ceil(bursts), gap: window / u32::try_from(bursts).unwrap_or(u32::MAX) }
-    }
-}
 
 /// What a sender has to tell.
 #[derive(Debug)]
@@ -111,15 +52,6 @@ impl Delivery {
         self.lost += datagrams as u64;
         self.error.get_or_insert(error);
     }
-}
-
-/// How to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// When the tick at hand is out, or cannot be got out.
-    Finish,
-    /// At once; what is not out is lost.
-    Now,
 }
 
 /// The loop's end of the thread.
@@ -171,51 +103,6 @@ impl Sender {
     /// Has the thread end.
     pub fn end(&self, end: End) {
         self.0.put(|news| news.end = Some(end));
-    }
-}
-
-/// What the thread has not taken notice of yet.
-#[derive(Default)]
-struct Inbox {
-    news: Mutex<News>,
-    are_new: Condvar,
-}
-
-#[derive(Default)]
-struct News {
-    any: bool,
-    tick: Option<Arc<Batch>>,
-    /// Datagrams of ticks that another has taken the place of.
-    replaced: usize,
-    found: Option<io::Result<Vec<SocketAddr>>>,
-    reopen: bool,
-    end: Option<End>,
-}
-
-impl Inbox {
-    fn put(&self, what: impl FnOnce(&mut News)) {
-        let mut news = self.lock();
-        what(&mut news);
-        news.any = true;
-        self.are_new.notify_one();
-    }
-
-    /// Waits for news, or for the moment to come.
-    fn wait(&self, until: Option<Instant>) -> News {
-        let mut news = self.lock();
-        while !news.any {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            news = match left {
-                Some(Duration::ZERO) => break,
-                Some(left) => self.are_new.wait_timeout(news, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.are_new.wait(news).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        std::mem::take(&mut news)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -352,6 +239,7 @@ impl<R: Fn(Report)> Worker<R> {
 
     /// Sends as many datagrams as go back to back.
     fn send_burst(&mut self) {
+        let patience = self.patience();
         let (Some(tick), Some(socket)) = (&mut self.tick, &mut self.socket) else { return };
         let start = Instant::now();
         let left = tick.over.saturating_duration_since(start);
@@ -362,7 +250,7 @@ impl<R: Fn(Report)> Worker<R> {
         let Pace { burst, gap } = *tick.pace.get_or_insert_with(|| Pace::new(tick.batch.len(), window));
         let deadline = match socket {
             // To give up on a connection is dear.
-            Socket::Tcp(_) => start + self.timing.patience(),
+            Socket::Tcp(_) => start + patience,
             _ => start + left.clamp(SHORTEST_STALL, LONGEST_STALL),
         };
         let end = tick.batch.len().min(tick.next + burst);
@@ -435,14 +323,14 @@ impl<R: Fn(Report)> Worker<R> {
             // That it is not found is told where it is looked up.
             return;
         }
-        match Socket::open(&self.destination, &self.addresses, self.timing.patience()) {
+        match Socket::open(&self.destination, &self.addresses, self.patience()) {
             Ok((socket, address)) => {
                 (self.socket, self.connected, self.wait) = (Some(socket), address, RETRY);
                 self.tell(Report::Reached(address));
             }
             Err(error) => {
                 self.open_at = Instant::now() + self.wait;
-                self.wait = (self.wait * 2).min(self.timing.retry());
+                self.wait = (self.wait * 2).min(self.retry());
                 self.look_up_soon();
                 // What is lost by that is told with it.
                 self.tick.as_mut().and_then(|tick| tick.broken.take());
@@ -475,7 +363,7 @@ impl<R: Fn(Report)> Worker<R> {
 
     /// After an error: the server may have moved.
     fn look_up_soon(&mut self) {
-        let soon = self.looked_up.map_or_else(Instant::now, |then| then + self.timing.retry());
+        let soon = self.looked_up.map_or_else(Instant::now, |then| then + self.retry());
         self.look_up_at = self.look_up_at.min(soon);
     }
 
@@ -500,6 +388,16 @@ impl<R: Fn(Report)> Worker<R> {
         }
     }
 
+    /// How long after one attempt the next is made, if every tick needs one.
+    fn retry(&self) -> Duration {
+        self.timing.interval.clamp(RETRY, LONGEST_RETRY)
+    }
+
+    /// How long the peer of a connection may acknowledge nothing, or read nothing, until it is given up.
+    fn patience(&self) -> Duration {
+        self.timing.interval.clamp(Duration::from_secs(5), LONGEST_RETRY)
+    }
+
     fn tell(&self, report: Report) {
         (self.report.0)(report);
     }
@@ -516,40 +414,4 @@ fn late() -> io::Error {
 
 fn nowhere() -> io::Error {
     ErrorKind::NotConnected.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paces() {
-        let seconds = Duration::from_secs;
-        for (datagrams, window, burst, gap) in [
-            (1, seconds(5), 1, Duration::ZERO),
-            (32, seconds(5), 32, Duration::ZERO),
-            (33, seconds(5), 7, seconds(1)),
-            (800, seconds(5), 8, Duration::from_millis(50)),
-            (6000, seconds(5), 8, Duration::from_nanos(6_666_666)),
-            // Bursts come no closer than a millisecond: they become larger.
-            (6000, Duration::from_millis(500), 12, Duration::from_millis(1)),
-            (6400, Duration::from_millis(200), 32, Duration::from_millis(1)),
-            // No time.
-            (6400, Duration::from_millis(100), 64, Duration::from_millis(1)),
-            (6400, Duration::from_micros(10), 6400, Duration::from_micros(10)),
-            (6400, Duration::ZERO, 6400, Duration::ZERO),
-        ] {
-            let pace = Pace::new(datagrams, window);
-            assert_eq!(pace, Pace { burst, gap }, "{datagrams} in {window:?}");
-            assert!(gap * datagrams.div_ceil(burst) as u32 <= window);
-        }
-    }
-
-    #[test]
-    fn windows() {
-        for (interval, spread, window) in [(10, 0.5, 5000), (10, 0.0, 0), (1, 0.9, 900), (3600, 0.5, 60_000)] {
-            let timing = Timing { interval: Duration::from_secs(interval), spread, resolve_every: RETRY };
-            assert_eq!(timing.window(), Duration::from_millis(window), "{interval} {spread}");
-        }
-    }
 }

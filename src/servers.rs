@@ -7,7 +7,9 @@ use std::sync::Arc;
 use log::info;
 
 use crate::destination::Destination;
-use crate::sender::{AT_ONCE, End, Pace, Report, Sender, Timing};
+use crate::inbox::End;
+use crate::pace::{AT_ONCE, Pace, Timing};
+use crate::sender::{Report, Sender};
 use crate::statsd::Batch;
 use crate::trouble::Trouble;
 

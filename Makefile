@@ -2,7 +2,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-names bench demo demo-run lint npm-statsd shim shim-files FORCE
+.PHONY: help test test-load test-names bench demo demo-run lint npm-statsd shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,11 @@ test: ## Run every test, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace
+
+test-load: ## Send what large hosts and a fleet send to real servers: five minutes, 4 GB of memory
+	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
+	@$(MAKE) --no-print-directory shim npm-statsd
+	cargo test --test load -- --test-threads=1
 
 test-names: ## Try the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
@@ -44,6 +49,7 @@ lint: ## Check format, clippy, docs and packaging
 	@tests/need.sh $(BUILD)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --test load -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	cargo package --workspace --allow-dirty
 

@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::{Disks, Options, Vifs};
+use crate::destination::Destination;
 use crate::disks::Silent;
 use crate::output::Output;
 use crate::poller::{self, Polled, Request, Sources};
 use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
-use crate::statsd::{Destination, Statsd};
-use crate::tags::Name;
+use crate::socket::{Socket, Unsent};
 
 /// How long libxenstat and name servers are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,9 +29,9 @@ enum Verdict {
 use Verdict::{Bad, Note, Ok as Good};
 
 /// Prints the diagnosis; returns whether all is well.
-pub fn run(options: &Options, output: &Output, destination: Option<&Destination>) -> io::Result<bool> {
+pub fn run(options: &Options, output: &Output) -> io::Result<bool> {
     let mut lines = libxenstat(options, output);
-    lines.extend(destination.map(|destination| ("destination", reach(destination, &output.name_of_up()))));
+    lines.extend(output.servers().destinations().map(|server| ("destination", reach(server))));
     let mut out = io::stdout().lock();
     for (what, (verdict, words)) in &lines {
         let verdict = match verdict {
@@ -127,29 +127,39 @@ fn xentops(options: &Options) -> (String, String) {
     )
 }
 
-/// Looks the server up and sends it the gauge that says we are here, to hear whether it is refused.
-fn reach(destination: &Destination, up: &Name) -> (Verdict, String) {
-    if *destination == Destination::Stdout {
-        return (Good, "stdout:".into());
-    }
-    let (answers, inbox) = mpsc::channel();
-    destination.resolve(move |addresses| drop(answers.send(addresses)));
-    let statsd = Statsd::unconnected();
-    let connected = match inbox.recv_timeout(PATIENCE) {
-        Ok(addresses) => addresses.and_then(|addresses| statsd.connect(&addresses)),
-        Err(_) => return (Bad, format!("{destination}: no name server answers within {PATIENCE:?}")),
+/// Looks the server up and sends it an empty datagram, which tells it nothing, to hear whether that is refused.
+fn reach(destination: &Destination) -> (Verdict, String) {
+    let addresses = match destination.host().map(|host| (host, host.address())) {
+        None => Vec::new(),
+        Some((_, Some(address))) => vec![address],
+        Some((host, None)) => {
+            let (answers, inbox) = mpsc::channel();
+            let begun = host.look_up(move |addresses| drop(answers.send(addresses)));
+            match begun.map(|()| inbox.recv_timeout(PATIENCE)) {
+                Ok(Ok(Ok(addresses))) => addresses,
+                Ok(Ok(Err(error))) | Err(error) => return (Bad, format!("{destination}: {error}")),
+                Ok(Err(_)) => return (Bad, format!("{destination}: no name server answers within {PATIENCE:?}")),
+            }
+        }
     };
-    let address = match connected {
-        Ok(address) => address,
+    let (mut socket, at) = match Socket::open(destination, &addresses, PATIENCE) {
+        Ok((socket, Some(address))) => (socket, format!("{destination}, at {address}")),
+        Ok((socket, None)) => (socket, destination.to_string()),
         Err(error) => return (Bad, format!("{destination}: {error}")),
     };
+    if *destination == Destination::Stdout {
+        return (Good, at);
+    }
     // The kernel hears of a refusal after the first, and tells of it at the second.
     for _ in 0..2 {
-        statsd.gauge(up, 1.0);
-        if let Some(error) = statsd.flush().error {
-            return (Bad, format!("{destination}, at {address}: {error}"));
+        if let Err(Unsent { error, .. }) = socket.send(b"", Instant::now() + PATIENCE) {
+            return (Bad, format!("{at}: {error}"));
         }
         thread::sleep(REFUSAL);
     }
-    (Good, format!("{destination}, at {address}: nothing refused (UDP tells no more)"))
+    match destination {
+        Destination::Udp(_) => (Good, format!("{at}: nothing refused (UDP tells no more)")),
+        _ if socket.is_stale() => (Bad, format!("{at}: closed by the server")),
+        _ => (Good, format!("{at}: it takes gauges")),
+    }
 }

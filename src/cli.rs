@@ -13,9 +13,10 @@ use glob::Pattern;
 use log::LevelFilter;
 
 use crate::choice::Choice;
+use crate::destination::{DEFAULT_PORT, Destination};
 use crate::detail::Detail;
 use crate::naming::{Layout, Letters};
-use crate::statsd::{DEFAULT_PORT, Destination};
+use crate::pace::Timing;
 use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
 
@@ -29,15 +30,55 @@ use crate::template::{Prefix, Template};
     max_term_width = 100,
     mut_args(|argument| argument.hide_env(true)),
     after_help = "\
-Without --statsd, STATSD_HOST and STATSD_PORT name the server, and without --prefix STATSD_PREFIX the prefix.
+Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL, or DD_AGENT_HOST
+and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
 SIGHUP opens libxenstat and the destination anew; SIGTERM and SIGINT end the program.
 Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line."
 )]
 pub struct Options {
-    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, or stdout: to print the lines
-    /// [default: udp://127.0.0.1:8125, none with --print]
-    #[arg(long, value_name = "URL", env = "XENMONITOR_STATSD", help_heading = "Destination")]
-    pub statsd: Option<Destination>,
+    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], unix:///PATH for a
+    /// datagram socket, or stdout: to print the lines; may be given several times [default: udp://127.0.0.1:8125,
+    /// none with --print]
+    #[arg(long, value_name = "URL", env = "XENMONITOR_STATSD", value_delimiter = ',', help_heading = "Destination")]
+    statsd: Vec<Destination>,
+
+    /// Most bytes in a datagram, from 512 to 8932 [default: 1432]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "XENMONITOR_MAX_DATAGRAM",
+        default_value = "1432",
+        hide_default_value = true,
+        value_parser = clap::value_parser!(u16).range(512..=8932),
+        help_heading = "Destination"
+    )]
+    max_datagram: u16,
+
+    /// Part of the interval to spread the datagrams of a poll over, from 0 to 0.9 [default: 0.5]
+    #[arg(
+        long,
+        value_name = "PART",
+        env = "XENMONITOR_SPREAD",
+        default_value = "0.5",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_parser = spread,
+        help_heading = "Destination"
+    )]
+    spread: f64,
+
+    /// How long an answer of the name servers holds, from 1s to 1d [default: 1m]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "XENMONITOR_RESOLVE_EVERY",
+        default_value = "1m",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_parser = resolve_every,
+        help_heading = "Destination"
+    )]
+    resolve_every: Duration,
 
     /// Time between polls, from 10ms to 1d, such as 500ms, 10s, 1m [default: 10s]
     #[arg(
@@ -51,6 +92,24 @@ pub struct Options {
         help_heading = "Time"
     )]
     pub interval: Duration,
+
+    /// Poll at multiples of the interval by the clock on the wall
+    #[arg(long, env = "XENMONITOR_ALIGN", value_parser = FalseyValueParser::new(), help_heading = "Time")]
+    pub align: bool,
+
+    /// Poll later by a part of TIME that depends on the host's name, so that not all hosts send at once; at most the
+    /// interval [default: 0s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "XENMONITOR_JITTER",
+        default_value = "0s",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_parser = time,
+        help_heading = "Time"
+    )]
+    jitter: Duration,
 
     /// End after N polls [default: never]
     #[arg(long, value_name = "N", env = "XENMONITOR_COUNT", value_parser = count, help_heading = "Time")]
@@ -295,15 +354,45 @@ impl Options {
         Ok(options)
     }
 
-    /// Where to send, if anywhere. The `STATSD_*` that other clients know speak where `--statsd` does not.
-    pub fn destination(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
-        if self.statsd.is_some() || self.print.is_some() {
+    /// Where to send, if anywhere. The variables that other clients know speak where `--statsd` does not: those of
+    /// statsd's, and where there are none, of Datadog's.
+    pub fn destinations(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Destination>, String> {
+        if !self.statsd.is_empty() || self.print.is_some() {
             return Ok(self.statsd.clone());
         }
-        let host = variable("STATSD_HOST").unwrap_or_else(|| "127.0.0.1".into());
-        let port = variable("STATSD_PORT").unwrap_or_else(|| DEFAULT_PORT.to_string());
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
-        Destination::udp(host, &port).map(Some).map_err(|bad| format!("STATSD_HOST and STATSD_PORT: {bad}"))
+        let [of_statsd, of_datadog] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
+        let statsd = variable(of_statsd.0).is_some() || variable(of_statsd.1).is_some();
+        if let Some(url) = variable("DD_DOGSTATSD_URL").filter(|_| !statsd) {
+            return match url.parse() {
+                Ok(destination @ (Destination::Udp(_) | Destination::Unix(_))) => Ok(vec![destination]),
+                Ok(_) => Err(format!("DD_DOGSTATSD_URL '{url}': udp://, unix:// and unixgram:// are understood")),
+                Err(bad) => Err(format!("DD_DOGSTATSD_URL '{url}': {bad}")),
+            };
+        }
+        let (host, port) = if statsd { of_statsd } else { of_datadog };
+        let destination = Destination::udp(
+            &variable(host).unwrap_or_else(|| "127.0.0.1".into()),
+            &variable(port).unwrap_or_else(|| DEFAULT_PORT.to_string()),
+        );
+        destination.map(|destination| vec![destination]).map_err(|bad| format!("{host} and {port}: {bad}"))
+    }
+
+    /// How large datagrams may be.
+    pub fn max_datagram(&self) -> usize {
+        self.max_datagram.into()
+    }
+
+    /// When they are sent.
+    pub fn timing(&self) -> Timing {
+        Timing { interval: self.interval, spread: self.spread, resolve_every: self.resolve_every }
+    }
+
+    /// The most by which polls are made later.
+    pub fn jitter(&self) -> Result<Duration, String> {
+        match self.jitter {
+            jitter if jitter <= self.interval => Ok(jitter),
+            jitter => Err(format!("a --jitter of {jitter:?} is longer than the --interval of {:?}", self.interval)),
+        }
     }
 
     /// What stands before every name, if anything.
@@ -340,27 +429,38 @@ fn count(text: &str) -> Result<u64, &'static str> {
 }
 
 /// A span of time; a bare number counts seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|_| "not a time: write it like 500ms, 10s or 1m".into()),
+    }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_millis(10), text)
+}
+
+fn resolve_every(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_secs(1), text)
+}
+
+fn time_from(least: Duration, text: &str) -> Result<Duration, String> {
     match time(text)? {
-        time if time < Duration::from_millis(10) => Err("too short: at least 10ms".into()),
+        time if time < least => Err(format!("too short: at least {least:?}")),
         time if time > Duration::from_secs(86_400) => Err("too long: at most 1d".into()),
         time => Ok(time),
     }
 }
 
 fn qmp_timeout(text: &str) -> Result<Duration, String> {
-    match time(text)? {
-        time if time < Duration::from_millis(1) => Err("too short: at least 1ms".into()),
+    match time_from(Duration::from_millis(1), text)? {
         time if time > Duration::from_secs(60) => Err("too long: at most 1m".into()),
         time => Ok(time),
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text).map_err(|_| "not a time: write it like 500ms, 10s or 1m".to_owned()),
-    }
+fn spread(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|part| (0.0..=0.9).contains(part)).ok_or("not a part of the interval from 0 to 0.9")
 }
 
 /// clap's complaint as one line: its hints stay, its usage text goes, and where the value came from the
@@ -437,24 +537,66 @@ mod tests {
 
     #[test]
     fn destinations_from_flag_and_environment() {
-        type Case<'a> = (&'a [&'a str], Environment<'a>, Result<Option<&'a str>, &'a str>);
+        type Case<'a> = (&'a [&'a str], Environment<'a>, Result<&'a [&'a str], &'a str>);
         let cases: &[Case] = &[
-            (&[], &[], Ok(Some("udp://127.0.0.1:8125"))),
-            (&[], &[("STATSD_HOST", "stats"), ("STATSD_PORT", "9")], Ok(Some("udp://stats:9"))),
-            (&[], &[("STATSD_HOST", "::1")], Ok(Some("udp://[::1]:8125"))),
-            (&[], &[("STATSD_HOST", "[::1]")], Ok(Some("udp://[::1]:8125"))),
-            (&["--statsd", "udp://h"], &[("STATSD_HOST", "stats")], Ok(Some("udp://h:8125"))),
-            (&["--print", "table"], &[("STATSD_HOST", "stats")], Ok(None)),
-            (&["--print", "table", "--statsd", "udp://h"], &[], Ok(Some("udp://h:8125"))),
+            (&[], &[], Ok(&["udp://127.0.0.1:8125"])),
+            (&[], &[("STATSD_HOST", "stats"), ("STATSD_PORT", "9")], Ok(&["udp://stats:9"])),
+            (&[], &[("STATSD_HOST", "::1")], Ok(&["udp://[::1]:8125"])),
+            (&[], &[("STATSD_HOST", "[::1]")], Ok(&["udp://[::1]:8125"])),
+            (&["--statsd", "udp://h"], &[("STATSD_HOST", "stats")], Ok(&["udp://h:8125"])),
+            (
+                &["--statsd", "udp://h", "--statsd", "unix:///s,stdout:"],
+                &[],
+                Ok(&["udp://h:8125", "unix:///s", "stdout:"]),
+            ),
+            (&["--print", "table"], &[("STATSD_HOST", "stats")], Ok(&[])),
+            (&["--print", "table", "--statsd", "udp://h"], &[], Ok(&["udp://h:8125"])),
+            (&[], &[("DD_AGENT_HOST", "agent")], Ok(&["udp://agent:8125"])),
+            (&[], &[("DD_AGENT_HOST", "::1"), ("DD_DOGSTATSD_PORT", "9")], Ok(&["udp://[::1]:9"])),
+            (&[], &[("DD_DOGSTATSD_PORT", "9")], Ok(&["udp://127.0.0.1:9"])),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("DD_AGENT_HOST", "other")], Ok(&["udp://agent:8125"])),
+            (&[], &[("DD_DOGSTATSD_URL", "unixgram:///run/dd")], Ok(&["unix:///run/dd"])),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("STATSD_PORT", "9")], Ok(&["udp://127.0.0.1:9"])),
             (&[], &[("STATSD_PORT", "x")], Err("STATSD_HOST and STATSD_PORT: 'x' is not a port from 1 to 65535")),
             (&[], &[("STATSD_HOST", "a:99")], Err("STATSD_HOST and STATSD_PORT: ':' cannot stand in a host name")),
+            (
+                &[],
+                &[("DD_AGENT_HOST", "a:99")],
+                Err("DD_AGENT_HOST and DD_DOGSTATSD_PORT: ':' cannot stand in a host name"),
+            ),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://")], Err("DD_DOGSTATSD_URL 'udp://': no host is named")),
+            (
+                &[],
+                &[("DD_DOGSTATSD_URL", "tcp://h")],
+                Err("DD_DOGSTATSD_URL 'tcp://h': udp://, unix:// and unixgram:// are understood"),
+            ),
         ];
         for (arguments, environment, expected) in cases {
-            let destination = options(arguments, &[]).unwrap().destination(|name| look_up(environment, name));
-            let destination = destination.map(|destination| destination.map(|d| d.to_string()));
-            let expected = expected.map(|url| url.map(str::to_owned)).map_err(str::to_owned);
-            assert_eq!(destination, expected, "{arguments:?} {environment:?}");
+            let found = options(arguments, &[]).unwrap().destinations(|name| look_up(environment, name));
+            let found = found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let expected = expected.map(|urls| urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>());
+            assert_eq!(found, expected.map_err(str::to_owned), "{arguments:?} {environment:?}");
         }
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        for (arguments, line) in [
+            (&["--max-datagram", "511"][..], "511 is not in 512..=8932"),
+            (&["--max-datagram", "65507"], "65507 is not in 512..=8932"),
+            (&["--spread", "1"], "not a part of the interval from 0 to 0.9"),
+            (&["--spread", "-0.1"], "not a part of the interval from 0 to 0.9"),
+            (&["--spread", "nan"], "not a part of the interval from 0 to 0.9"),
+            (&["--resolve-every", "10ms"], "too short: at least 1s"),
+            (&["--jitter", "-1s"], "not a time: write it like 500ms, 10s or 1m"),
+        ] {
+            let said = options(arguments, &[]).unwrap_err();
+            assert!(said.ends_with(line), "{said}");
+        }
+        let options = |arguments: &[&str]| options(arguments, &[]).unwrap();
+        assert_eq!(options(&["--jitter", "10s"]).jitter(), Ok(Duration::from_secs(10)));
+        let said = options(&["--jitter", "11s"]).jitter();
+        assert_eq!(said, Err("a --jitter of 11s is longer than the --interval of 10s".into()));
     }
 
     #[test]

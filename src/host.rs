@@ -64,11 +64,11 @@ const NODE: &[HostGauge<Snapshot>] = &[
 const OWN: &[HostGauge<Health>] = &[
     HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| Some(h.up.into()) },
     HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| Some(milliseconds(h.poll)) },
-    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and sending took, at the good poll before", value: |h| h.send.map(milliseconds) },
+    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and packing took, at the good poll before", value: |h| h.send.map(milliseconds) },
     HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| Some(h.domains as f64) },
     HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },
     HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },
-    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost", value: |h| Some(h.send_errors as f64) },
+    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost, for each server", value: |h| Some(h.send_errors as f64) },
     HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| Some(h.datagrams as f64) },
     HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| Some(h.lost as f64) },
     HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told.vcpu.into()) },

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{GAUGES, View, to_three_decimals};
+use crate::metrics::{GAUGES, View};
 use crate::snapshot::{Domain, Snapshot};
+use crate::statsd::sendable;
 use crate::table::is_invisible;
 
 /// When and where a snapshot was taken.
@@ -99,6 +100,8 @@ fn domain(view: &View, component: &str) -> Value {
 
 /// As sent; whole numbers without a decimal point.
 fn number(value: f64) -> Value {
-    let value = to_three_decimals(value);
-    if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
+    match sendable(value) {
+        Some(value) if value.fract() == 0.0 => json!(value as u64),
+        value => json!(value),
+    }
 }

@@ -4,27 +4,36 @@
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
 //! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `qmp` and `tapdisk`). `output`
 //! has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by `template`, `tags`, and
-//! `naming` of domains, `vdev` of disks), `choice` and `lifecycle` which of them are told and how they
-//! end; `statsd` sends, `table` and `json` print, and `trouble` keeps the log short.
+//! `naming` of domains, `vdev` of disks), `choice` which of them are told, and the `roll` of domains how they end;
+//! `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender` thread
+//! for each `destination`, with an `inbox` and a `pace`, which writes to a `socket`; `schedule` says when the next
+//! tick is.
 
 mod blkback;
 mod check;
 mod choice;
 pub mod cli;
+mod destination;
 pub mod detail;
 mod disks;
 pub mod host;
+mod inbox;
 mod json;
 pub mod metrics;
 pub mod monitor;
 mod naming;
 mod output;
+mod pace;
 mod paths;
 mod poller;
 mod qmp;
 mod release;
 mod roll;
+mod schedule;
+mod sender;
+mod servers;
 mod snapshot;
+mod socket;
 mod statsd;
 mod table;
 mod tags;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::cli::NetView;
 use crate::naming::Layout;
 use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
+use crate::statsd::EXACT;
 
 /// One gauge of a domain.
 pub struct Gauge {
@@ -272,15 +273,6 @@ pub fn in_bounds(value: Option<f64>) -> Option<f64> {
     value.filter(|value| (0.0..EXACT).contains(value))
 }
 
-/// 2^53: from here on statsd servers round whole numbers.
-const EXACT: f64 = (1_u64 << 53) as f64;
-
-/// statsd servers keep at least three decimals.
-pub fn to_three_decimals(value: f64) -> f64 {
-    // Multiplied, a large whole number would lose digits.
-    if value.fract() == 0.0 { value } else { (value * 1000.0).round() / 1000.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,18 +426,6 @@ mod tests {
             assert!(names.iter().all(|name| name.len() <= MAX_METRIC && !name.is_empty()));
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
-        }
-    }
-
-    #[test]
-    fn three_decimals() {
-        for (value, sent) in
-            [(7.14159, "7.142"), (12.0, "12"), (0.0004, "0"), (93418.0615, "93418.062"), (99.9996, "100")]
-        {
-            assert_eq!(to_three_decimals(value).to_string(), sent);
-        }
-        for whole in [95_123_888_014_451_u64, 3_860_020_017_238_112, (1 << 53) - 1] {
-            assert_eq!(to_three_decimals(whole as f64).to_string(), whole.to_string());
         }
     }
 }

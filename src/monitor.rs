@@ -1,12 +1,11 @@
 //! The loop: keeps time, listens to signals, and hands what the poller reads to the output.
 //!
-//! Deadlines are multiples of the interval on the monotonic clock; one that comes while a poll is still
-//! under way is skipped and counted, never piled up. Whatever libxenstat does, signals are answered at once.
+//! A deadline that comes while a poll is still under way is skipped and counted, never piled up. Whatever
+//! libxenstat and the servers do, signals are answered at once.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,19 +18,24 @@ use crate::check;
 use crate::cli::Options;
 use crate::disks::Silent;
 use crate::host::Health;
+use crate::inbox::End;
 use crate::metrics::{Before, Span};
 use crate::output::Output;
 use crate::poller::{self, Moments, Polled, Request, Sources};
 use crate::release;
+use crate::schedule::{self, Schedule};
+use crate::sender::Report;
+use crate::servers::Count;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::trouble::{Trouble, Troubles};
 use crate::xenstat::Error;
 
-/// The first poll waits no longer than this for the destination's name to be looked up.
-const FIRST_LOOK_UP: Duration = Duration::from_secs(1);
+/// How long the end waits for servers to be looked up, connected to and to take the last poll, besides the time
+/// that its datagrams are spread over.
+const LAST_POLL: Duration = Duration::from_secs(10);
 
-/// The same where only so many polls are asked for, and all could be over and lost before.
-const ONLY_LOOK_UP: Duration = Duration::from_secs(10);
+/// What of a datagram collectd reads.
+const COLLECTDS_DATAGRAM: usize = 4095;
 
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
@@ -40,10 +44,12 @@ const CLOSING: Duration = Duration::from_millis(200);
 const ENDING: Duration = Duration::from_millis(500);
 
 /// Everything the loop can be woken by, besides a deadline.
+#[allow(clippy::large_enum_variant, reason = "one a poll, in no new memory")]
 enum Event {
     /// `None`: the poller is gone.
-    Polled(Option<Box<Polled>>),
-    LookedUp(io::Result<Vec<SocketAddr>>),
+    Polled(Option<Polled>),
+    /// From the sender of this number.
+    Server(usize, Report),
     Signal(i32),
 }
 
@@ -60,8 +66,8 @@ pub enum Failure {
     Check,
     /// A thread or the signals could not be set up.
     Start(io::Error),
-    /// The poller thread has panicked.
-    PollerGone,
+    /// A thread has panicked: what it did.
+    Gone(&'static str),
 }
 
 impl fmt::Display for Failure {
@@ -72,7 +78,7 @@ impl fmt::Display for Failure {
             Failure::NothingSent(destination) => write!(f, "nothing could be sent to {destination}"),
             Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
             Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
-            Failure::PollerGone => f.write_str("the thread that polls libxenstat is gone"),
+            Failure::Gone(what) => write!(f, "the thread that {what} is gone"),
         }
     }
 }
@@ -82,6 +88,11 @@ impl std::error::Error for Failure {}
 /// The program, ready to run.
 pub struct Monitor {
     interval: Duration,
+    /// How much later than others this host polls.
+    delay: Duration,
+    align: bool,
+    /// What the datagrams of a poll are spread over.
+    window: Duration,
     count: Option<u64>,
     sources: Sources,
     output: Output,
@@ -96,7 +107,6 @@ pub struct Monitor {
     polling: bool,
     /// How long the latest tick took on our side.
     send: Option<Duration>,
-    looking_up: bool,
     /// Whether the log has said what is read and where it goes.
     introduced: bool,
     failing: Trouble,
@@ -111,7 +121,11 @@ impl Monitor {
     /// Checks everything that can be wrong with the options; the error is one line. `variable` reads the
     /// environment.
     pub fn new(options: &Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let destination = options.destination(&variable)?;
+        let destinations = options.destinations(&variable)?;
+        let jitter = options.jitter()?;
+        if options.max_datagram() > COLLECTDS_DATAGRAM && !destinations.is_empty() {
+            warn!("collectd loses what is beyond {COLLECTDS_DATAGRAM} bytes of a datagram: --max-datagram allows more");
+        }
         let prefix = options.prefix(&variable)?;
         let host = match &options.host {
             Some(host) => host.clone(),
@@ -122,9 +136,16 @@ impl Monitor {
         };
         Ok(Self {
             interval: options.interval,
+            // Who asks for a number of polls waits for them.
+            delay: match options.count() {
+                Some(_) if !options.align => Duration::ZERO,
+                _ => schedule::delay_of(&host, jitter),
+            },
+            align: options.align,
+            window: options.timing().window(),
             count: options.count(),
             sources: options.into(),
-            output: Output::new(options, prefix.as_ref(), destination, host)?,
+            output: Output::new(options, prefix.as_ref(), destinations, host)?,
             previous: None,
             spare: Snapshot::default(),
             polls: 0,
@@ -132,7 +153,6 @@ impl Monitor {
             skipped: 0,
             polling: false,
             send: None,
-            looking_up: false,
             introduced: false,
             failing: Trouble::default(),
             slow: Trouble::default(),
@@ -145,7 +165,7 @@ impl Monitor {
 
     /// Prints whether all that is needed is there.
     pub fn check(&self, options: &Options) -> Result<(), Failure> {
-        match check::run(options, &self.output, self.output.server()) {
+        match check::run(options, &self.output) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::Check),
             Err(error) => Err(Failure::Stdout(error)),
@@ -158,31 +178,24 @@ impl Monitor {
         forward_signals(events.clone()).map_err(Failure::Start)?;
         let answer = {
             let events = events.clone();
-            move |polled: Option<Polled>| drop(events.send(Event::Polled(polled.map(Box::new))))
+            move |polled| drop(events.send(Event::Polled(polled)))
         };
         let requests = poller::start(self.sources.clone(), answer).map_err(Failure::Start)?;
 
-        self.look_up(&events);
-        let patience = match self.count {
-            _ if !self.looking_up => Duration::ZERO,
-            None => FIRST_LOOK_UP,
-            Some(_) => ONLY_LOOK_UP,
-        };
-        let mut schedule = Schedule { next: Instant::now() + patience, interval: self.interval };
+        let report = move |server, told| drop(events.send(Event::Server(server, told)));
+        self.output.servers_mut().start(report).map_err(Failure::Start)?;
+
+        let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
         let reason = loop {
-            match next_event(&inbox, schedule.next) {
+            match next_event(&inbox, schedule.next()) {
                 None => {
-                    let missed = schedule.advance(Instant::now());
-                    if self.looking_up {
-                        self.output.look_up_takes_long();
-                    }
-                    self.look_up(&events);
+                    let missed = schedule.advance(Instant::now(), SystemTime::now());
                     self.poll(missed, &requests)?;
                 }
-                Some(Event::Polled(None)) => return Err(Failure::PollerGone),
+                Some(Event::Polled(None)) => return Err(Failure::Gone("polls libxenstat")),
                 Some(Event::Polled(Some(polled))) => {
                     self.polling = false;
-                    match self.tick(*polled) {
+                    match self.tick(polled) {
                         Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
                             break "standard output is closed";
                         }
@@ -192,40 +205,45 @@ impl Monitor {
                         break "done";
                     }
                 }
-                Some(Event::LookedUp(result)) => {
-                    self.looking_up = false;
-                    self.output.looked_up(result);
-                    if self.polls == 0 {
-                        schedule.next = Instant::now();
-                    }
-                }
+                Some(Event::Server(_, Report::Ended)) => return Err(Failure::Gone("sends gauges")),
+                Some(Event::Server(server, told)) => match self.output.servers_mut().heard(server, told) {
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break "standard output is closed",
+                    result => result.map_err(Failure::Stdout)?,
+                },
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
                     let _ = requests.send(Request::Close);
                     self.introduced = false;
-                    self.output.forget_address();
-                    self.look_up(&events);
+                    self.output.servers().reopen();
                 }
                 Some(Event::Signal(SIGINT)) => break "SIGINT",
                 Some(Event::Signal(_)) => break "SIGTERM",
             }
         };
         drop(requests);
-        if !self.polling {
-            await_close(&inbox);
-        }
+        self.close(&inbox, if self.count == Some(self.polls) { End::Finish } else { End::Now });
         self.end(reason)
     }
 
-    /// Has the destination looked up, where that is needed and not under way.
-    fn look_up(&mut self, events: &Sender<Event>) {
-        if self.looking_up {
-            return;
-        }
-        if let Some(destination) = self.output.to_look_up() {
-            let events = events.clone();
-            destination.resolve(move |result| drop(events.send(Event::LookedUp(result))));
-            self.looking_up = true;
+    /// Gives the servers time for the last poll, where that is wanted, and libxenstat a moment to close its handle.
+    fn close(&mut self, inbox: &Receiver<Event>, end: End) {
+        self.output.servers().end(end);
+        let mut give_up = Instant::now() + if end == End::Finish { self.window + LAST_POLL } else { CLOSING };
+        let poller_gives_up = Instant::now() + CLOSING;
+        let mut closing = !self.polling;
+        while closing || !self.output.servers().have_ended() {
+            let deadline = if self.output.servers().have_ended() { poller_gives_up } else { give_up };
+            match next_event(inbox, deadline) {
+                None => break,
+                Some(Event::Polled(_)) => closing = false,
+                // Standard output's reader is of no interest any more.
+                Some(Event::Server(server, told)) => drop(self.output.servers_mut().heard(server, told)),
+                Some(Event::Signal(SIGHUP)) => {}
+                Some(Event::Signal(_)) => {
+                    self.output.servers().end(End::Now);
+                    give_up = give_up.min(Instant::now() + CLOSING);
+                }
+            }
         }
     }
 
@@ -240,7 +258,8 @@ impl Monitor {
             ));
             return Ok(());
         }
-        requests.send(Request::Poll(std::mem::take(&mut self.spare))).map_err(|_| Failure::PollerGone)?;
+        let spare = std::mem::take(&mut self.spare);
+        requests.send(Request::Poll(spare)).map_err(|_| Failure::Gone("polls libxenstat"))?;
         self.polls += 1;
         self.polling = true;
         Ok(())
@@ -322,9 +341,10 @@ impl Monitor {
     }
 
     fn end(self, reason: &str) -> Result<(), Failure> {
-        let sent = self.output.sent();
-        let datagrams =
-            sent.as_ref().map(|sent| format!("; datagrams: {} sent, {} known to be lost", sent.datagrams, sent.lost));
+        let servers = self.output.servers();
+        let datagrams = servers
+            .count()
+            .map(|Count { sent, lost, .. }| format!("; datagrams: {sent} sent, {lost} known to be lost"));
         info!(
             "{reason}: goodbye; polls: {}, failed: {}, skipped: {}{}",
             self.polls,
@@ -332,10 +352,8 @@ impl Monitor {
             self.skipped,
             datagrams.unwrap_or_default()
         );
-        match sent {
-            Some(sent) if sent.datagrams == 0 && self.count == Some(self.polls) => {
-                Err(Failure::NothingSent(sent.destination.to_string()))
-            }
+        match servers.left_out() {
+            Some(server) if self.count == Some(self.polls) => Err(Failure::NothingSent(server.to_string())),
             _ => Ok(()),
         }
     }
@@ -354,22 +372,6 @@ fn untold(told: Collectors, cause: &str) -> Option<String> {
     Some(format!("{cause} when asked for {missing}{hint}: their gauges are withheld"))
 }
 
-/// When to poll: at multiples of the interval, however late a poll was asked for.
-struct Schedule {
-    next: Instant,
-    interval: Duration,
-}
-
-impl Schedule {
-    /// Moves on to the first deadline after `now`; returns how many went by beyond the one that is due.
-    fn advance(&mut self, now: Instant) -> u64 {
-        let late = now.saturating_duration_since(self.next).as_nanos() / self.interval.as_nanos();
-        let late = u32::try_from(late).unwrap_or(u32::MAX);
-        self.next += self.interval * late + self.interval;
-        late.into()
-    }
-}
-
 /// The next event, or `None` when the deadline comes first.
 fn next_event(inbox: &Receiver<Event>, deadline: Instant) -> Option<Event> {
     match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -377,12 +379,6 @@ fn next_event(inbox: &Receiver<Event>, deadline: Instant) -> Option<Event> {
         Err(RecvTimeoutError::Timeout) => None,
         Err(RecvTimeoutError::Disconnected) => unreachable!("the loop holds a sender itself"),
     }
-}
-
-/// Gives libxenstat a moment to close its handle.
-fn await_close(inbox: &Receiver<Event>) {
-    let give_up = Instant::now() + CLOSING;
-    while !matches!(next_event(inbox, give_up), None | Some(Event::Polled(None))) {}
 }
 
 /// Hands signals to the loop. One that asks for the end gets it even if the loop cannot hear.
@@ -398,21 +394,4 @@ fn forward_signals(events: Sender<Event>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deadlines_do_not_drift_and_do_not_pile_up() {
-        let start = Instant::now();
-        let ms = |ms| start + Duration::from_millis(ms);
-        let mut schedule = Schedule { next: start, interval: Duration::from_millis(100) };
-        for (now, missed, next) in
-            [(0, 0, 100), (101, 0, 200), (299, 0, 300), (300, 0, 400), (999, 5, 1000), (1100, 1, 1200)]
-        {
-            assert_eq!((schedule.advance(ms(now)), schedule.next), (missed, ms(next)), "at {now} ms");
-        }
-    }
 }

@@ -3,7 +3,8 @@
 
 use crate::detail::device_in;
 use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
-use crate::tags::{self, Dialect, Name, Tag, Tags};
+use crate::statsd::Name;
+use crate::tags::{self, Dialect, Tag, Tags};
 use crate::template::{Piece, Prefix, Template};
 
 /// collectd cuts a name at 127 bytes, and then two series are one.

@@ -15,7 +15,7 @@ use crate::metrics::{Before, GAUGES, Kind, View};
 use crate::naming::Layout;
 use crate::paths::{Paths, Stem};
 use crate::snapshot::{Domain, Snapshot};
-use crate::tags::Name;
+use crate::statsd::{self, Name};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
@@ -45,6 +45,8 @@ pub struct Roll {
     /// One for each domain of the snapshot, in its order.
     living: Vec<Entry>,
     gone: Vec<Entry>,
+    /// The latest gauge, kept for the room it has.
+    name: Name,
     /// Names have come free since the roll was written.
     freed: bool,
 }
@@ -94,7 +96,7 @@ impl Roll {
     pub fn new(telling: Telling) -> Self {
         let wanted = |name: &&str| telling.choice.metric(name);
         let columns = GAUGES.iter().map(|gauge| gauge.name_in(telling.layout).filter(wanted)).collect();
-        Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new(), freed: false }
+        Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new(), name: Name::default(), freed: false }
     }
 
     /// What is told, and how.
@@ -187,16 +189,15 @@ impl Roll {
 
     /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is gone.
     pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(&Name, f64)) {
-        let Self { telling, columns, tick, living, gone, freed } = self;
+        let Self { telling, columns, tick, living, gone, name, freed } = self;
         let remembers = telling.on_vanish == OnVanish::Zero;
-        let mut name = Name::default();
         for (entry, domain) in living.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
             let view = telling.view(entry, domain, node, before);
             for (place, (gauge, metric)) in GAUGES.iter().zip(&*columns).enumerate() {
                 let Some(metric) = metric else { continue };
                 let Some(value) = gauge.value_in(telling.layout, &view) else { continue };
-                entry.stem.write(&mut name, metric);
-                each(&name, value);
+                entry.stem.write(name, metric);
+                each(name, value);
                 if remembers && gauge.kind != Kind::CountsUp {
                     entry.sent |= 1 << place;
                 }
@@ -206,8 +207,8 @@ impl Roll {
                 if !telling.choice.metric(metric) {
                     return;
                 }
-                telling.paths.write(&mut name, component, metric);
-                each(&name, value);
+                telling.paths.write(name, component, metric);
+                each(name, value);
                 if remembers && kind != Kind::CountsUp {
                     let now = Sent { tick: *tick, left: TICKS };
                     match details.get_mut(metric) {
@@ -218,8 +219,8 @@ impl Roll {
             });
             details.retain(|metric, sent| {
                 if sent.tick != *tick && detail::has_lost(domain, metric, node.told) {
-                    telling.paths.write(&mut name, component, metric);
-                    each(&name, 0.0);
+                    telling.paths.write(name, component, metric);
+                    each(name, 0.0);
                     sent.left -= 1;
                 }
                 sent.left > 0
@@ -228,12 +229,12 @@ impl Roll {
         gone.retain_mut(|entry| {
             let sent = columns.iter().enumerate().filter(|(place, _)| entry.sent & 1 << place != 0);
             for metric in sent.filter_map(|(_, metric)| *metric) {
-                entry.stem.write(&mut name, metric);
-                each(&name, 0.0);
+                entry.stem.write(name, metric);
+                each(name, 0.0);
             }
             for metric in entry.details.keys() {
-                telling.paths.write(&mut name, &entry.component, metric);
-                each(&name, 0.0);
+                telling.paths.write(name, &entry.component, metric);
+                each(name, 0.0);
             }
             entry.left -= 1;
             *freed |= entry.left == 0;
@@ -263,7 +264,7 @@ impl Telling {
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
         self.paths.stem(&component).write(&mut name, metric);
-        name.write_line(&mut line, crate::metrics::to_three_decimals(value));
+        name.write_line(&mut line, statsd::sendable(value)?);
         Some(line)
     }
 }

@@ -1,283 +1,180 @@
-//! Where the gauges go: a destination, and a sink of cadence's kind that packs lines into datagrams.
+//! Gauges as statsd lines, and lines as datagrams.
 //!
-//! The lines are written here and not by cadence's client, which has no dialect of tags but one, and no name that
-//! is kept from gauge to gauge.
+//! The sink is of cadence's kind; its client is not used, which has no dialect of tags but one and asks for new memory
+//! twice a gauge (`make bench` tells).
 
 use std::cell::RefCell;
-use std::fmt;
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::io;
+use std::sync::Arc;
 
 use cadence::MetricSink;
 
-use crate::tags::Name;
-
-/// The port statsd listens on.
-pub const DEFAULT_PORT: u16 = 8125;
-
-/// What fits an Ethernet frame with room for tunnels; a longer datagram is lost whole when a piece is.
-const MAX_DATAGRAM: usize = 1432;
-
-/// A statsd server, as `--statsd` names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// `udp://HOST[:PORT]`; an IPv6 address stands in brackets.
-    Udp {
-        /// Name or address.
-        host: String,
-        /// `8125` unless named.
-        port: u16,
-    },
-    /// `stdout:`, one line a gauge.
-    Stdout,
+/// A gauge's name: what stands before the value in its line, and what behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Name {
+    /// All of it, but for DogStatsD's tags.
+    pub path: String,
+    /// DogStatsD's tags, behind the type.
+    pub tags: String,
 }
 
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Destination::Udp { host, port } if host.contains(':') => write!(f, "udp://[{host}]:{port}"),
-            Destination::Udp { host, port } => write!(f, "udp://{host}:{port}"),
-            Destination::Stdout => f.write_str("stdout:"),
-        }
+impl Name {
+    /// Makes room for another.
+    pub fn clear(&mut self) {
+        self.path.clear();
+        self.tags.clear();
+    }
+
+    /// Adds the line that gives the gauge this value, which is [`sendable`].
+    pub fn write_line(&self, line: &mut String, value: f64) {
+        line.extend([&self.path, ":"]);
+        write_value(line, value);
+        line.extend(["|g", &self.tags]);
     }
 }
 
-impl FromStr for Destination {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Self, String> {
-        if url == "stdout:" {
-            return Ok(Destination::Stdout);
-        }
-        let understood = "udp://HOST[:PORT] and stdout: are understood";
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| match url.is_empty() {
-            true => format!("not a URL: {understood}"),
-            false => format!("not a URL: did you mean udp://{url}?"),
-        })?;
-        if !scheme.eq_ignore_ascii_case("udp") {
-            return Err(format!("'{scheme}://' is no way to statsd: {understood}"));
-        }
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.strip_prefix('[').map(|bracketed| bracketed.split_once(']')) {
-            Some(Some((host, port))) if is_ipv6(host) => (host, port),
-            Some(_) => return Err("what stands in brackets is not an IPv6 address".into()),
-            None if is_ipv6(rest) => return Err(format!("an IPv6 address stands in brackets: udp://[{rest}]")),
-            None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
-        };
-        match port.strip_prefix(':') {
-            None if port.is_empty() => Self::udp(host, &DEFAULT_PORT.to_string()),
-            Some(port) => Self::udp(host, port),
-            None => Err(format!("'{port}' after the brackets is not a port")),
-        }
+/// What the standard library prints, in a fifth of the time: to find the shortest number is dear, and not needed where
+/// there are three decimals.
+fn write_value(line: &mut String, value: f64) {
+    let whole = value.trunc();
+    let thousandths = ((value - whole).abs() * 1000.0).round() as u16;
+    if value < 0.0 && whole == 0.0 {
+        line.push('-');
+    }
+    line.push_str(itoa::Buffer::new().format(whole as i64));
+    if thousandths > 0 {
+        let digits = [thousandths / 100, thousandths / 10 % 10, thousandths % 10];
+        let used = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
+        line.push('.');
+        line.extend(digits[..used].iter().map(|digit| char::from(b'0' + *digit as u8)));
     }
 }
 
-/// An IPv6 address, perhaps with the interface it is valid on: `fe80::1%eth0`.
-fn is_ipv6(host: &str) -> bool {
-    host.split_once('%').map_or(host, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
+/// The lines of one tick, packed into datagrams.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// All of them, one after another.
+    bytes: Vec<u8>,
+    /// Where each datagram ends.
+    ends: Vec<usize>,
 }
 
-impl Destination {
-    /// A server by name or address, and port.
-    pub fn udp(host: &str, port: &str) -> Result<Self, String> {
-        if host.is_empty() {
-            return Err("no host is named".into());
-        }
-        let odd = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_".contains(c)));
-        if let Some(c) = odd.filter(|_| !is_ipv6(host)) {
-            return Err(format!("{c:?} cannot stand in a host name"));
-        }
-        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        match port.parse() {
-            Ok(port) if digits && port > 0 => Ok(Destination::Udp { host: host.to_owned(), port }),
-            _ => Err(format!("'{port}' is not a port from 1 to 65535")),
-        }
+impl Batch {
+    /// How many datagrams.
+    pub fn len(&self) -> usize {
+        self.ends.len()
     }
 
-    /// Looks the host up and hands its addresses to `then`, IPv4 first as statsd servers mostly listen: at
-    /// once where there is nothing to look up, else from a thread of its own, since a name server may take
-    /// half a minute to fail.
-    pub fn resolve<F>(&self, then: F)
-    where
-        F: Fn(io::Result<Vec<SocketAddr>>) + Clone + Send + 'static,
-    {
-        let Destination::Udp { host, port } = self.clone() else { return };
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return then(Ok(vec![(address, port).into()]));
-        }
-        let answer = then.clone();
-        let look_up = move || {
-            answer((host.as_str(), port).to_socket_addrs().map(|addresses| {
-                let mut addresses: Vec<SocketAddr> = addresses.collect();
-                addresses.sort_by_key(SocketAddr::is_ipv6);
-                addresses
-            }));
-        };
-        if let Err(error) = thread::Builder::new().name("resolver".into()).spawn(look_up) {
-            then(Err(error));
-        }
+    /// One of them: whole lines, the last of them ended too.
+    pub fn datagram(&self, n: usize) -> &[u8] {
+        let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[n]]
+    }
+
+    /// All lines.
+    pub fn text(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 }
 
-/// A client of one destination.
+/// Takes gauges and gives datagrams.
 pub struct Statsd {
     /// The line being written.
     line: RefCell<String>,
     sink: Sink,
-}
-
-/// What became of the datagrams since the last flush.
-#[derive(Debug, Default)]
-pub struct Delivery {
-    /// Handed to the kernel.
-    pub sent: u64,
-    /// Known to be lost: never sent, or refused at the other end.
-    pub lost: u64,
-    /// Why, the first time.
-    pub error: Option<io::Error>,
+    /// Batches that were given away, to be filled again once nobody has them.
+    batches: Vec<Arc<Batch>>,
 }
 
 impl Statsd {
-    /// A client that drops what it is given until it is [connected](Self::connect).
-    pub fn unconnected() -> Self {
-        Self { line: RefCell::default(), sink: Sink::default() }
+    /// Packs into datagrams of at most so many bytes.
+    pub fn new(max_datagram: usize) -> Self {
+        let packer = Packer { max: max_datagram, batch: Batch::default(), datagram: 0 };
+        Self { line: RefCell::default(), sink: Sink(RefCell::new(packer)), batches: Vec::new() }
     }
 
-    /// A client that prints its lines.
-    pub fn to_stdout() -> Self {
-        let statsd = Self::unconnected();
-        statsd.sink.lock().out = Some(Out::Stdout);
-        statsd
-    }
-
-    /// Sends to the first of `addresses` that this host has a route to.
-    pub fn connect(&self, addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for &address in addresses {
-            match connected(address) {
-                Ok(socket) => {
-                    self.sink.lock().out = Some(Out::Udp(socket));
-                    return Ok(address);
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    /// Whether there is anywhere to send to.
-    pub fn is_connected(&self) -> bool {
-        self.sink.lock().out.is_some()
-    }
-
-    /// Sends a gauge, sooner or later; [`flush`](Self::flush) tells what became of it.
+    /// Adds a gauge. One of no [value](sendable) is left out.
     pub fn gauge(&self, name: &Name, value: f64) {
+        let Some(value) = sendable(value) else { return };
         let mut line = self.line.borrow_mut();
+        line.clear();
+        // What has a sign changes the gauge by so much; only from 0, in the same datagram, does it set it.
+        if value < 0.0 {
+            name.write_line(&mut line, 0.0);
+            line.push('\n');
+        }
         name.write_line(&mut line, value);
-        // The only error is the sink's, which keeps account of it.
+        // The only error is the sink's, which knows none.
         let _ = self.sink.emit(&line);
     }
 
-    /// Sends what is still held back, and reports on everything since the last flush.
-    pub fn flush(&self) -> Delivery {
-        let mut packer = self.sink.lock();
-        packer.send();
-        std::mem::take(&mut packer.delivery)
+    /// What was added since the last time.
+    pub fn take(&mut self) -> Arc<Batch> {
+        let free = self.batches.iter_mut().position(|batch| Arc::get_mut(batch).is_some());
+        let n = free.unwrap_or_else(|| {
+            self.batches.push(Arc::default());
+            self.batches.len() - 1
+        });
+        let batch = Arc::get_mut(&mut self.batches[n]).expect("nobody else has it");
+        batch.clear();
+        self.sink.0.borrow_mut().take(batch);
+        Arc::clone(&self.batches[n])
     }
 }
 
-/// A socket that only `address` is on the other end of, so that its refusals are heard.
-fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+/// 2^53: from here on statsd servers round whole numbers.
+pub const EXACT: f64 = (1_u64 << 53) as f64;
+
+/// What is sent for a value: three decimals, which any server keeps. Nothing for what is no number to a server, or
+/// another than was meant.
+pub fn sendable(value: f64) -> Option<f64> {
+    // Multiplied, a large whole number would lose digits. Added to 0, there is no `-0`.
+    let rounded = if value.fract() == 0.0 { value } else { (value * 1000.0).round() / 1000.0 };
+    (rounded.abs() < EXACT).then_some(rounded + 0.0)
 }
 
-/// Our end of cadence: packs lines into datagrams, whole.
-#[derive(Default)]
-struct Sink(Mutex<Packer>);
-
-impl Sink {
-    fn lock(&self) -> MutexGuard<'_, Packer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Our end of cadence.
+struct Sink(RefCell<Packer>);
 
 impl MetricSink for Sink {
-    fn emit(&self, line: &str) -> io::Result<usize> {
-        self.lock().push(line);
-        Ok(line.len())
+    fn emit(&self, metric: &str) -> io::Result<usize> {
+        self.0.borrow_mut().push(metric);
+        Ok(metric.len())
     }
 }
 
-#[derive(Default)]
+/// Puts as many lines into each datagram as it may hold.
 struct Packer {
-    buffer: Vec<u8>,
-    out: Option<Out>,
-    delivery: Delivery,
-}
-
-enum Out {
-    Udp(UdpSocket),
-    Stdout,
+    max: usize,
+    batch: Batch,
+    /// Where the datagram that is being filled begins.
+    datagram: usize,
 }
 
 impl Packer {
-    fn push(&mut self, line: &str) {
-        if self.buffer.len() + line.len() + 1 > MAX_DATAGRAM {
-            self.send();
+    /// Adds a line, or some that belong together.
+    fn push(&mut self, lines: &str) {
+        let Batch { bytes, ends } = &mut self.batch;
+        if bytes.len() - self.datagram + lines.len() + 1 > self.max && bytes.len() > self.datagram {
+            ends.push(bytes.len());
+            self.datagram = bytes.len();
         }
-        self.buffer.extend_from_slice(line.as_bytes());
-        self.buffer.push(b'\n');
+        bytes.extend_from_slice(lines.as_bytes());
+        bytes.push(b'\n');
     }
 
-    /// Sends the buffer, or drops it: what is late is no longer a reading.
-    fn send(&mut self) {
-        if self.buffer.is_empty() {
-            return;
+    /// Ends the last datagram and changes all for an empty batch.
+    fn take(&mut self, batch: &mut Batch) {
+        if self.batch.bytes.len() > self.datagram {
+            self.batch.ends.push(self.batch.bytes.len());
         }
-        let mut result = self.try_send();
-        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            // It is the datagram before that was refused; this one has not been tried.
-            self.lost(result);
-            result = self.try_send();
-        }
-        match result {
-            Ok(()) => self.delivery.sent += 1,
-            Err(error) => {
-                // A socket keeps its source address, and after a change of ours may never work again.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock) {
-                    self.out = None;
-                }
-                self.lost(Err(error));
-            }
-        }
-        self.buffer.clear();
-    }
-
-    /// Counts one datagram; the first reason is the one to tell.
-    fn lost(&mut self, result: io::Result<()>) {
-        self.delivery.lost += 1;
-        self.delivery.error = self.delivery.error.take().or(result.err());
-    }
-
-    fn try_send(&self) -> io::Result<()> {
-        match &self.out {
-            Some(Out::Udp(socket)) => socket.send(&self.buffer).map(drop),
-            Some(Out::Stdout) => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(&self.buffer).and_then(|()| stdout.flush())
-            }
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        std::mem::swap(&mut self.batch, batch);
+        self.datagram = 0;
     }
 }
 
@@ -285,71 +182,100 @@ impl Packer {
 mod tests {
     use super::*;
 
+    fn named(path: &str) -> Name {
+        Name { path: path.to_owned(), ..Name::default() }
+    }
+
+    fn written(value: f64) -> String {
+        let mut text = String::new();
+        write_value(&mut text, value);
+        text
+    }
+
+    fn datagrams(batch: &Batch) -> Vec<&str> {
+        (0..batch.len()).map(|n| std::str::from_utf8(batch.datagram(n)).unwrap()).collect()
+    }
+
     #[test]
-    fn destinations() {
-        let udp = |host: &str, port| Ok(Destination::Udp { host: host.into(), port });
-        for (url, expected) in [
-            ("udp://127.0.0.1", udp("127.0.0.1", 8125)),
-            ("udp://stats.example.com:9125", udp("stats.example.com", 9125)),
-            ("UDP://stats.example.com/", udp("stats.example.com", 8125)),
-            ("udp://[::1]", udp("::1", 8125)),
-            ("udp://[fe80::1%eth0]:9", udp("fe80::1%eth0", 9)),
-            ("stdout:", Ok(Destination::Stdout)),
-            ("localhost:8125", Err("not a URL: did you mean udp://localhost:8125?")),
-            ("", Err("not a URL: udp://HOST[:PORT] and stdout: are understood")),
-            ("http://h", Err("'http://' is no way to statsd: udp://HOST[:PORT] and stdout: are understood")),
-            ("udp://", Err("no host is named")),
-            ("udp://:8125", Err("no host is named")),
-            ("udp://::1", Err("an IPv6 address stands in brackets: udp://[::1]")),
-            ("udp://[h]", Err("what stands in brackets is not an IPv6 address")),
-            ("udp://[::1]8125", Err("'8125' after the brackets is not a port")),
-            ("udp://h:", Err("'' is not a port from 1 to 65535")),
-            ("udp://h:0", Err("'0' is not a port from 1 to 65535")),
-            ("udp://h:+5", Err("'+5' is not a port from 1 to 65535")),
-            ("udp://h:65536", Err("'65536' is not a port from 1 to 65535")),
-            ("udp://a b", Err("' ' cannot stand in a host name")),
-            ("udp://h/path", Err("'/' cannot stand in a host name")),
-        ] {
-            let parsed = url.parse::<Destination>();
-            assert_eq!(parsed, expected.map_err(str::to_owned), "{url}");
-            if let Ok(destination) = parsed {
-                assert_eq!(destination.to_string().parse(), Ok(destination), "{url} as printed");
-            }
+    fn values() {
+        let whole = [0, 12, 95_123_888_014_451, 3_860_020_017_238_112, (1 << 53) - 1];
+        for (value, sent) in [
+            (7.14159, "7.142"),
+            (0.0004, "0"),
+            (93418.0615, "93418.062"),
+            (99.9996, "100"),
+            (-5.0, "-5"),
+            (-0.1234, "-0.123"),
+            (-0.0004, "0"),
+            (-0.0, "0"),
+        ]
+        .into_iter()
+        .map(|(value, sent)| (value, sent.to_owned()))
+        .chain(whole.map(|whole: u64| (whole as f64, whole.to_string())))
+        {
+            assert_eq!(sendable(value).map(written), Some(sent));
+        }
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, EXACT, -EXACT, 1.8e19, f64::MAX] {
+            assert_eq!(sendable(value), None, "{value}");
         }
     }
 
-    fn named(path: String) -> Name {
-        Name { path, ..Name::default() }
+    /// As the standard library writes them.
+    #[test]
+    fn every_thousandth() {
+        for n in (-5_000..5_000).chain((0..400).map(|n| n * 7_919 + 1_234_567_891)) {
+            let value = sendable(f64::from(n) / 1000.0).unwrap();
+            assert_eq!(written(value), value.to_string());
+        }
     }
 
     #[test]
-    fn datagrams_hold_whole_lines_and_are_never_too_long() {
-        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let statsd = Statsd::unconnected();
-        statsd.connect(&[server.local_addr().unwrap()]).unwrap();
+    fn datagrams_hold_whole_lines_and_as_many_as_they_may() {
+        let mut statsd = Statsd::new(600);
         for n in 0..100 {
-            statsd.gauge(&named(format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
+            statsd.gauge(&named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
         }
-        let delivery = statsd.flush();
-        assert_eq!((delivery.sent, delivery.lost), (3, 0));
-        let mut received = String::new();
-        for _ in 0..delivery.sent {
-            let mut datagram = [0; 65536];
-            let length = server.recv(&mut datagram).unwrap();
-            assert!(length <= MAX_DATAGRAM && datagram[length - 1] == b'\n');
-            received += std::str::from_utf8(&datagram[..length]).unwrap();
+        let batch = statsd.take();
+        let datagrams = datagrams(&batch);
+        assert_eq!(datagrams.len(), 7);
+        for (n, datagram) in datagrams.iter().enumerate() {
+            assert!((n == 6 || datagram.len() > 550) && datagram.len() <= 600 && datagram.ends_with("|g\n"));
         }
-        let lines: Vec<&str> = received.lines().collect();
+        let lines: Vec<&str> = datagrams.iter().flat_map(|datagram| datagram.lines()).collect();
         assert_eq!((lines.len(), lines[99]), (100, "xen.host.domain-99.cpu_percent:99.125|g"));
+        assert_eq!(batch.text(), datagrams.concat().as_bytes());
+    }
+
+    /// Wherever the datagram ends: a lone `-5` would be taken from the value before.
+    #[test]
+    fn a_negative_value_is_never_torn_from_its_zero() {
+        for max in 16..48 {
+            let mut statsd = Statsd::new(max);
+            for n in 0..4 {
+                statsd.gauge(&named("a"), f64::from(n));
+                statsd.gauge(&named("b"), -5.0);
+                statsd.gauge(&named("c"), f64::NAN);
+            }
+            let batch = statsd.take();
+            let datagrams = datagrams(&batch);
+            assert!(datagrams.iter().all(|datagram| datagram.len() <= max), "{datagrams:?}");
+            let pairs: usize = datagrams.iter().map(|datagram| datagram.matches("b:0|g\nb:-5|g\n").count()).sum();
+            assert_eq!((pairs, batch.text().len()), (4, 4 * "a:0|g\nb:0|g\nb:-5|g\n".len()), "{datagrams:?}");
+        }
     }
 
     #[test]
-    fn what_cannot_be_sent_is_counted_and_forgotten() {
-        let statsd = Statsd::unconnected();
-        statsd.gauge(&named("a".into()), 1.0);
-        let delivery = statsd.flush();
-        assert_eq!((delivery.sent, delivery.lost), (0, 1));
-        assert!(delivery.error.is_some());
-        assert_eq!(statsd.flush().lost, 0);
+    fn batches_are_used_again() {
+        let mut statsd = Statsd::new(600);
+        let mut held = None;
+        for n in 0..10 {
+            statsd.gauge(&named("a"), f64::from(n));
+            let batch = statsd.take();
+            assert_eq!(batch.text(), format!("a:{n}|g\n").as_bytes());
+            held = Some(batch);
+        }
+        assert_eq!(statsd.batches.len(), 2);
+        drop(held);
+        assert_eq!(statsd.take().len(), 0);
     }
 }

@@ -3,9 +3,9 @@
 //! A tag may hold what a path component may not, so names stand in it as they are, but for what would end the
 //! tag or the line, steer a terminal, or be trimmed by a server.
 
-use std::fmt::Write;
 use std::str::FromStr;
 
+use crate::statsd::Name;
 use crate::table::is_invisible;
 
 /// `--tags`.
@@ -79,29 +79,6 @@ pub fn value(raw: &[u8]) -> String {
 fn fits(place: usize, c: char) -> bool {
     let ends = c.is_whitespace() || ",|:=#;[]\\".contains(c);
     !(ends || is_invisible(c) || c == char::REPLACEMENT_CHARACTER || (place == 0 && c == '~'))
-}
-
-/// A gauge's name: what stands before the value in its line, and what behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
-    /// All of it, but for DogStatsD's tags.
-    pub path: String,
-    /// DogStatsD's tags, behind the type.
-    pub tags: String,
-}
-
-impl Name {
-    /// Makes room for another.
-    pub fn clear(&mut self) {
-        self.path.clear();
-        self.tags.clear();
-    }
-
-    /// The line that gives the gauge this value, written over `line`.
-    pub fn write_line(&self, line: &mut String, value: f64) {
-        line.clear();
-        let _ = write!(line, "{}:{value}|g{}", self.path, self.tags);
-    }
 }
 
 /// What a running daemon tags its gauges with.

@@ -93,7 +93,8 @@ fn parse(
     text: &str,
     mut by_device: impl FnMut(&str) -> Option<(u32, u32)>,
 ) -> Result<(), Error> {
-    (list.clear(), taps.clear());
+    list.clear();
+    taps.clear();
     let mut lines = text.split_inclusive('\n').skip(1);
     if !lines.next().unwrap_or_default().split_whitespace().eq(HEADING.split_whitespace()) {
         return Err(Error::Heading);

@@ -21,8 +21,8 @@ fn all_is_well() {
     assert!(line(&said, "disks").starts_with("ok   5, of which "));
     assert!(line(&said, "example").starts_with("xen.xen1_example_com.win2019.cpu_sec:"));
     assert!(line(&said, "destination").starts_with(&format!("ok   {}", listener.url())));
-    // Only a gauge that is true is sent.
-    assert_eq!(listener.datagram(), "xen.xen1_example_com.xenmonitor.up:1|g\n");
+    // What is sent to hear of a refusal says nothing.
+    assert_eq!(listener.pending(), ["", ""]);
 }
 
 #[test]
@@ -41,6 +41,43 @@ fn what_is_wrong_is_told() {
     let said = run(bare().args(["--check", "--print", "table", "--libxenstat", "/nonexistent"]));
     assert_eq!(said.status, Some(1));
     assert!(line(&said, "Xen").starts_with("BAD  libxenstat cannot be loaded: /nonexistent"), "{}", said.out);
+}
+
+#[test]
+fn every_kind_of_destination_is_tried() {
+    let scratch = Scratch::new();
+    let udp = Listener::new("127.0.0.1:0");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = scratch.join("statsd");
+    let unix = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = tcp.local_addr().unwrap();
+    let (unix_url, udp_url) = (format!("unix://{}", path.display()), udp.url());
+    let at = &udp_url["udp://".len()..];
+    let cases = [
+        (udp_url.clone(), format!("ok   {udp_url}, at {at}: nothing refused (UDP tells no more)")),
+        (format!("tcp://{address}"), format!("ok   tcp://{address}, at {address}: it takes gauges")),
+        (unix_url.clone(), format!("ok   {unix_url}: it takes gauges")),
+        ("stdout:".into(), "ok   stdout:".into()),
+        (format!("tcp://{gone}"), format!("BAD  tcp://{gone}: Connection refused (os error 111)")),
+        ("unix:///none".into(), "BAD  unix:///none: No such file or directory (os error 2)".into()),
+        ("udp://x.invalid".into(), "BAD  udp://x.invalid:8125: failed to lookup address information".into()),
+    ];
+    let mut command = xenmonitor(&scenario("demo"));
+    command.arg("--check");
+    for (url, _) in &cases {
+        command.args(["--statsd", url]);
+    }
+    let said = run(&mut command);
+    assert_eq!(said.status, Some(1), "{}", said.err);
+    let lines = said.out.lines().filter_map(|line| line.strip_prefix("destination  ")).collect::<Vec<_>>();
+    assert_eq!(lines.len(), cases.len(), "{}", said.out);
+    for (line, (_, expected)) in lines.iter().zip(&cases) {
+        assert!(line.starts_with(expected), "{expected:?} is not {line:?}");
+    }
+    let mut got = [0; 100];
+    let length = unix.recv(&mut got).unwrap();
+    assert_eq!(length, 0);
 }
 
 /// A hung xenstored does not hang the check.

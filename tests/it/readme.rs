@@ -54,7 +54,7 @@ fn it_names_every_option() {
         if word.starts_with("--") && word.len() > 2 && !["--help", "--version"].contains(&word) {
             assert!(readme.contains(&format!("`{word}")), "{word} is not in the README");
         }
-        if word.starts_with("STATSD_") {
+        if word.starts_with("STATSD_") || word.starts_with("DD_") {
             assert!(readme.contains(word), "{word} is not in the README");
         }
     }

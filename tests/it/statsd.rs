@@ -1,91 +1,10 @@
 //! What a statsd server gets, asked back from a real one.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Once;
-use std::time::Instant;
+use std::net::UdpSocket;
 
-use crate::support::{Listener, PATIENCE, Scratch, clean, on_the_shims_clock, out_of, root, run, target, xenmonitor};
-
-/// npm's statsd, on ports of its own.
-struct Server {
-    child: Child,
-    port: u16,
-    management: u16,
-    _scratch: Scratch,
-}
-
-impl Server {
-    fn start() -> Self {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(|| {
-            let made = Command::new("make").args(["-s", "npm-statsd"]).current_dir(root()).status();
-            assert!(made.unwrap().success(), "make npm-statsd");
-        });
-        let scratch = Scratch::new();
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let management = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "{{port: {port}, address: '127.0.0.1', mgmt_port: {management}, mgmt_address: '127.0.0.1', \
-             backends: [], flushInterval: 1000}}"
-        );
-        let config = scratch.file("config.js", &config);
-        let statsd: PathBuf = target().join("npm/node_modules/statsd/stats.js");
-        let child = clean("node").arg(statsd).arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { child, port, management, _scratch: scratch };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", management)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "statsd does not start");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("udp://127.0.0.1:{}", self.port)
-    }
-
-    fn ask(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.management)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        writeln!(stream, "{command}").unwrap();
-        let lines = BufReader::new(stream).lines().map(Result::unwrap);
-        lines.take_while(|line| line != "END").map(|line| line + "\n").collect()
-    }
-
-    /// The gauges, once `count` of them are there: `  'name': 1.5,` each.
-    fn gauges(&self, count: usize) -> BTreeMap<String, String> {
-        let start = Instant::now();
-        loop {
-            let text = self.ask("gauges");
-            let gauges: BTreeMap<String, String> = text
-                .lines()
-                .filter_map(|line| line.trim().trim_end_matches(',').rsplit_once(": "))
-                .map(|(name, value)| (name.trim_matches('\'').to_owned(), value.to_owned()))
-                .filter(|(name, _)| !name.starts_with("statsd."))
-                .collect();
-            if gauges.len() >= count || start.elapsed() > PATIENCE {
-                return gauges;
-            }
-        }
-    }
-
-    fn bad_lines(&self) -> String {
-        let stats = self.ask("stats");
-        let line = stats.lines().find(|line| line.contains("bad_lines_seen"));
-        line.expect("statsd counts bad lines").to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::servers::{Npm, Server};
+use crate::support::{Listener, Scratch, out_of, run, shim, xenmonitor};
 
 /// Domain-0 without a memory limit, and a guest with a space in its name and one disk of two in error.
 const HOST: &str = r#"
@@ -202,23 +121,25 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("xenmonitor.up", "1"),
 ];
 
-fn two_ticks_to(server: &Server, more: &[&str]) {
+fn two_ticks_to(server: &Npm, more: &[&str]) {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("host.toml", &format!("clock_step = \"1s\"\n{HOST}")));
-    let said = run(on_the_shims_clock(&mut command).args(["--count", "2", "--statsd", &server.url()]).args(more));
+    // The first is out, and told, before the second begins.
+    command.env("LD_PRELOAD", shim()).args(["--interval", "300ms", "--count", "2", "--statsd", &server.url()]);
+    let said = run(command.args(more));
     assert_eq!(said.status, Some(0), "{}", said.err);
 }
 
 #[test]
 fn npm_statsd_has_every_gauge() {
-    let server = Server::start();
+    let server = Npm::start();
     two_ticks_to(&server, &[]);
-    let expected: BTreeMap<String, String> = GAUGES
+    let expected: BTreeMap<String, f64> = GAUGES
         .iter()
         .chain(HOSTS_GAUGES)
-        .map(|(name, value)| (format!("xen.xen1_example_com.{name}"), (*value).to_owned()))
+        .map(|(name, value)| (format!("xen.xen1_example_com.{name}"), value.parse().unwrap()))
         .collect();
-    let mut gauges = server.gauges(expected.len() + 2);
+    let mut gauges = server.await_gauges(expected.len() + 2);
     // How long things took is not in the scenario.
     for duration in ["poll_ms", "send_ms"] {
         assert!(gauges.remove(&format!("xen.xen1_example_com.xenmonitor.{duration}")).is_some());
@@ -229,7 +150,7 @@ fn npm_statsd_has_every_gauge() {
 
 #[test]
 fn npm_statsd_has_xenmonitors_thirteen() {
-    let server = Server::start();
+    let server = Npm::start();
     two_ticks_to(&server, &["--layout", "xenmonitor"]);
     let per_domain = [
         ("CPU_sec", "93418", "6"),
@@ -246,14 +167,15 @@ fn npm_statsd_has_xenmonitors_thirteen() {
         ("VBD_Read-Sectors", "0", "4096"),
         ("VBD_Write-Sectors", "0", "8192"),
     ];
-    let expected: BTreeMap<String, String> = per_domain
+    let expected: BTreeMap<String, f64> = per_domain
         .iter()
         .flat_map(|(key, dom0, guest)| {
             let path = |vm: &str| format!("XenVms.xen1_example_com.{key}.{vm}");
-            [(path("Domain-0-xen1-example-com"), (*dom0).to_owned()), (path("build_server"), (*guest).to_owned())]
+            [(path("Domain-0-xen1-example-com"), *dom0), (path("build_server"), *guest)]
         })
+        .map(|(path, value)| (path, value.parse().unwrap()))
         .collect();
-    assert_eq!(server.gauges(expected.len()), expected);
+    assert_eq!(server.await_gauges(expected.len()), expected);
     assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
 }
 
@@ -261,7 +183,7 @@ fn npm_statsd_has_xenmonitors_thirteen() {
 #[test]
 fn npm_statsd_has_the_tags() {
     for dialect in ["datadog", "graphite"] {
-        let server = Server::start();
+        let server = Npm::start();
         two_ticks_to(&server, &["--tags", dialect, "--tag", "env=prod", "--detail", "vbds"]);
         let host = "host=xen1.example.com";
         let of_domains = GAUGES.iter().map(|(name, value)| {
@@ -274,10 +196,11 @@ fn npm_statsd_has_the_tags() {
         let of_disks = disks.map(|(device, metric, value)| {
             (format!("xen.vbds.{metric};{host};domain=build_server;device={device};env=prod"), value.to_owned())
         });
-        let expected: BTreeMap<String, String> = of_domains.chain(of_host).chain(of_disks).collect();
+        let all = of_domains.chain(of_host).chain(of_disks);
+        let expected: BTreeMap<String, f64> = all.map(|(name, value)| (name, value.parse().unwrap())).collect();
         // Besides: two durations, the datagrams, and what else there is of two disks.
-        let gauges = server.gauges(expected.len() + 3 + 6);
-        let missing: Vec<_> = expected.iter().filter(|(name, value)| gauges.get(*name) != Some(*value)).collect();
+        let gauges = server.await_gauges(expected.len() + 3 + 6);
+        let missing: Vec<_> = expected.iter().filter(|(name, value)| gauges.get(*name) != Some(value)).collect();
         assert_eq!(missing, [], "{dialect}: {gauges:?}");
         assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
     }
@@ -330,21 +253,42 @@ fn ipv6_and_the_variables_of_other_clients() {
     command.env("STATSD_HOST", "127.0.0.1").env("STATSD_PORT", url.rsplit_once(':').unwrap().1);
     out_of(command.env("STATSD_PREFIX", "dc1").args(["--once", "--template", "{domain}.{metric}"]));
     assert!(listener.datagram().starts_with("dc1.Domain-0.state.running:1|g\n"));
+
+    let starts_with = |listener: &Listener| {
+        assert!(listener.datagram().starts_with("xen.xen1_example_com.Domain-0.state.running:1|g\n"));
+    };
+    let listener = Listener::new("127.0.0.1:0");
+    let url = listener.url();
+    let mut command = xenmonitor(&scenario);
+    command.env("DD_AGENT_HOST", "127.0.0.1").env("DD_DOGSTATSD_PORT", url.rsplit_once(':').unwrap().1);
+    out_of(command.arg("--once"));
+    starts_with(&listener);
+
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scenario);
+    out_of(command.env("DD_DOGSTATSD_URL", listener.url()).env("DD_AGENT_HOST", "no.such.host").arg("--once"));
+    starts_with(&listener);
 }
 
 /// 300 domains, so that there are many datagrams.
 #[test]
-fn datagrams_are_whole_lines_of_at_most_1432_bytes() {
-    let listener = Listener::new("127.0.0.1:0");
+fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
     let scenario = crate::support::scenario("many");
-    let printed = out_of(xenmonitor(&scenario).args(["--once", "--print", "statsd", "--statsd", &listener.url()]));
-    // More than a socket's buffer may hold: what arrived is enough to judge.
-    let datagrams = listener.pending();
-    assert!(datagrams.len() > 50, "{} datagrams", datagrams.len());
-    let longest = datagrams.iter().map(String::len).max().unwrap();
-    assert!((1300..=1432).contains(&longest), "{longest}");
-    assert!(datagrams.iter().all(|datagram| datagram.ends_with("|g\n")));
-    assert!(printed.starts_with(&datagrams[..50].concat()), "what is printed is what is sent");
+    for (size, arguments) in [(1432, &[][..]), (512, &["--max-datagram", "512"]), (8932, &["--max-datagram", "8932"])] {
+        let listener = Listener::new("127.0.0.1:0");
+        let mut command = xenmonitor(&scenario);
+        command.args(["--once", "--spread", "0", "--print", "statsd", "--statsd", &listener.url()]).args(arguments);
+        let said = run(&mut command);
+        // More than a socket's buffer may hold: what arrived is enough to judge.
+        let datagrams = listener.pending();
+        assert!(datagrams.len() > 10, "{} datagrams", datagrams.len());
+        let longest = datagrams.iter().map(String::len).max().unwrap();
+        assert!((size - 100..=size).contains(&longest), "{longest} of {size}");
+        assert!(datagrams.iter().all(|datagram| datagram.ends_with("|g\n")));
+        assert!(said.out.starts_with(&datagrams[..10].concat()), "what is printed is what is sent");
+        let warning = "collectd loses what is beyond 4095 bytes of a datagram: --max-datagram allows more";
+        assert_eq!(said.err.contains(warning), size > 4095, "{}", said.err);
+    }
 }
 
 /// The kernel tells of a refusal at the next datagram, here the next tick's: not every other tick is well.

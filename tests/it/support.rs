@@ -1,5 +1,6 @@
 //! What the tests share: the shim, scenario files, the daemon as a child process, a statsd server to listen.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
@@ -86,7 +87,7 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["XENMONITOR_", "STATSD_", "XENSTAT_", "LD_", "JOURNAL_"].iter().any(|ours| name.starts_with(ours)) {
+        if ["XENMONITOR_", "STATSD_", "DD_", "XENSTAT_", "LD_", "JOURNAL_"].iter().any(|ours| name.starts_with(ours)) {
             command.env_remove(name);
         }
     }
@@ -150,18 +151,23 @@ impl From<Output> for Said {
 
 /// Runs a command to its end, which it has to come to by itself.
 pub fn run(command: &mut Command) -> Said {
+    run_for(PATIENCE, command)
+}
+
+/// As [`run`], for what takes long.
+pub fn run_for(patience: Duration, command: &mut Command) -> Said {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let _alive = kill_if_forgotten(&child);
+    let _alive = kill_if_forgotten(&child, patience);
     Said::from(child.wait_with_output().unwrap())
 }
 
-/// Kills a child after [`PATIENCE`], unless what is returned is dropped before: a test fails rather than hangs.
-fn kill_if_forgotten(child: &Child) -> mpsc::Sender<()> {
+/// Kills a child after `patience`, unless what is returned is dropped before: a test fails rather than hangs.
+fn kill_if_forgotten(child: &Child, patience: Duration) -> mpsc::Sender<()> {
     let (alive, ended) = mpsc::channel();
     let pid = child.id().to_string();
     std::thread::spawn(move || {
-        if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             let _ = Command::new("kill").args(["-KILL", &pid]).status();
         }
     });
@@ -175,6 +181,15 @@ pub fn out_of(command: &mut Command) -> String {
     said.out
 }
 
+/// The gauges that were printed by `--print statsd`, with the value each had last.
+pub fn last_values(printed: &str) -> BTreeMap<String, f64> {
+    let gauge = |line: &str| {
+        let (name, value) = line.strip_suffix("|g").unwrap().rsplit_once(':').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    };
+    printed.lines().map(gauge).collect()
+}
+
 /// A child that is killed at the end of the test, or when that does not come for so long that it never will.
 pub struct Daemon {
     child: Child,
@@ -186,7 +201,7 @@ impl Daemon {
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let _alive = kill_if_forgotten(&child);
+        let _alive = kill_if_forgotten(&child, PATIENCE);
         Self { child, _alive }
     }
 

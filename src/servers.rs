@@ -1,0 +1,164 @@
+//! The servers that gauges go to: a sender for each, what has become of its datagrams, and what the log says of it.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::info;
+
+use crate::destination::Destination;
+use crate::inbox::End;
+use crate::pace::{AT_ONCE, Pace, Timing};
+use crate::sender::{Report, Sender};
+use crate::statsd::Batch;
+use crate::trouble::Trouble;
+
+/// All servers.
+pub struct Servers {
+    each: Vec<Server>,
+    timing: Timing,
+    crowded: Trouble,
+}
+
+/// One of them.
+struct Server {
+    destination: Destination,
+    /// `None` before the start.
+    sender: Option<Sender>,
+    has_ended: bool,
+    count: Count,
+    reaching: Trouble,
+    sending: Trouble,
+    address: Option<SocketAddr>,
+}
+
+/// What became of datagrams.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Count {
+    /// Handed to the kernel.
+    pub sent: u64,
+    /// Known to be lost, before or after.
+    pub lost: u64,
+    /// Polls of which something is known to be lost.
+    pub errors: u64,
+}
+
+impl Servers {
+    /// They are not sent to before the [start](Self::start).
+    pub fn new(destinations: Vec<Destination>, timing: Timing) -> Self {
+        let server = |destination| Server {
+            destination,
+            sender: None,
+            has_ended: false,
+            count: Count::default(),
+            reaching: Trouble::default(),
+            sending: Trouble::default(),
+            address: None,
+        };
+        Self { each: destinations.into_iter().map(server).collect(), timing, crowded: Trouble::default() }
+    }
+
+    /// Starts a thread for each; `report` gets what the `n`-th has to tell.
+    pub fn start(&mut self, report: impl Fn(usize, Report) + Clone + Send + 'static) -> io::Result<()> {
+        for (n, server) in self.each.iter_mut().enumerate() {
+            let report = report.clone();
+            let sender = Sender::start(server.destination.clone(), self.timing, move |told| report(n, told))?;
+            server.sender = Some(sender);
+        }
+        Ok(())
+    }
+
+    /// Where gauges go, if anywhere.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.each.iter().map(|server| &server.destination)
+    }
+
+    /// Sends a tick, to each in its own time.
+    pub fn send(&mut self, batch: &Arc<Batch>) {
+        let (window, datagrams) = (self.timing.window(), batch.len());
+        if datagrams == 0 || self.each.is_empty() {
+            return;
+        }
+        if !window.is_zero() && Pace::new(datagrams, window).burst > AT_ONCE {
+            self.crowded.is(format!(
+                "a poll has more datagrams than can be spread over {window:?}, {AT_ONCE} at once: a server may lose \
+                 some of them; lengthen --interval"
+            ));
+        }
+        self.senders().for_each(|sender| sender.send(batch));
+    }
+
+    /// Looks up and connects anew.
+    pub fn reopen(&self) {
+        self.senders().for_each(Sender::reopen);
+    }
+
+    /// Has the senders end; see [`have_ended`](Self::have_ended).
+    pub fn end(&self, end: End) {
+        self.senders().for_each(|sender| sender.end(end));
+    }
+
+    /// Whether all senders are at their end.
+    pub fn have_ended(&self) -> bool {
+        self.each.iter().all(|server| server.has_ended)
+    }
+
+    /// What the `n`-th sender told. An error is standard output's.
+    pub fn heard(&mut self, n: usize, report: Report) -> io::Result<()> {
+        self.each[n].heard(report)
+    }
+
+    /// All that became of datagrams, to all servers; `None` where there are none.
+    pub fn count(&self) -> Option<Count> {
+        self.each.iter().map(|server| server.count).reduce(|one, other| Count {
+            sent: one.sent + other.sent,
+            lost: one.lost + other.lost,
+            errors: one.errors + other.errors,
+        })
+    }
+
+    /// The first server that was sent nothing.
+    pub fn left_out(&self) -> Option<&Destination> {
+        self.each.iter().find(|server| server.count.sent == 0).map(|server| &server.destination)
+    }
+
+    fn senders(&self) -> impl Iterator<Item = &Sender> {
+        self.each.iter().filter_map(|server| server.sender.as_ref())
+    }
+}
+
+impl Server {
+    fn heard(&mut self, report: Report) -> io::Result<()> {
+        let Self { destination, sending, reaching, count, .. } = self;
+        match report {
+            Report::Unreachable(error) => {
+                reaching.is(format!("cannot reach {destination}: {error}; trying again at every poll"));
+            }
+            Report::Reached(address) => {
+                let at = address.map_or_else(String::new, |address| format!(", at {address}"));
+                if self.address.is_some() && self.address != address && !reaching.is_told() {
+                    info!("{destination} is found{at} now");
+                }
+                reaching.is_over(|| format!("{destination} is found{at}"));
+                self.address = address;
+            }
+            Report::Delivered(delivery) => {
+                count.sent += delivery.sent;
+                count.lost += delivery.lost;
+                count.errors += u64::from(delivery.error.is_some());
+                match delivery.error {
+                    Some(error) if *destination == Destination::Stdout => return Err(error),
+                    Some(error) if error.kind() == ErrorKind::NotConnected => {
+                        if !reaching.is_told() && !sending.is_told() {
+                            reaching.is(format!("{destination} is not found yet: gauges are lost until it is"));
+                        }
+                    }
+                    Some(error) => sending.is(format!("gauges for {destination} are lost: {error}")),
+                    None => sending.seems_over(|| format!("{destination} takes gauges again")),
+                }
+            }
+            Report::Ended => self.has_ended = true,
+        }
+        Ok(())
+    }
+}

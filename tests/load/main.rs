@@ -1,0 +1,117 @@
+//! What a large host and a fleet send, to real servers with the receive buffers that the kernel gives them: all of it
+//! arrives. Takes minutes and gigabytes (netdata makes a chart of each gauge), so only `make test-load` runs this.
+
+mod peers;
+#[path = "../it/servers.rs"]
+mod servers;
+#[allow(dead_code, reason = "the everyday tests need more of it")]
+#[path = "../it/support.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peers::{Collectd, Netdata};
+use servers::{Npm, Server};
+use support::{Daemon, Scratch, last_values, out_of, xenmonitor};
+
+/// Domain-0 and so many guests, each with two vcpus, networks and disks.
+fn host(guests: u32) -> String {
+    let counters = |names: &[&str]| -> String {
+        let line = |(n, name): (usize, &&str)| {
+            format!("{name} = {{ start = {}, per_domain = 1_013, per_poll = {} }}\n", 1_000_000 * (n + 1), 11 * (n + 1))
+        };
+        names.iter().enumerate().map(line).collect()
+    };
+    let vif = counters(&["rbytes", "rpackets", "rerrs", "rdrop", "tbytes", "tpackets", "terrs", "tdrop"]);
+    let vbd = counters(&["oo_reqs", "rd_reqs", "wr_reqs", "rd_sects", "wr_sects"]);
+    let guest = format!("[[domain.network]]\n{vif}[[domain.network]]\n{vif}[[domain.vbd]]\n{vbd}[[domain.vbd]]\n{vbd}");
+    format!(
+        "[host]\ntot_mem = \"64T\"\n[[domain]]\nid = 0\nname = \"Domain-0\"\nvcpus = 2\n\
+         [[domain]]\nid = 1\ncount = {guests}\nname = \"web{{i}}\"\nvcpus = 2\n\
+         cpu_ns = {{ start = \"9s\", per_domain = 7_777_777, per_second = \"100ms\" }}\n\
+         cur_mem = {{ start = \"512M\", per_domain = 4096 }}\n{guest}"
+    )
+}
+
+/// Two polls, so that everything is told, to all these servers at once; then each is asked for every gauge.
+fn arrives(guests: u32, more: &[&str], gauges: usize, servers: &[&dyn Server]) {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("host.toml", &host(guests)));
+    command.args(["--count", "2", "--print", "statsd"]).args(more);
+    for server in servers {
+        command.args(["--statsd", &server.url()]);
+    }
+    let said = support::run_for(Duration::from_secs(180), &mut command);
+    let sent = last_values(&said.out);
+    assert!(said.status == Some(0) && said.err.contains(", 0 known to be lost"), "{}", said.err);
+    assert!(sent.len() >= gauges, "{} gauges", sent.len());
+    for server in servers {
+        let url = server.url();
+        assert_eq!(server.dropped(), 0, "datagrams lost at {url}, {}", said.err);
+        // collectd tells seven digits; netdata cuts the last decimal off where a float is a little less, and folds case.
+        let differs = |theirs: &BTreeMap<String, f64>| {
+            let close = |one: f64, other: f64| (one - other).abs() <= (one.abs() * 1e-6).max(0.001_001);
+            let their = |path: &str| theirs.get(path).or_else(|| theirs.get(&path.to_ascii_lowercase()));
+            let differs = |(path, value): &(&String, &f64)| !their(path).is_some_and(|&got| close(**value, got));
+            sent.iter().filter(differs).map(|(path, value)| (path.clone(), *value)).collect::<Vec<_>>()
+        };
+        // They show what they have got at the end of an interval of theirs.
+        let mut missing = Vec::new();
+        servers::wait_until(|| {
+            missing = differs(&server.gauges());
+            missing.is_empty()
+        });
+        assert!(missing.is_empty(), "{url} lacks {} of {}, as {:?}", missing.len(), sent.len(), &missing[0]);
+    }
+}
+
+#[test]
+fn eight_thousand_domains() {
+    arrives(8000, &["--interval", "30s"], 8000 * 23, &[&Npm::start(), &Netdata::start()]);
+}
+
+/// Spread over nearly a minute: every ten seconds collectd hands its 180 000 values on, and does not read its socket
+/// in that.
+#[test]
+fn eight_thousand_domains_to_collectd() {
+    arrives(8000, &["--interval", "1m", "--spread", "0.9"], 8000 * 23, &[&Collectd::start()]);
+}
+
+#[test]
+fn two_thousand_domains_in_detail() {
+    let more = ["--interval", "1m", "--spread", "0.9", "--detail", "all"];
+    arrives(2000, &more, 2000 * 60, &[&Npm::start(), &Collectd::start(), &Netdata::start()]);
+}
+
+/// Two hundred hosts that are started at once and poll by the clock on the wall, as after a power cut.
+#[test]
+fn a_fleet_of_two_hundred() {
+    let scratch = Scratch::new();
+    let server = Npm::start();
+    let scenario = scratch.file("host.toml", &host(10));
+    let daemons: Vec<Daemon> = (0..200)
+        .map(|n| {
+            let mut command = xenmonitor(&scenario);
+            command.args(["--align", "--interval", "10s", "--jitter", "10s", "--count", "2", "--log", "warn"]);
+            command.args(["--host", &format!("xen{n}"), "--statsd", &server.url()]);
+            Daemon::start(&mut command)
+        })
+        .collect();
+    for daemon in daemons {
+        let said = daemon.end();
+        assert_eq!((said.status, said.err.as_str()), (Some(0), ""));
+    }
+    assert_eq!((server.dropped(), server.bad_lines().trim()), (0, "messages.bad_lines_seen: 0"));
+    let of_one =
+        out_of(xenmonitor(&scenario).args(["--count", "2", "--interval", "1s", "--print", "statsd", "--host", "xen0"]));
+    let of_one = last_values(&of_one);
+    let gauges = server.await_gauges(of_one.len() * 200);
+    for n in 0..200 {
+        for path in of_one.keys() {
+            let path = path.replacen(".xen0.", &format!(".xen{n}."), 1);
+            assert!(gauges.contains_key(&path), "{path}");
+        }
+    }
+    assert_eq!(gauges.len(), of_one.len() * 200);
+}

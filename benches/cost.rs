@@ -1,7 +1,6 @@
 //! What the daemon costs, beside what is used for the same today: ratios, each measured side by side in one run on the
 //! shim. `make bench` prints the table.
 
-#[path = "stand_ins.rs"]
 mod stand_ins;
 
 use std::net::UdpSocket;

@@ -4,7 +4,6 @@
 //! libxenstat runs over stand-ins for the two libraries that talk to Xen (xen.c); what it does with QEMU is its
 //! own. What is compared is the daemon's own `xenmonitor.poll_ms`.
 
-#[path = "stand_ins.rs"]
 mod stand_ins;
 
 use std::collections::HashMap;

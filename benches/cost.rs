@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cadence::{Gauged, NopMetricSink, StatsdClient};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use xenmonitor::cli::Options;
 use xenmonitor::monitor::Monitor;
+use xenmonitor::statsd::{Name, Statsd};
 
 use stand_ins::{Scratch, in_namespaces, median, out_of};
 
@@ -32,6 +34,7 @@ fn main() {
     }
     let bench = Bench::new();
     println!("| | measured | goal |\n|---|---|---|");
+    gauges();
     bench.cpu();
     bench.growth();
     bench.allocations();
@@ -47,6 +50,33 @@ fn run_here(arguments: &[String]) {
     Monitor::new(&options, |_| None).unwrap().run().unwrap();
     let stats = ALLOCATOR.stats();
     println!("{}", stats.allocations + stats.reallocations);
+}
+
+/// One gauge, written and packed: by us, and by cadence's client into a sink that forgets it.
+fn gauges() {
+    const GAUGES: u32 = 200_000;
+    let mut statsd = Statsd::new(1432);
+    let client = StatsdClient::from_sink("", NopMetricSink);
+    let name = Name { path: "xen.xen1_example_com.web-frontend-17.cpu_percent".into(), ..Name::default() };
+    let measure = |gauge: &mut dyn FnMut(f64)| {
+        let allocations = || ALLOCATOR.stats().allocations + ALLOCATOR.stats().reallocations;
+        let (start, before) = (Instant::now(), allocations());
+        (0..GAUGES).for_each(|n| gauge(f64::from(n) + 0.125));
+        let each = f64::from(GAUGES);
+        (start.elapsed().as_nanos() as f64 / each, (allocations() - before) as f64 / each)
+    };
+    let mut ours = || measure(&mut |value| statsd.gauge(&name, value));
+    let mut cadences = || measure(&mut |value| drop(client.gauge(&name.path, value)));
+    let pairs: Vec<_> = (0..PAIRS).map(|_| (ours(), cadences())).collect();
+    let of = |which: fn(&((f64, f64), (f64, f64))) -> f64| median(pairs.iter().map(which).collect());
+    println!(
+        "| a gauge written and packed, beside cadence's own client | {:.2} x ({:.0} ns; {:.0} allocations beside {:.0}) | |",
+        of(|(ours, cadences)| ours.0 / cadences.0),
+        of(|(ours, _)| ours.0),
+        of(|(ours, _)| ours.1),
+        of(|(_, cadences)| cadences.1)
+    );
+    statsd.take();
 }
 
 struct Bench {

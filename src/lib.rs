@@ -34,7 +34,7 @@ mod sender;
 mod servers;
 mod snapshot;
 mod socket;
-mod statsd;
+pub mod statsd;
 mod table;
 mod tags;
 mod tapdisk;

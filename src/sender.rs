@@ -90,7 +90,7 @@ impl Sender {
     pub fn send(&self, batch: &Arc<Batch>) {
         self.0.put(|news| {
             if let Some(late) = news.tick.replace(Arc::clone(batch)) {
-                news.replaced += late.len();
+                news.replaced += late.datagrams();
             }
         });
     }
@@ -154,8 +154,8 @@ struct Tick {
 
 impl Tick {
     fn lose_the_rest(&mut self, error: io::Error) {
-        self.delivery.lose(self.batch.len() - self.next, error);
-        self.next = self.batch.len();
+        self.delivery.lose(self.batch.datagrams() - self.next, error);
+        self.next = self.batch.datagrams();
     }
 }
 
@@ -247,13 +247,13 @@ impl<R: Fn(Report)> Worker<R> {
             Socket::Stdout => Duration::ZERO,
             _ => self.timing.window().min(left),
         };
-        let Pace { burst, gap } = *tick.pace.get_or_insert_with(|| Pace::new(tick.batch.len(), window));
+        let Pace { burst, gap } = *tick.pace.get_or_insert_with(|| Pace::new(tick.batch.datagrams(), window));
         let deadline = match socket {
             // To give up on a connection is dear.
             Socket::Tcp(_) => start + patience,
             _ => start + left.clamp(SHORTEST_STALL, LONGEST_STALL),
         };
-        let end = tick.batch.len().min(tick.next + burst);
+        let end = tick.batch.datagrams().min(tick.next + burst);
         let mut refused = false;
         while tick.next < end {
             let Err(Unsent { fate, error }) = socket.send(tick.batch.datagram(tick.next), deadline) else {
@@ -299,7 +299,7 @@ impl<R: Fn(Report)> Worker<R> {
         }
         // A burst that was late, as the machine was busy, is not made up for by all that are due at once.
         tick.due = (tick.due + gap).max(Instant::now() + gap / 2);
-        if tick.next == tick.batch.len() {
+        if tick.next == tick.batch.datagrams() {
             self.drop_tick(late);
         }
         if refused {
@@ -310,7 +310,7 @@ impl<R: Fn(Report)> Worker<R> {
     /// Tells what became of the tick. What of it is not out is lost.
     fn drop_tick(&mut self, why: fn() -> io::Error) {
         let Some(mut tick) = self.tick.take() else { return };
-        if tick.next < tick.batch.len() {
+        if tick.next < tick.batch.datagrams() {
             let error = tick.broken.take();
             tick.lose_the_rest(error.unwrap_or_else(|| if self.socket.is_some() { why() } else { nowhere() }));
         }

@@ -75,7 +75,7 @@ impl Servers {
 
     /// Sends a tick, to each in its own time.
     pub fn send(&mut self, batch: &Arc<Batch>) {
-        let (window, datagrams) = (self.timing.window(), batch.len());
+        let (window, datagrams) = (self.timing.window(), batch.datagrams());
         if datagrams == 0 || self.each.is_empty() {
             return;
         }

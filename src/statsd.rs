@@ -89,7 +89,7 @@ pub struct Batch {
 
 impl Batch {
     /// How many datagrams.
-    pub fn len(&self) -> usize {
+    pub fn datagrams(&self) -> usize {
         self.ends.len()
     }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn datagrams(batch: &Batch) -> Vec<&str> {
-        (0..batch.len()).map(|n| std::str::from_utf8(batch.datagram(n)).unwrap()).collect()
+        (0..batch.datagrams()).map(|n| std::str::from_utf8(batch.datagram(n)).unwrap()).collect()
     }
 
     #[test]
@@ -297,6 +297,6 @@ mod tests {
         }
         assert_eq!(statsd.batches.len(), 2);
         drop(held);
-        assert_eq!(statsd.take().len(), 0);
+        assert_eq!(statsd.take().datagrams(), 0);
     }
 }

@@ -154,7 +154,7 @@ impl Output {
                 whole.extend([group, ".", metric]);
                 if choice.metric(whole) {
                     paths.write_host(name, group, metric);
-                    statsd.gauge(name, value);
+                    statsd.gauge(name.pieces(), value);
                 }
             };
             if let Some(node) = node {

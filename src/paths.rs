@@ -3,7 +3,7 @@
 
 use crate::detail::device_in;
 use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
-use crate::statsd::Name;
+use crate::statsd::{Name, Pieces};
 use crate::tags::{self, Dialect, Tag, Tags};
 use crate::template::{Piece, Prefix, Template};
 
@@ -167,11 +167,9 @@ pub struct Stem {
 }
 
 impl Stem {
-    /// The whole name of one gauge, written over `name`.
-    pub fn write(&self, name: &mut Name, metric: &str) {
-        name.clear();
-        name.path.extend([&self.before, metric, &self.behind.path]);
-        name.tags.push_str(&self.behind.tags);
+    /// The whole name of one gauge.
+    pub fn name<'a>(&'a self, metric: &'a str) -> Pieces<'a> {
+        Pieces { path: [&self.before, metric, &self.behind.path], tags: &self.behind.tags }
     }
 }
 
@@ -230,11 +228,11 @@ mod tests {
         let (mut name, mut line) = (Name::default(), String::new());
         paths.write(&mut name, domain, metric);
         if device_in(metric).is_none() {
-            let mut by_stem = Name::default();
-            paths.stem(domain).write(&mut by_stem, metric);
-            assert_eq!(by_stem, name);
+            let stem = paths.stem(domain);
+            let by_stem = stem.name(metric);
+            assert_eq!((by_stem.path.concat(), by_stem.tags), (name.path.clone(), &*name.tags));
         }
-        name.write_line(&mut line, Decimal::of(5.0).unwrap());
+        name.pieces().write_line(&mut line, Decimal::of(5.0).unwrap());
         line
     }
 
@@ -436,7 +434,7 @@ mod tests {
         let longest = (0..MAX_TAGGED).rev().find_map(|length| scheme(length).ok()).unwrap();
         let (name, mut of_disk, mut line) = (&domains(&longest, &[(&long, 1)])[0], Name::default(), String::new());
         longest.write(&mut of_disk, name, &format!("vbd.{}.rd", "x".repeat(MAX_METRIC - "vbd..rd".len())));
-        of_disk.write_line(&mut line, Decimal::of(9_007_199_254_740_991.0).unwrap());
+        of_disk.pieces().write_line(&mut line, Decimal::of(9_007_199_254_740_991.0).unwrap());
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between letters, not in one.
         let tagged = named("h", (Layout::Xentop, Letters::Plain, Dialect::Influx));

@@ -15,7 +15,7 @@ use crate::metrics::{Before, GAUGES, Kind, View};
 use crate::naming::Layout;
 use crate::paths::{Paths, Stem};
 use crate::snapshot::{Domain, Snapshot};
-use crate::statsd::{Decimal, Name};
+use crate::statsd::{Decimal, Name, Pieces};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
@@ -45,7 +45,7 @@ pub struct Roll {
     /// One for each domain of the snapshot, in its order.
     living: Vec<Entry>,
     gone: Vec<Entry>,
-    /// The latest gauge, kept for the room it has.
+    /// The latest detail's, kept for the room it has.
     name: Name,
     /// Names have come free since the roll was written.
     freed: bool,
@@ -188,7 +188,7 @@ impl Roll {
     }
 
     /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is gone.
-    pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(&Name, f64)) {
+    pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(Pieces, f64)) {
         let Self { telling, columns, tick, living, gone, name, freed } = self;
         let remembers = telling.on_vanish == OnVanish::Zero;
         for (entry, domain) in living.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
@@ -196,8 +196,7 @@ impl Roll {
             for (place, (gauge, metric)) in GAUGES.iter().zip(&*columns).enumerate() {
                 let Some(metric) = metric else { continue };
                 let Some(value) = gauge.value_in(telling.layout, &view) else { continue };
-                entry.stem.write(name, metric);
-                each(name, value);
+                each(entry.stem.name(metric), value);
                 if remembers && gauge.kind != Kind::CountsUp {
                     entry.sent |= 1 << place;
                 }
@@ -208,7 +207,7 @@ impl Roll {
                     return;
                 }
                 telling.paths.write(name, component, metric);
-                each(name, value);
+                each(name.pieces(), value);
                 if remembers && kind != Kind::CountsUp {
                     let now = Sent { tick: *tick, left: TICKS };
                     match details.get_mut(metric) {
@@ -220,7 +219,7 @@ impl Roll {
             details.retain(|metric, sent| {
                 if sent.tick != *tick && detail::has_lost(domain, metric, node.told) {
                     telling.paths.write(name, component, metric);
-                    each(name, 0.0);
+                    each(name.pieces(), 0.0);
                     sent.left -= 1;
                 }
                 sent.left > 0
@@ -229,12 +228,11 @@ impl Roll {
         gone.retain_mut(|entry| {
             let sent = columns.iter().enumerate().filter(|(place, _)| entry.sent & 1 << place != 0);
             for metric in sent.filter_map(|(_, metric)| *metric) {
-                entry.stem.write(name, metric);
-                each(name, 0.0);
+                each(entry.stem.name(metric), 0.0);
             }
             for metric in entry.details.keys() {
                 telling.paths.write(name, &entry.component, metric);
-                each(name, 0.0);
+                each(name.pieces(), 0.0);
             }
             entry.left -= 1;
             *freed |= entry.left == 0;
@@ -262,9 +260,8 @@ impl Telling {
         let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
         let (domain, component) = node.domains.iter().zip(self.components(node, &[])).rfind(told)?;
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
-        let (mut name, mut line) = (Name::default(), String::new());
-        self.paths.stem(&component).write(&mut name, metric);
-        name.write_line(&mut line, Decimal::of(value)?);
+        let mut line = String::new();
+        self.paths.stem(&component).name(metric).write_line(&mut line, Decimal::of(value)?);
         Some(line)
     }
 }

@@ -9,7 +9,27 @@ use std::sync::Arc;
 
 use cadence::MetricSink;
 
-/// A gauge's name: what stands before the value in its line, and what behind.
+/// A gauge's name: what stands before the value in its line, in pieces, and what behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pieces<'a> {
+    /// As of [`Name::path`].
+    pub path: [&'a str; 3],
+    /// As of [`Name::tags`].
+    pub tags: &'a str,
+}
+
+impl Pieces<'_> {
+    /// Adds the line that gives the gauge this value.
+    pub fn write_line(self, line: &mut String, value: Decimal) {
+        self.path.iter().for_each(|piece| line.push_str(piece));
+        line.push(':');
+        value.write(line);
+        line.push_str("|g");
+        line.push_str(self.tags);
+    }
+}
+
+/// The same in one piece.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name {
     /// All of it, but for DogStatsD's tags.
@@ -25,11 +45,9 @@ impl Name {
         self.tags.clear();
     }
 
-    /// Adds the line that gives the gauge this value.
-    pub fn write_line(&self, line: &mut String, value: Decimal) {
-        line.extend([&self.path, ":"]);
-        value.write(line);
-        line.extend(["|g", &self.tags]);
+    /// In one piece and two empty ones.
+    pub fn pieces(&self) -> Pieces<'_> {
+        Pieces { path: [&self.path, "", ""], tags: &self.tags }
     }
 }
 
@@ -127,7 +145,7 @@ impl Statsd {
     }
 
     /// Adds a gauge. One without a [value](Decimal) is left out.
-    pub fn gauge(&self, name: &Name, value: f64) {
+    pub fn gauge(&self, name: Pieces, value: f64) {
         let Some(value) = Decimal::of(value) else { return };
         let mut line = self.line.borrow_mut();
         line.clear();
@@ -202,8 +220,8 @@ impl Packer {
 mod tests {
     use super::*;
 
-    fn named(path: &str) -> Name {
-        Name { path: path.to_owned(), ..Name::default() }
+    fn named(path: &str) -> Pieces<'_> {
+        Pieces { path: [path, "", ""], tags: "" }
     }
 
     fn written(value: f64) -> String {
@@ -254,7 +272,7 @@ mod tests {
     fn datagrams_hold_whole_lines_and_as_many_as_they_may() {
         let mut statsd = Statsd::new(600);
         for n in 0..100 {
-            statsd.gauge(&named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
+            statsd.gauge(named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
         }
         let batch = statsd.take();
         let datagrams = datagrams(&batch);
@@ -273,9 +291,9 @@ mod tests {
         for max in 16..48 {
             let mut statsd = Statsd::new(max);
             for n in 0..4 {
-                statsd.gauge(&named("a"), f64::from(n));
-                statsd.gauge(&named("b"), -5.0);
-                statsd.gauge(&named("c"), f64::NAN);
+                statsd.gauge(named("a"), f64::from(n));
+                statsd.gauge(named("b"), -5.0);
+                statsd.gauge(named("c"), f64::NAN);
             }
             let batch = statsd.take();
             let datagrams = datagrams(&batch);
@@ -290,7 +308,7 @@ mod tests {
         let mut statsd = Statsd::new(600);
         let mut held = None;
         for n in 0..10 {
-            statsd.gauge(&named("a"), f64::from(n));
+            statsd.gauge(named("a"), f64::from(n));
             let batch = statsd.take();
             assert_eq!(batch.text(), format!("a:{n}|g\n").as_bytes());
             held = Some(batch);

@@ -14,7 +14,7 @@ BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:li
 PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
     /bin/kill:procps ip:iproute2 unshare:util-linux
 
-test: ## Run every test, after installing what they need
+test: ## Run the tests, but for test-load, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace

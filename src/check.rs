@@ -22,11 +22,11 @@ const REFUSAL: Duration = Duration::from_millis(300);
 
 /// A line's verdict: fine, not fine, or only to be known.
 enum Verdict {
-    Ok,
+    Good,
     Bad,
     Note,
 }
-use Verdict::{Bad, Note, Ok as Good};
+use Verdict::{Bad, Good, Note};
 
 /// Prints the diagnosis; returns whether all is well.
 pub fn run(options: &Options, output: &Output) -> io::Result<bool> {
@@ -142,11 +142,11 @@ fn reach(destination: &Destination) -> (Verdict, String) {
             }
         }
     };
-    let (mut socket, at) = match Socket::open(destination, &addresses, PATIENCE) {
-        Ok((socket, Some(address))) => (socket, format!("{destination}, at {address}")),
-        Ok((socket, None)) => (socket, destination.to_string()),
+    let mut socket = match Socket::open(destination, &addresses, PATIENCE) {
+        Ok(socket) => socket,
         Err(error) => return (Bad, format!("{destination}: {error}")),
     };
+    let at = socket.peer().map_or_else(|| destination.to_string(), |address| format!("{destination}, at {address}"));
     if *destination == Destination::Stdout {
         return (Good, at);
     }

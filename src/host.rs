@@ -15,9 +15,9 @@ pub struct Health {
     pub up: bool,
     /// How long the poll took.
     pub poll: Duration,
-    /// How long naming, sending and printing took at the good poll before.
+    /// How long naming, packing and printing took at the good poll before.
     pub send: Option<Duration>,
-    /// Published.
+    /// Domains with gauges.
     pub domains: usize,
     /// Polls left out because one was still under way.
     pub skipped: u64,
@@ -63,8 +63,8 @@ const NODE: &[HostGauge<Snapshot>] = &[
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
     HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| Some(h.up.into()) },
-    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| Some(milliseconds(h.poll)) },
-    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and packing took, at the good poll before", value: |h| h.send.map(milliseconds) },
+    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took: libxenstat, the kernel, QEMU", value: |h| Some(milliseconds(h.poll)) },
+    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming, packing and printing took, at the good poll before", value: |h| h.send.map(milliseconds) },
     HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| Some(h.domains as f64) },
     HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },
     HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },

@@ -6,9 +6,10 @@
 //! has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by `template`, `tags`, and
 //! `naming` of domains, `vdev` of disks), `choice` which of them are told, and the `roll` of domains how they end;
 //! `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender` thread
-//! for each `destination`, with an `inbox` and a `pace`, which writes to a `socket`; `schedule` says when the next
+//! for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes to a `socket`; `schedule` says when the next
 //! tick is.
 
+mod addresses;
 mod blkback;
 mod check;
 mod choice;

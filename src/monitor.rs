@@ -192,7 +192,7 @@ impl Monitor {
         self.output.servers_mut().start(report).map_err(Failure::Start)?;
 
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
-        let reason = loop {
+        let (reason, end) = loop {
             match next_event(&inbox, schedule.next()) {
                 None => {
                     let missed = schedule.advance(Instant::now(), SystemTime::now());
@@ -203,17 +203,19 @@ impl Monitor {
                     self.polling = false;
                     match self.tick(polled) {
                         Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                            break "standard output is closed";
+                            break ("standard output is closed", End::Now);
                         }
                         result => result?,
                     }
                     if self.count == Some(self.polls) {
-                        break "done";
+                        break ("done", End::Finish);
                     }
                 }
                 Some(Event::Server(_, Report::Ended)) => return Err(Failure::Gone("sends gauges")),
                 Some(Event::Server(server, told)) => match self.output.servers_mut().heard(server, told) {
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break "standard output is closed",
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                        break ("standard output is closed", End::Now);
+                    }
                     result => result.map_err(Failure::Stdout)?,
                 },
                 Some(Event::Signal(SIGHUP)) => {
@@ -222,13 +224,13 @@ impl Monitor {
                     self.introduced = false;
                     self.output.servers().reopen();
                 }
-                Some(Event::Signal(SIGINT)) => break "SIGINT",
-                Some(Event::Signal(_)) => break "SIGTERM",
+                Some(Event::Signal(SIGINT)) => break ("SIGINT", End::Now),
+                Some(Event::Signal(_)) => break ("SIGTERM", End::Now),
             }
         };
         drop(requests);
-        self.close(&inbox, if self.count == Some(self.polls) { End::Finish } else { End::Now });
-        self.end(reason)
+        self.close(&inbox, end);
+        self.end(reason, end)
     }
 
     /// Gives the servers time for the last poll, where that is wanted, and libxenstat a moment to close its handle.
@@ -346,7 +348,7 @@ impl Monitor {
         Health { up, poll, send, skipped, failed, told, ..Health::default() }
     }
 
-    fn end(self, reason: &str) -> Result<(), Failure> {
+    fn end(self, reason: &str, end: End) -> Result<(), Failure> {
         let servers = self.output.servers();
         let datagrams = servers
             .count()
@@ -359,7 +361,7 @@ impl Monitor {
             datagrams.unwrap_or_default()
         );
         match servers.left_out() {
-            Some(server) if self.count == Some(self.polls) => Err(Failure::NothingSent(server.to_string())),
+            Some(server) if end == End::Finish => Err(Failure::NothingSent(server.to_string())),
             _ => Ok(()),
         }
     }

@@ -36,6 +36,9 @@ pub struct Telling {
     pub net_view: NetView,
 }
 
+/// [`Entry::sent`] has a bit for each.
+const _: () = assert!(GAUGES.len() <= u64::BITS as usize);
+
 /// The domains of the latest snapshot, and those that went not long ago.
 pub struct Roll {
     telling: Telling,

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::addresses::Addresses;
 use crate::destination::Destination;
 use crate::inbox::{End, Inbox, News};
 use crate::pace::{Pace, Timing};
 use crate::socket::{Fate, Socket, Unsent};
 use crate::statsd::Batch;
 
-/// Time between a failed attempt to connect, or to look up, and the next.
+/// Time between a failed attempt to connect, or to look up, and the next: at first, and at the most.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -64,21 +65,17 @@ impl Sender {
         R: Fn(Report) + Send + 'static,
     {
         let inbox = Arc::new(Inbox::default());
-        let now = Instant::now();
-        let addresses = destination.host().and_then(|host| host.address()).into_iter().collect();
+        let longest_wait = timing.interval.clamp(RETRY, LONGEST_RETRY);
         let worker = Worker {
+            addresses: Addresses::new(&destination, timing.resolve_every, longest_wait),
             destination,
             timing,
             inbox: Arc::clone(&inbox),
             report: LastWord(report),
             socket: None,
-            connected: None,
-            addresses,
-            looking_up: false,
-            looked_up: None,
-            look_up_at: now,
-            open_at: now,
+            open_at: Instant::now(),
             wait: RETRY,
+            longest_wait,
             tick: None,
             end: None,
         };
@@ -121,18 +118,12 @@ struct Worker<R: Fn(Report)> {
     timing: Timing,
     inbox: Arc<Inbox>,
     report: LastWord<R>,
+    addresses: Addresses,
     socket: Option<Socket>,
-    /// The address it is connected to.
-    connected: Option<SocketAddr>,
-    /// What the look-up found last, in the order to try them in.
-    addresses: Vec<SocketAddr>,
-    looking_up: bool,
-    /// When the latest look-up ended, and when the next is due.
-    looked_up: Option<Instant>,
-    look_up_at: Instant,
-    /// Not before this is a connection tried again; how long to wait after that.
+    /// Not before this is a connection tried again; how long to wait after that, and at the most.
     open_at: Instant,
     wait: Duration,
+    longest_wait: Duration,
     tick: Option<Tick>,
     end: Option<End>,
 }
@@ -174,17 +165,18 @@ impl<R: Fn(Report)> Worker<R> {
     fn hear(&mut self, news: News) {
         let now = Instant::now();
         if news.reopen {
-            (self.socket, self.open_at, self.look_up_at) = (None, now, now);
+            (self.socket, self.open_at) = (None, now);
+            self.addresses.look_up_now(now);
         }
         if let Some(found) = news.found {
             self.found(found, now);
         }
         if news.tick.is_some() {
-            self.drop_tick(late);
+            self.end_tick();
         }
         if news.replaced > 0 {
             let mut delivery = Delivery::default();
-            delivery.lose(news.replaced, if self.socket.is_some() { late() } else { nowhere() });
+            delivery.lose(news.replaced, self.why_lost());
             self.tell(Report::Delivered(delivery));
         }
         if let Some(batch) = news.tick {
@@ -193,7 +185,7 @@ impl<R: Fn(Report)> Worker<R> {
             if self.socket.as_mut().is_some_and(Socket::is_stale) {
                 self.socket = None;
             }
-            // All but a connection costs nothing to try.
+            // Only a connection is dear to try; others are at every tick.
             if !matches!(self.destination, Destination::Tcp(_)) {
                 self.open_at = now;
             }
@@ -201,11 +193,11 @@ impl<R: Fn(Report)> Worker<R> {
         if let Some(end) = news.end {
             self.end = Some(end);
             self.open_at = now;
-            if self.addresses.is_empty() {
-                self.look_up_at = now;
+            if self.addresses.are_missing() {
+                self.addresses.look_up_now(now);
             }
             if end == End::Now {
-                self.drop_tick(late);
+                self.end_tick();
             }
         }
     }
@@ -214,11 +206,16 @@ impl<R: Fn(Report)> Worker<R> {
     fn work(&mut self) -> Option<Instant> {
         loop {
             let now = Instant::now();
-            let look_up = self.look_up(now);
+            let inbox = &self.inbox;
+            let then = || {
+                let inbox = Arc::clone(inbox);
+                move |found| inbox.put(|news| news.found = Some(found))
+            };
+            let look_up = self.addresses.look_up(now, then);
             let Some(tick) = &self.tick else { return look_up };
             let (due, over) = (tick.due, tick.over);
             if now >= over && self.end.is_none() {
-                self.drop_tick(late);
+                self.end_tick();
                 continue;
             }
             if self.socket.is_none() && now >= self.open_at {
@@ -227,12 +224,12 @@ impl<R: Fn(Report)> Worker<R> {
             match (&self.socket, self.end) {
                 (Some(_), _) if due > now => return Some(earlier(look_up, due)),
                 (Some(_), _) => self.send_burst(),
-                (None, Some(_)) if !self.looking_up => self.drop_tick(nowhere),
+                (None, Some(_)) if !self.addresses.are_looked_up() => self.end_tick(),
                 (None, Some(_)) => return None,
-                (None, None) if self.open_at > now && !self.addresses_are_missing() => {
-                    return Some(earlier(look_up, self.open_at.min(over)));
+                (None, None) => {
+                    let next = if self.addresses.are_missing() { over } else { self.open_at.min(over) };
+                    return Some(earlier(look_up, next));
                 }
-                (None, None) => return Some(earlier(look_up, over)),
             }
         }
     }
@@ -249,12 +246,12 @@ impl<R: Fn(Report)> Worker<R> {
         };
         let Pace { burst, gap } = *tick.pace.get_or_insert_with(|| Pace::new(tick.batch.datagrams(), window));
         let deadline = match socket {
-            // To give up on a connection is dear.
+            // To give up a connection is dear.
             Socket::Tcp(_) => start + patience,
             _ => start + left.clamp(SHORTEST_STALL, LONGEST_STALL),
         };
         let end = tick.batch.datagrams().min(tick.next + burst);
-        let mut refused = false;
+        let mut look_up_soon = false;
         while tick.next < end {
             let Err(Unsent { fate, error }) = socket.send(tick.batch.datagram(tick.next), deadline) else {
                 tick.delivery.sent += 1;
@@ -269,13 +266,13 @@ impl<R: Fn(Report)> Worker<R> {
                 }
                 Fate::Refused => {
                     tick.delivery.lose(1, error);
-                    refused = true;
-                    if self.addresses.len() == 1 {
+                    look_up_soon = true;
+                    // It was the one before that was refused; this one goes again, and to another address if there is
+                    // one: it may listen on that of the other family only.
+                    if !self.addresses.rotate() {
                         continue;
                     }
-                    // It may listen at the other family's address only.
                     self.socket = None;
-                    self.addresses.rotate_left(1);
                 }
                 Fate::Stalled => {
                     tick.lose_the_rest(error);
@@ -292,7 +289,7 @@ impl<R: Fn(Report)> Worker<R> {
                         tick.broken = Some(error);
                     }
                     self.socket = None;
-                    refused = true;
+                    look_up_soon = true;
                 }
             }
             break;
@@ -300,97 +297,66 @@ impl<R: Fn(Report)> Worker<R> {
         // A burst that was late, as the machine was busy, is not made up for by all that are due at once.
         tick.due = (tick.due + gap).max(Instant::now() + gap / 2);
         if tick.next == tick.batch.datagrams() {
-            self.drop_tick(late);
+            self.end_tick();
         }
-        if refused {
-            self.look_up_soon();
+        if look_up_soon {
+            self.addresses.look_up_soon();
         }
     }
 
     /// Tells what became of the tick. What of it is not out is lost.
-    fn drop_tick(&mut self, why: fn() -> io::Error) {
+    fn end_tick(&mut self) {
         let Some(mut tick) = self.tick.take() else { return };
         if tick.next < tick.batch.datagrams() {
-            let error = tick.broken.take();
-            tick.lose_the_rest(error.unwrap_or_else(|| if self.socket.is_some() { why() } else { nowhere() }));
+            let broken = tick.broken.take();
+            tick.lose_the_rest(broken.unwrap_or_else(|| self.why_lost()));
         }
         self.tell(Report::Delivered(tick.delivery));
     }
 
+    /// The next tick is there already; or there is nowhere to send it to, which is told where that is found out.
+    fn why_lost(&self) -> io::Error {
+        match self.socket {
+            Some(_) => io::Error::new(ErrorKind::TimedOut, "not out before the next poll"),
+            None => ErrorKind::NotConnected.into(),
+        }
+    }
+
     /// Opens a socket, if there is an address to open it to.
     fn open(&mut self) {
-        if self.addresses_are_missing() {
+        if self.addresses.are_missing() {
             // That it is not found is told where it is looked up.
             return;
         }
-        match Socket::open(&self.destination, &self.addresses, self.patience()) {
-            Ok((socket, address)) => {
-                (self.socket, self.connected, self.wait) = (Some(socket), address, RETRY);
+        match Socket::open(&self.destination, self.addresses.list(), self.patience()) {
+            Ok(socket) => {
+                let address = socket.peer();
+                (self.socket, self.wait) = (Some(socket), RETRY);
                 self.tell(Report::Reached(address));
             }
             Err(error) => {
                 self.open_at = Instant::now() + self.wait;
-                self.wait = (self.wait * 2).min(self.retry());
-                self.look_up_soon();
-                // What is lost by that is told with it.
+                self.wait = (self.wait * 2).min(self.longest_wait);
+                self.addresses.look_up_soon();
+                // Of the two reasons this report names the one that can be mended.
                 self.tick.as_mut().and_then(|tick| tick.broken.take());
                 self.tell(Report::Unreachable(error));
             }
         }
     }
 
-    fn addresses_are_missing(&self) -> bool {
-        self.destination.host().is_some() && self.addresses.is_empty()
-    }
-
-    /// Begins a look-up if one is due; returns when the next will be.
-    fn look_up(&mut self, now: Instant) -> Option<Instant> {
-        let host = self.destination.host().filter(|host| host.address().is_none())?;
-        if self.looking_up {
-            return None;
-        }
-        if now < self.look_up_at {
-            return Some(self.look_up_at);
-        }
-        let inbox = Arc::clone(&self.inbox);
-        let begun = host.look_up(move |found| inbox.put(|news| news.found = Some(found)));
-        self.looking_up = true;
-        if let Err(error) = begun {
-            self.found(Err(error), now);
-        }
-        None
-    }
-
-    /// After an error: the server may have moved.
-    fn look_up_soon(&mut self) {
-        let soon = self.looked_up.map_or_else(Instant::now, |then| then + self.retry());
-        self.look_up_at = self.look_up_at.min(soon);
-    }
-
-    /// What a look-up came to. While they fail the old addresses are as good as any.
+    /// What a look-up came to.
     fn found(&mut self, found: io::Result<Vec<SocketAddr>>, now: Instant) {
-        (self.looking_up, self.looked_up) = (false, Some(now));
-        self.look_up_at = now + self.timing.resolve_every;
-        let nothing = || io::Error::new(ErrorKind::NotFound, "the name has no address");
-        match found.and_then(|addresses| if addresses.is_empty() { Err(nothing()) } else { Ok(addresses) }) {
-            Ok(addresses) => {
-                if self.connected.is_some_and(|address| !addresses.contains(&address)) {
-                    (self.socket, self.connected, self.open_at) = (None, None, now);
-                }
-                self.addresses = addresses;
+        let found = self.addresses.found(found, now);
+        // The server may have moved: away from where we are connected to, or to where we can connect to.
+        let peer = self.socket.as_ref().and_then(Socket::peer);
+        match found {
+            Ok(true) if peer.is_none_or(|peer| !self.addresses.list().contains(&peer)) => {
+                (self.socket, self.open_at) = (None, now);
             }
-            Err(error) => {
-                self.look_up_soon();
-                if self.addresses.is_empty() {
-                    self.tell(Report::Unreachable(error));
-                }
-            }
+            Ok(_) => {}
+            Err(error) => self.tell(Report::Unreachable(error)),
         }
-    }
-
-    /// How long after one attempt the next is made, if every tick needs one.
-    fn retry(&self) -> Duration {
-        self.timing.interval.clamp(RETRY, LONGEST_RETRY)
     }
 
     /// How long the peer of a connection may acknowledge nothing, or read nothing, until it is given up.
@@ -405,13 +371,4 @@ impl<R: Fn(Report)> Worker<R> {
 
 fn earlier(one: Option<Instant>, other: Instant) -> Instant {
     one.map_or(other, |one| one.min(other))
-}
-
-/// The next tick is there already.
-fn late() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, "not out before the next poll")
-}
-
-fn nowhere() -> io::Error {
-    ErrorKind::NotConnected.into()
 }

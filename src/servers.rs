@@ -29,7 +29,9 @@ struct Server {
     count: Count,
     reaching: Trouble,
     sending: Trouble,
+    /// Where it was reached last, and where it took gauges last.
     address: Option<SocketAddr>,
+    used: Option<SocketAddr>,
 }
 
 /// What became of datagrams.
@@ -54,6 +56,7 @@ impl Servers {
             reaching: Trouble::default(),
             sending: Trouble::default(),
             address: None,
+            used: None,
         };
         Self { each: destinations.into_iter().map(server).collect(), timing, crowded: Trouble::default() }
     }
@@ -132,14 +135,10 @@ impl Server {
         let Self { destination, sending, reaching, count, .. } = self;
         match report {
             Report::Unreachable(error) => {
-                reaching.is(format!("cannot reach {destination}: {error}; trying again at every poll"));
+                reaching.is(format!("cannot reach {destination}: {error}; trying again"));
             }
             Report::Reached(address) => {
-                let at = address.map_or_else(String::new, |address| format!(", at {address}"));
-                if self.address.is_some() && self.address != address && !reaching.is_told() {
-                    info!("{destination} is found{at} now");
-                }
-                reaching.is_over(|| format!("{destination} is found{at}"));
+                reaching.is_over(|| format!("{destination} is found{}", at(address)));
                 self.address = address;
             }
             Report::Delivered(delivery) => {
@@ -154,11 +153,24 @@ impl Server {
                         }
                     }
                     Some(error) => sending.is(format!("gauges for {destination} are lost: {error}")),
-                    None => sending.seems_over(|| format!("{destination} takes gauges again")),
+                    None => {
+                        sending.seems_over(|| format!("{destination} takes gauges again"));
+                        // Where it was refused it may only have been tried at another of its addresses.
+                        if self.used != self.address && !sending.is_told() {
+                            if self.used.is_some() {
+                                info!("{destination} is found{} now", at(self.address));
+                            }
+                            self.used = self.address;
+                        }
+                    }
                 }
             }
             Report::Ended => self.has_ended = true,
         }
         Ok(())
     }
+}
+
+fn at(address: Option<SocketAddr>) -> String {
+    address.map_or_else(String::new, |address| format!(", at {address}"))
 }

@@ -52,28 +52,30 @@ pub enum Fate {
 impl Socket {
     /// Opens the way to a destination: to the first of the addresses, where it has some, that can be. A peer that
     /// acknowledges nothing for as long as `patience` is taken for gone.
-    pub fn open(
-        destination: &Destination,
-        addresses: &[SocketAddr],
-        patience: Duration,
-    ) -> io::Result<(Self, Option<SocketAddr>)> {
-        let open = |address| match destination {
-            Destination::Tcp(_) => Self::tcp(address, patience),
-            _ => Self::udp(address),
+    pub fn open(destination: &Destination, addresses: &[SocketAddr], patience: Duration) -> io::Result<Self> {
+        let connect: fn(SocketAddr, Duration) -> io::Result<Self> = match destination {
+            Destination::Stdout => return Ok(Socket::Stdout),
+            Destination::Unix(path) => return Self::unix(path),
+            Destination::Udp(_) => |address, _| Self::udp(address),
+            Destination::Tcp(_) => Self::tcp,
         };
-        match destination {
-            Destination::Stdout => return Ok((Socket::Stdout, None)),
-            Destination::Unix(path) => return Ok((Self::unix(path)?, None)),
-            Destination::Udp(_) | Destination::Tcp(_) => {}
-        }
         let mut result = Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
         for &address in addresses {
-            result = open(address).map(|socket| (socket, Some(address)));
+            result = connect(address, patience);
             if result.is_ok() {
                 break;
             }
         }
         result
+    }
+
+    /// The address at the other end, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Udp(socket) => socket.peer_addr().ok(),
+            Socket::Tcp(stream) => stream.peer_addr().ok(),
+            Socket::Unix(..) | Socket::Stdout => None,
+        }
     }
 
     /// A datagram socket that only `address` is on the other end of.

@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
+use sys::libloading::os::unix::RTLD_LAZY;
 use xenstat_sys as sys;
 
 use crate::release;
@@ -366,7 +367,7 @@ impl Library {
         let (candidates, tried) = release::libraries(release::running());
         let mut reason = None;
         for (candidate, why) in candidates {
-            // SAFETY: as above; libxenstat and what it links have no initialisers that touch our memory.
+            // SAFETY: libxenstat and what it links have no initialisers that touch our memory.
             match unsafe { sys::Xenstat::new(&candidate) } {
                 Ok(functions) => return Self::check(functions, &candidate, why),
                 Err(error) => {
@@ -390,8 +391,9 @@ impl Library {
     /// Looks whether the hypervisor can be reached, where the library is one that talks to it itself:
     /// `xenstat_init` would fail with less helpful words.
     fn check_privilege(&self) -> Result<(), Error> {
-        // SAFETY: the library is loaded already, so this runs nothing; it only counts one more user of it.
-        let again = unsafe { sys::libloading::Library::new(&self.path) };
+        let flags = RTLD_LAZY | libc::RTLD_NOLOAD;
+        // SAFETY: what is not loaded already is not loaded (RTLD_NOLOAD), so no initialiser runs.
+        let again = unsafe { sys::libloading::os::unix::Library::open(Some(&self.path), flags) };
         // SAFETY: only asked whether it is there, never called.
         let real =
             again.is_ok_and(|library| unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok());

@@ -210,15 +210,35 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
+/// Where nobody listens at either of a name's addresses they are tried in turn, and that is told once.
+#[test]
+fn a_name_with_two_addresses_is_refused_once() {
+    let scratch = Scratch::new();
+    let hosts = scratch.file("hosts", "127.0.0.1 statsd.xenmonitor.invalid\n::1 statsd.xenmonitor.invalid\n");
+    let daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut command = unshared(&["--mount"], "sh");
+    command.args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+    command.arg(&hosts).arg(daemon.get_program());
+    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let url = "udp://statsd.xenmonitor.invalid:9";
+    let said = run(command.args(["--interval", "20ms", "--count", "20", "--statsd", url]));
+    assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
+    assert!(!said.err.contains("is found"), "{}", said.err);
+}
+
 /// The last poll asked for is as much awaited, and complained of, as any.
 #[test]
 fn a_single_poll_that_hangs_is_told() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nhang = true\n"));
-    let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--once", "--interval", "20ms", "--print", "json"]));
+    let mut command = xenmonitor(&scenario);
+    let arguments = ["--once", "--interval", "20ms", "--print", "json", "--statsd", "udp://127.0.0.1:9"];
+    let mut daemon = Daemon::start(command.args(arguments));
     daemon.wait_for_log("libxenstat does not answer within the interval of 20ms");
     daemon.signal("INT");
-    assert!(daemon.end().err.contains("SIGINT: goodbye; polls: 1, failed: 0, skipped: 0"));
+    let said = daemon.end();
+    assert!(said.err.contains("SIGINT: goodbye; polls: 1, failed: 0, skipped: 0"), "{}", said.err);
+    assert_eq!(said.status, Some(0), "it is no fault of the server's: {}", said.err);
 }
 
 /// Nothing that the log has to say is lost while the library is being opened.

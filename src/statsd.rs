@@ -21,11 +21,13 @@ pub struct Pieces<'a> {
 impl Pieces<'_> {
     /// Adds the line that gives the gauge this value.
     pub fn write_line(self, line: &mut String, value: Decimal) {
-        self.path.iter().for_each(|piece| line.push_str(piece));
+        self.path.iter().filter(|piece| !piece.is_empty()).for_each(|piece| line.push_str(piece));
         line.push(':');
         value.write(line);
         line.push_str("|g");
-        line.push_str(self.tags);
+        if !self.tags.is_empty() {
+            line.push_str(self.tags);
+        }
     }
 }
 
@@ -84,14 +86,14 @@ impl Decimal {
         if self.thousandths < 0 {
             line.push('-');
         }
-        let (whole, mut rest) = (self.thousandths.unsigned_abs() / 1000, self.thousandths.unsigned_abs() % 1000);
-        line.push_str(itoa::Buffer::new().format(whole));
+        let (whole, rest) = (self.thousandths.unsigned_abs() / 1000, self.thousandths.unsigned_abs() % 1000);
+        let mut digits = itoa::Buffer::new();
+        line.push_str(digits.format(whole));
         if rest > 0 {
+            // As 1.125 is written: what is wanted are the zeros before.
+            let rest = digits.format(1000 + rest);
             line.push('.');
-        }
-        while rest > 0 {
-            line.push(char::from(b'0' + (rest / 100) as u8));
-            rest = rest % 100 * 10;
+            line.push_str(rest[1..].trim_end_matches('0'));
         }
     }
 }

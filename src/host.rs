@@ -63,7 +63,7 @@ const NODE: &[HostGauge<Snapshot>] = &[
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
     HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| Some(h.up.into()) },
-    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds libxenstat and the kernel took", value: |h| Some(milliseconds(h.poll)) },
+    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took, the answers of QEMUs among it", value: |h| Some(milliseconds(h.poll)) },
     HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming and packing took, at the good poll before", value: |h| h.send.map(milliseconds) },
     HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| Some(h.domains as f64) },
     HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },

@@ -4,7 +4,7 @@
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
 //! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `qmp` and `tapdisk`). `output`
 //! has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by `template`, `tags`, and
-//! `naming` of domains, `vdev` of disks), `choice` which of them are told, and the `roll` of domains how they end;
+//! `naming` of domains, and `vdev`, which knows Xen's numbers of disks), `choice` which of them are told, and the `roll` of domains how they end;
 //! `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender` thread
 //! for each `destination`, with an `inbox` and a `pace`, which writes to a `socket`; `schedule` says when the next
 //! tick is.

@@ -12,7 +12,8 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
 use crate::blkback::{self, TAPDISK3};
 use crate::cli;
-use crate::qmp::{self, Answer, Disk, Error, Name};
+use crate::drives::{Disk, Name};
+use crate::qmp::{self, Answer, Error};
 use crate::snapshot::{Moment, Snapshot, Time, Vbd, VbdCounters, Ways};
 use crate::table::printable;
 use crate::tapdisk;

@@ -27,9 +27,12 @@ test-load: ## Send what large hosts and a fleet send to real servers: five minut
 test-names: ## Try the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
 
-bench: ## Measure the asking for disks beside the real libxenstat's
-	@tests/need.sh $(BUILD)
-	cargo bench --bench disks
+bench: ## Measure what it costs, beside xentop, a script over xentop, and libxenstat
+	@tests/need.sh $(BUILD) $(PEERS) bash:bash python3:python3 pip3:python3-pip
+	@$(MAKE) --no-print-directory shim
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+	    --target $(TARGET)/python statsd==4.0.1
+	PYTHONPATH=$(TARGET)/python cargo bench --quiet --bench cost --bench disks
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn

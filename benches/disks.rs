@@ -4,13 +4,16 @@
 //! libxenstat runs over stand-ins for the two libraries that talk to Xen (xen.c); what it does with QEMU is its
 //! own. What is compared is the daemon's own `xenmonitor.poll_ms`.
 
+mod stand_ins;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
+
+use stand_ins::{Scratch, in_namespaces, median, out_of};
 
 const POLLS: usize = 5;
 
@@ -19,10 +22,8 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let scratch = std::env::temp_dir().join(format!("xenmonitor-bench-{}", std::process::id()));
-    std::fs::create_dir_all(scratch.join("lib")).unwrap();
-    std::fs::create_dir(scratch.join("dev")).unwrap();
-    stand_ins(&scratch.join("lib"));
+    let scratch = Scratch::new();
+    stand_ins::compile(&scratch.join("lib"));
     println!("median of {POLLS} polls; each guest has two disks, and its QEMU takes so long for each answer");
     println!("guests  answer   |  ours: ms  disks  |  libxenstat: ms  disks  |  libxenstat / ours");
     for guests in [1, 10, 100] {
@@ -38,28 +39,6 @@ fn main() {
                 theirs / ours
             );
         }
-    }
-    let _ = std::fs::remove_dir_all(&scratch);
-}
-
-/// Compiles xen.c as both libraries, with the versions of symbols that libxenstat asks for.
-fn stand_ins(into: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/xen.c");
-    let version = out_of(Command::new("pkg-config").args(["--modversion", "xenstat"]));
-    let release = version.trim().rsplit_once('.').unwrap().0.to_owned();
-    for (library, version) in [
-        (format!("libxenctrl.so.{release}"), format!("VERS_{release}.0")),
-        ("libxenstore.so.4".into(), "VERS_4.0".into()),
-    ] {
-        let map = into.join("version.map");
-        std::fs::write(&map, format!("{version} {{ global: x*; }};\n")).unwrap();
-        let script = format!("-Wl,-soname,{library},--version-script={}", map.display());
-        out_of(
-            Command::new("cc")
-                .args(["-shared", "-fPIC", "-O1", "-w", &script, "-o"])
-                .arg(into.join(&library))
-                .arg(&source),
-        );
     }
 }
 
@@ -101,41 +80,18 @@ fn qemu(socket: &Path, answer: Duration) {
 }
 
 /// The median of the daemon's `poll_ms`, and how many disks it told at the last poll.
-fn poll(scratch: &Path, run: &Path, guests: u32, who: &[&str]) -> (f64, f64) {
-    // Of /dev/xen/privcmd only is looked whether it opens.
-    let script = "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$RUN\" /run/xen && \
-                  mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \
-                  mount -t tmpfs none \"$DEV\" && mkdir \"$DEV/xen\" \"$DEV/shm\" && \
-                  touch \"$DEV/null\" \"$DEV/xen/privcmd\" && mount --bind /dev/null \"$DEV/null\" && \
-                  mount --rbind \"$DEV\" /dev && exec \"$0\" \"$@\"";
-    let mut command = Command::new("unshare");
-    command.arg("--mount").args((!am_root()).then_some("--map-root-user")).args(["sh", "-c", script]);
-    command.arg(env!("CARGO_BIN_EXE_xenmonitor")).args(who);
+fn poll(scratch: &Scratch, run: &Path, guests: u32, who: &[&str]) -> (f64, f64) {
+    let mut command = in_namespaces(scratch, &[], "");
+    command.args(who);
     command.args(["--count", &(POLLS + 1).to_string(), "--interval", "500ms", "--print", "statsd"]);
     command.args(["--template", "{domain}.{metric}", "--host", "h", "--log", "error"]);
-    command
-        .env("LD_LIBRARY_PATH", scratch.join("lib"))
-        .env("RUN", run)
-        .env("DEV", scratch.join("dev"))
-        .env("XEN_GUESTS", guests.to_string());
+    command.env("RUN", run).env("XEN_GUESTS", guests.to_string());
     let lines = out_of(&mut command);
     let values = |metric: &str| -> Vec<f64> {
         lines.lines().filter_map(|line| line.split_once(metric)?.1.strip_suffix("|g")?.parse().ok()).collect()
     };
     let mut polls = values("xenmonitor.poll_ms:");
     polls.remove(0);
-    polls.sort_by(f64::total_cmp);
     let disks: Vec<f64> = values(".vbds:");
-    (polls[polls.len() / 2], disks.iter().rev().take(guests as usize + 1).sum())
-}
-
-fn am_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
-fn out_of(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    (median(polls), disks.iter().rev().take(guests as usize + 1).sum())
 }

@@ -108,7 +108,7 @@ fn poll(sources: Sources) -> Result<Polled, String> {
     let (answers, inbox) = mpsc::channel();
     let answer = move |polled| drop(answers.send(polled));
     let requests = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let _ = requests.send(Request::Poll(Snapshot::default()));
+    let _ = requests.send(Request::default());
     match inbox.recv_timeout(PATIENCE) {
         Ok(Some(polled)) => Ok(polled),
         Ok(None) => Err("the thread that polls it has panicked".into()),

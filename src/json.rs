@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::metrics::{GAUGES, View};
 use crate::snapshot::{Domain, Snapshot};
-use crate::statsd::sendable;
+use crate::statsd::Decimal;
 use crate::table::is_invisible;
 
 /// When and where a snapshot was taken.
@@ -59,7 +59,7 @@ fn domain(view: &View, component: &str) -> Value {
     out.insert("name".into(), json!(String::from_utf8_lossy(name)));
     out.insert("component".into(), json!(component));
     for gauge in GAUGES {
-        let value = gauge.value(view).map_or(Value::Null, number);
+        let value = gauge.value(view).and_then(Decimal::of).map_or(Value::Null, |value| value.to_json().into());
         match gauge.name.split_once('.') {
             Some((group, name)) => {
                 let group = out.entry(group).or_insert_with(|| json!({}));
@@ -96,12 +96,4 @@ fn domain(view: &View, component: &str) -> Value {
     };
     out.insert("vbd".into(), vbds.as_ref().map_or(Value::Null, |vbds| vbds.iter().map(vbd).collect()));
     Value::Object(out)
-}
-
-/// As sent; whole numbers without a decimal point.
-fn number(value: f64) -> Value {
-    match sendable(value) {
-        Some(value) if value.fract() == 0.0 => json!(value as u64),
-        value => json!(value),
-    }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +35,9 @@ const LAST_POLL: Duration = Duration::from_secs(10);
 
 /// What of a datagram collectd reads.
 const COLLECTDS_DATAGRAM: usize = 4095;
+
+/// So many events may wait for the loop; a thread that has one more waits, too.
+const EVENTS: usize = 64;
 
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
@@ -99,6 +102,8 @@ pub struct Monitor {
     previous: Option<(Snapshot, Moments)>,
     /// The one before, to be read over.
     spare: Snapshot,
+    /// The next poll is to open the library anew.
+    anew: bool,
     /// Polls asked for, and those of them that failed; polls not asked for as one was still under way.
     polls: u64,
     failed: u64,
@@ -147,6 +152,7 @@ impl Monitor {
             output: Output::new(options, prefix.as_ref(), destinations, host)?,
             previous: None,
             spare: Snapshot::default(),
+            anew: false,
             polls: 0,
             failed: 0,
             skipped: 0,
@@ -173,7 +179,7 @@ impl Monitor {
 
     /// Polls, sends and prints until a signal or the count ends it.
     pub fn run(mut self) -> Result<(), Failure> {
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = mpsc::sync_channel(EVENTS);
         forward_signals(events.clone()).map_err(Failure::Start)?;
         let answer = {
             let events = events.clone();
@@ -211,7 +217,7 @@ impl Monitor {
                 },
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
-                    let _ = requests.send(Request::Close);
+                    self.anew = true;
                     self.introduced = false;
                     self.output.servers().reopen();
                 }
@@ -247,7 +253,7 @@ impl Monitor {
     }
 
     /// A deadline has come, and `missed` before it have gone by.
-    fn poll(&mut self, missed: u64, requests: &Sender<Request>) -> Result<(), Failure> {
+    fn poll(&mut self, missed: u64, requests: &SyncSender<Request>) -> Result<(), Failure> {
         self.skipped += missed;
         if self.polling {
             self.skipped += u64::from(self.count != Some(self.polls));
@@ -257,8 +263,8 @@ impl Monitor {
             ));
             return Ok(());
         }
-        let spare = std::mem::take(&mut self.spare);
-        requests.send(Request::Poll(spare)).map_err(|_| Failure::Gone("polls libxenstat"))?;
+        let request = Request { over: std::mem::take(&mut self.spare), anew: std::mem::take(&mut self.anew) };
+        requests.send(request).map_err(|_| Failure::Gone("polls libxenstat"))?;
         self.polls += 1;
         self.polling = true;
         Ok(())
@@ -379,11 +385,12 @@ fn next_event(inbox: &Receiver<Event>, deadline: Instant) -> Option<Event> {
 }
 
 /// Hands signals to the loop. One that asks for the end gets it even if the loop cannot hear.
-fn forward_signals(events: Sender<Event>) -> io::Result<()> {
+fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let forward = move || {
         for signal in signals.forever() {
-            let _ = events.send(Event::Signal(signal));
+            // Not waiting: where the loop is stuck, the end must not be.
+            let _ = events.try_send(Event::Signal(signal));
             if signal != SIGHUP {
                 thread::sleep(ENDING);
                 signal_hook::low_level::exit(0);

@@ -191,6 +191,7 @@ fn around_metric(pieces: &[Piece]) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use crate::statsd::Decimal;
     use std::collections::{BTreeMap, HashSet};
 
     use proptest::prelude::*;
@@ -233,7 +234,7 @@ mod tests {
             paths.stem(domain).write(&mut by_stem, metric);
             assert_eq!(by_stem, name);
         }
-        name.write_line(&mut line, 5.0);
+        name.write_line(&mut line, Decimal::of(5.0).unwrap());
         line
     }
 
@@ -435,7 +436,7 @@ mod tests {
         let longest = (0..MAX_TAGGED).rev().find_map(|length| scheme(length).ok()).unwrap();
         let (name, mut of_disk, mut line) = (&domains(&longest, &[(&long, 1)])[0], Name::default(), String::new());
         longest.write(&mut of_disk, name, &format!("vbd.{}.rd", "x".repeat(MAX_METRIC - "vbd..rd".len())));
-        of_disk.write_line(&mut line, 9_007_199_254_740_991.0);
+        of_disk.write_line(&mut line, Decimal::of(9_007_199_254_740_991.0).unwrap());
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between letters, not in one.
         let tagged = named("h", (Layout::Xentop, Letters::Plain, Dialect::Influx));

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,16 +31,16 @@ const LADDER: [Collectors; 8] = [
 /// So many polls go by, at the most, before everything is asked for again.
 const LONGEST_WAIT: u32 = 32;
 
-/// What the thread is asked to do.
-#[derive(Debug)]
-pub enum Request {
-    /// Read a snapshot, over one that is no longer needed, opening the library first where it is not open.
-    Poll(Snapshot),
-    /// Close handle and library; the next poll opens both.
-    Close,
+/// A poll to be made.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// A snapshot that is no longer needed, to be read over.
+    pub over: Snapshot,
+    /// With handle and library opened anew.
+    pub anew: bool,
 }
 
-/// What the thread answers to [`Request::Poll`].
+/// What the thread answers to a [`Request`].
 #[derive(Debug)]
 pub struct Polled {
     /// When the parts of the reading were read.
@@ -94,11 +94,12 @@ impl From<&Options> for Sources {
 
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every
 /// [`Polled`], and `None` when the thread ends, in whatever way.
-pub fn start<F>(sources: Sources, answer: F) -> io::Result<Sender<Request>>
+pub fn start<F>(sources: Sources, answer: F) -> io::Result<SyncSender<Request>>
 where
     F: Fn(Option<Polled>) + Send + 'static,
 {
-    let (requests, inbox) = mpsc::channel();
+    // One at a time: it is asked again once it has answered.
+    let (requests, inbox) = mpsc::sync_channel(1);
     thread::Builder::new().name("poller".into()).spawn(move || {
         let answer = LastWord(answer);
         let poller = Poller {
@@ -145,13 +146,11 @@ struct Poller {
 impl Poller {
     fn serve(mut self, requests: &Receiver<Request>, answer: &impl Fn(Option<Polled>)) {
         for request in requests {
-            match request {
-                Request::Close => (self.open, self.step, self.wait, self.longer) = (None, 0, 0, 1),
-                Request::Poll(spare) => {
-                    self.snapshot = spare;
-                    answer(Some(self.poll()));
-                }
+            if request.anew {
+                (self.open, self.step, self.wait, self.longer) = (None, 0, 0, 1);
             }
+            self.snapshot = request.over;
+            answer(Some(self.poll()));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::metrics::{Before, GAUGES, Kind, View};
 use crate::naming::Layout;
 use crate::paths::{Paths, Stem};
 use crate::snapshot::{Domain, Snapshot};
-use crate::statsd::{self, Name};
+use crate::statsd::{Decimal, Name};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
@@ -264,7 +264,7 @@ impl Telling {
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
         self.paths.stem(&component).write(&mut name, metric);
-        name.write_line(&mut line, statsd::sendable(value)?);
+        name.write_line(&mut line, Decimal::of(value)?);
         Some(line)
     }
 }

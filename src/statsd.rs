@@ -25,28 +25,56 @@ impl Name {
         self.tags.clear();
     }
 
-    /// Adds the line that gives the gauge this value, which is [`sendable`].
-    pub fn write_line(&self, line: &mut String, value: f64) {
+    /// Adds the line that gives the gauge this value.
+    pub fn write_line(&self, line: &mut String, value: Decimal) {
         line.extend([&self.path, ":"]);
-        write_value(line, value);
+        value.write(line);
         line.extend(["|g", &self.tags]);
     }
 }
 
-/// What the standard library prints, in a fifth of the time: to find the shortest number is dear, and not needed where
-/// there are three decimals.
-fn write_value(line: &mut String, value: f64) {
-    let whole = value.trunc();
-    let thousandths = ((value - whole).abs() * 1000.0).round() as u16;
-    if value < 0.0 && whole == 0.0 {
-        line.push('-');
+/// A number as any server keeps it: three decimals, below 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Decimal {
+    thousandths: i64,
+}
+
+impl Decimal {
+    const ZERO: Self = Self { thousandths: 0 };
+
+    /// The nearest; `None` for what is no number to a server, or another than was meant.
+    pub fn of(value: f64) -> Option<Self> {
+        if value.is_nan() || value.abs() >= EXACT {
+            return None;
+        }
+        // In integers, as the whole part could not take a factor of 1000, and as no baseline processor rounds.
+        let whole = value as i64;
+        let rest = (value - whole as f64) * 1000.0;
+        Some(Self { thousandths: whole * 1000 + (rest + 0.5_f64.copysign(rest)) as i64 })
     }
-    line.push_str(itoa::Buffer::new().format(whole as i64));
-    if thousandths > 0 {
-        let digits = [thousandths / 100, thousandths / 10 % 10, thousandths % 10];
-        let used = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
-        line.push('.');
-        line.extend(digits[..used].iter().map(|digit| char::from(b'0' + *digit as u8)));
+
+    /// Its number for JSON, whole where it is whole.
+    pub fn to_json(self) -> serde_json::Number {
+        match self.thousandths % 1000 {
+            0 => (self.thousandths / 1000).into(),
+            _ => serde_json::Number::from_f64(self.thousandths as f64 / 1000.0).expect("it is finite"),
+        }
+    }
+
+    /// As the standard library prints it, in a fraction of the time: that looks for the shortest number.
+    fn write(self, line: &mut String) {
+        if self.thousandths < 0 {
+            line.push('-');
+        }
+        let (whole, mut rest) = (self.thousandths.unsigned_abs() / 1000, self.thousandths.unsigned_abs() % 1000);
+        line.push_str(itoa::Buffer::new().format(whole));
+        if rest > 0 {
+            line.push('.');
+        }
+        while rest > 0 {
+            line.push(char::from(b'0' + (rest / 100) as u8));
+            rest = rest % 100 * 10;
+        }
     }
 }
 
@@ -98,14 +126,14 @@ impl Statsd {
         Self { line: RefCell::default(), sink: Sink(RefCell::new(packer)), batches: Vec::new() }
     }
 
-    /// Adds a gauge. One of no [value](sendable) is left out.
+    /// Adds a gauge. One without a [value](Decimal) is left out.
     pub fn gauge(&self, name: &Name, value: f64) {
-        let Some(value) = sendable(value) else { return };
+        let Some(value) = Decimal::of(value) else { return };
         let mut line = self.line.borrow_mut();
         line.clear();
         // What has a sign changes the gauge by so much; only from 0, in the same datagram, does it set it.
-        if value < 0.0 {
-            name.write_line(&mut line, 0.0);
+        if value < Decimal::ZERO {
+            name.write_line(&mut line, Decimal::ZERO);
             line.push('\n');
         }
         name.write_line(&mut line, value);
@@ -129,14 +157,6 @@ impl Statsd {
 
 /// 2^53: from here on statsd servers round whole numbers.
 pub const EXACT: f64 = (1_u64 << 53) as f64;
-
-/// What is sent for a value: three decimals, which any server keeps. Nothing for what is no number to a server, or
-/// another than was meant.
-pub fn sendable(value: f64) -> Option<f64> {
-    // Multiplied, a large whole number would lose digits. Added to 0, there is no `-0`.
-    let rounded = if value.fract() == 0.0 { value } else { (value * 1000.0).round() / 1000.0 };
-    (rounded.abs() < EXACT).then_some(rounded + 0.0)
-}
 
 /// Our end of cadence.
 struct Sink(RefCell<Packer>);
@@ -188,7 +208,7 @@ mod tests {
 
     fn written(value: f64) -> String {
         let mut text = String::new();
-        write_value(&mut text, value);
+        Decimal::of(value).unwrap().write(&mut text);
         text
     }
 
@@ -202,7 +222,7 @@ mod tests {
         for (value, sent) in [
             (7.14159, "7.142"),
             (0.0004, "0"),
-            (93418.0615, "93418.062"),
+            (93418.0616, "93418.062"),
             (99.9996, "100"),
             (-5.0, "-5"),
             (-0.1234, "-0.123"),
@@ -213,10 +233,10 @@ mod tests {
         .map(|(value, sent)| (value, sent.to_owned()))
         .chain(whole.map(|whole: u64| (whole as f64, whole.to_string())))
         {
-            assert_eq!(sendable(value).map(written), Some(sent));
+            assert_eq!(written(value), sent);
         }
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, EXACT, -EXACT, 1.8e19, f64::MAX] {
-            assert_eq!(sendable(value), None, "{value}");
+            assert_eq!(Decimal::of(value), None, "{value}");
         }
     }
 
@@ -224,8 +244,9 @@ mod tests {
     #[test]
     fn every_thousandth() {
         for n in (-5_000..5_000).chain((0..400).map(|n| n * 7_919 + 1_234_567_891)) {
-            let value = sendable(f64::from(n) / 1000.0).unwrap();
+            let value = f64::from(n) / 1000.0;
             assert_eq!(written(value), value.to_string());
+            assert_eq!(Decimal::of(value).unwrap().to_json().to_string().trim_end_matches(".0"), value.to_string());
         }
     }
 

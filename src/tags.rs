@@ -126,6 +126,7 @@ impl Tags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statsd::Decimal;
 
     #[test]
     fn values_end_no_tag_and_no_line() {
@@ -178,7 +179,7 @@ mod tests {
                 let mut name = Name { path: "n".into(), ..Name::default() };
                 tags.iter().for_each(|tags| tags.write(&mut name, domain, device));
                 let mut line = String::new();
-                name.write_line(&mut line, 5.0);
+                name.write_line(&mut line, Decimal::of(5.0).unwrap());
                 assert_eq!(line, expected);
             }
         }

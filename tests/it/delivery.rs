@@ -388,14 +388,8 @@ fn polls_keep_to_the_wall_clock() {
     };
     let jitter = &["--jitter", "1s"][..];
     let phases = std::thread::scope(|scope| {
-        let runs = [
-            ("a", &[][..], 0),
-            ("a", &[], 500),
-            ("JITTER_ONE", jitter, 0),
-            ("JITTER_ONE", jitter, 500),
-            ("JITTER_TWO", jitter, 250),
-        ]
-        .map(|(host, more, delay)| scope.spawn(move || phase(host, more, delay)));
+        let runs = [("a", &[][..], 0), ("a", &[], 500), ("c", jitter, 0), ("c", jitter, 500), ("a", jitter, 250)]
+            .map(|(host, more, delay)| scope.spawn(move || phase(host, more, delay)));
         runs.map(|run| run.join().unwrap())
     });
     assert!(phases[0] < 0.2 && phases[1] < 0.2, "{phases:?}");

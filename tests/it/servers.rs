@@ -34,11 +34,16 @@ pub trait Server {
 
     /// Datagrams that the kernel had no room for.
     fn dropped(&self) -> u64 {
-        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
-        let local = format!("0100007F:{:04X}", self.port());
-        let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local));
-        line.expect("it listens").split_whitespace().last().unwrap().parse().unwrap()
+        let line = udp_socket(self.port()).expect("it listens");
+        line.split_whitespace().last().unwrap().parse().unwrap()
     }
+}
+
+/// What the kernel tells of the UDP socket at a port of 127.0.0.1.
+pub fn udp_socket(port: u16) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let local = format!("0100007F:{port:04X}");
+    table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local)).map(str::to_owned)
 }
 
 /// A child that is killed with the test.
@@ -104,7 +109,8 @@ impl Npm {
         let statsd: PathBuf = target().join("npm/node_modules/statsd/stats.js");
         command.arg(statsd).arg(scratch.file("config.js", &config));
         let server = Self { _process: Process::start(command, scratch), port, management };
-        assert!(wait_until(|| TcpStream::connect(("127.0.0.1", management)).is_ok()), "statsd does not start");
+        let is_up = || TcpStream::connect(("127.0.0.1", management)).is_ok() && udp_socket(port).is_some();
+        assert!(wait_until(is_up), "statsd does not start");
         server
     }
 

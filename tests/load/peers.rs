@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use crate::servers::{Process, Server, free_port, wait_until};
+use crate::servers::{Process, Server, free_port, udp_socket, wait_until};
 use crate::support::{PATIENCE, Scratch, clean};
 
 /// collectd, which hands over what it has got every ten seconds, as by default.
@@ -29,7 +29,7 @@ impl Collectd {
         command.args(["-f", "-C"]).arg(scratch.file("collectd.conf", &config));
         let socket = scratch.join("socket");
         let server = Self { _process: Process::start(command, scratch), port, socket };
-        assert!(wait_until(|| server.connect().is_ok()), "collectd does not start");
+        assert!(wait_until(|| server.connect().is_ok() && udp_socket(port).is_some()), "collectd does not start");
         server
     }
 
@@ -105,7 +105,9 @@ impl Netdata {
         command.arg("-P").arg(scratch.join("pid"));
         command.args(["-W", "set", "global", "run as user", &whoami()]);
         let server = Self { _process: Process::start(command, scratch), port, web };
-        assert!(wait_until(|| TcpStream::connect(("127.0.0.1", web)).is_ok()), "netdata does not start");
+        // The one may come long before the other.
+        let is_up = || TcpStream::connect(("127.0.0.1", web)).is_ok() && udp_socket(port).is_some();
+        assert!(wait_until(is_up), "netdata does not start");
         server
     }
 }

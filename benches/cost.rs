@@ -1,0 +1,251 @@
+//! What the daemon costs, beside what is used for the same today: ratios, each measured side by side in one run on the
+//! shim. `make bench` prints the table.
+
+mod stand_ins;
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use xenmonitor::cli::Options;
+use xenmonitor::monitor::Monitor;
+
+use stand_ins::{Scratch, in_namespaces, median, out_of};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+const XENMONITOR: &str = env!("CARGO_BIN_EXE_xenmonitor");
+
+/// Pairs of runs that a ratio is the median of.
+const PAIRS: usize = 5;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        // As `cargo test --benches` calls it.
+        Some("--test") => return,
+        Some("--run-here") => return run_here(&arguments[2..]),
+        _ => {}
+    }
+    let bench = Bench::new();
+    println!("| | measured | goal |\n|---|---|---|");
+    bench.cpu();
+    bench.growth();
+    bench.allocations();
+    bench.memory();
+    bench.start();
+    vifs(&bench.scratch);
+}
+
+/// The daemon in this process, so that what it allocates can be counted.
+fn run_here(arguments: &[String]) {
+    let arguments = std::iter::once("xenmonitor".to_owned()).chain(arguments.iter().cloned());
+    let options = Options::read(arguments, |_| None).unwrap();
+    Monitor::new(&options, |_| None).unwrap().run().unwrap();
+    let stats = ALLOCATOR.stats();
+    println!("{}", stats.allocations + stats.reallocations);
+}
+
+struct Bench {
+    scratch: Scratch,
+    shim: PathBuf,
+    xentop: PathBuf,
+    /// Reads nothing: what is measured is the sender.
+    server: UdpSocket,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        out_of(Command::new("make").args(["-s", "shim"]).current_dir(root));
+        let mut tools = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path().join("bin/xentop"));
+        Self {
+            scratch: Scratch::new(),
+            shim: root.join(target).join("shim"),
+            xentop: tools.find(|path| path.is_file()).expect("xentop"),
+            server: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    /// So many domains, each with a disk and a network card, all of them busy.
+    fn scenario(&self, domains: usize) -> PathBuf {
+        let host = format!(
+            "[[domain]]\nid = 0\nname = \"Domain-0\"\nstate = [\"running\"]\ncpu_ns = {{ per_poll = \"250ms\" }}\nvcpus = 4\n\
+             [[domain]]\nid = 1\ncount = {}\nname = \"vm{{i}}\"\nvcpus = 2\n\
+             cpu_ns = {{ start = \"100s\", per_poll = \"150us\", per_domain = \"1s\" }}\n\
+             [[domain.network]]\nrbytes = {{ start = 100000, per_poll = 1000 }}\ntbytes = {{ start = 5000, per_poll = 2000 }}\n\
+             [[domain.vbd]]\nrd_reqs = {{ start = 1000, per_poll = 10 }}\nwr_reqs = {{ start = 1000, per_poll = 20 }}\n\
+             rd_sects = {{ start = 8000, per_poll = 80 }}\nwr_sects = {{ start = 8000, per_poll = 160 }}\n",
+            domains - 1
+        );
+        let path = self.scratch.join(format!("{domains}.toml"));
+        std::fs::write(&path, host).unwrap();
+        path
+    }
+
+    /// The daemon on so many domains, sending to our socket.
+    fn daemon(&self, domains: usize, interval: &str) -> Vec<String> {
+        let server = format!("udp://{}", self.server.local_addr().unwrap());
+        let library = self.shim.join("libxenstat.so").display().to_string();
+        let _ = self.scenario(domains);
+        ["--libxenstat", &library, "--statsd", &server, "--host", "h", "--log", "off", "--interval", interval]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// CPU seconds per poll of a shell command, in which `$N` stands for the number of polls.
+    fn cpu_of(&self, domains: usize, polls: u32, command: &str) -> f64 {
+        let seconds = |polls: u32| {
+            let script = format!("TIMEFORMAT='%3U %3S'; time {{ {command}; }} >/dev/null 2>/dev/null");
+            let output = Command::new("bash")
+                .args(["-c", &script])
+                .env("N", polls.to_string())
+                .env("XENSTAT_SCENARIO", self.scenario(domains))
+                .env("SHIM", &self.shim)
+                .stdout(Stdio::null())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            text.split_whitespace().map(|part| part.parse::<f64>().unwrap_or_else(|_| panic!("{text}"))).sum::<f64>()
+        };
+        let few = 5;
+        (seconds(few + polls) - seconds(few)) / f64::from(polls)
+    }
+
+    fn ours(&self, domains: usize) -> String {
+        // Long enough for the pace not to be the measure.
+        let interval = if domains > 1000 { "400ms" } else { "50ms" };
+        format!("'{XENMONITOR}' {} --count $N", self.daemon(domains, interval).join(" "))
+    }
+
+    fn xentop(&self) -> String {
+        format!("LD_LIBRARY_PATH=$SHIM '{}' -b -f -d 0 -i $N", self.xentop.display())
+    }
+
+    fn cpu(&self) {
+        let address = self.server.local_addr().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/split.py");
+        let python = format!("{} | python3 '{}' {} {}", self.xentop(), script.display(), address.ip(), address.port());
+        let (mut beside_xentop, mut beside_python, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..PAIRS {
+            let ours = self.cpu_of(1000, 100, &self.ours(1000));
+            beside_xentop.push(ours / self.cpu_of(1000, 100, &self.xentop()));
+            beside_python.push(self.cpu_of(1000, 10, &python) / ours);
+            own.push(ours);
+        }
+        println!(
+            "| CPU of a poll of 1000 domains, all columns, sent; beside `xentop -b -f` to /dev/null | {:.2} x ({:.1} ms) | 1.0 |",
+            median(beside_xentop),
+            median(own) * 1000.0
+        );
+        println!(
+            "| the same, beside `xentop -b -f` split and sent by a Python script | 1/{:.0} | 1/25 |",
+            median(beside_python)
+        );
+    }
+
+    fn growth(&self) {
+        let growth = |polls, of: &dyn Fn(usize) -> String| {
+            let ratios = (0..3).map(|_| self.cpu_of(8000, polls, &of(8000)) / self.cpu_of(1000, polls * 4, &of(1000)));
+            median(ratios.collect())
+        };
+        let (ours, xentops) = (growth(20, &|domains| self.ours(domains)), growth(3, &|_| self.xentop()));
+        println!("| 8000 domains beside 1000 | {ours:.1} x (xentop: {xentops:.0} x) | 8.5 |");
+    }
+
+    fn allocations(&self) {
+        for (what, more) in [("", &[][..]), (", with `--detail all`", &["--detail", "all"])] {
+            let count = |polls: u32| -> f64 {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.arg("--run-here").args(self.daemon(1000, "50ms")).args(["--count", &polls.to_string()]);
+                let text = out_of(command.args(more).env("XENSTAT_SCENARIO", self.scenario(1000)));
+                text.trim().parse().unwrap()
+            };
+            let per_poll = (count(60) - count(20)) / 40.0;
+            let goal = if more.is_empty() { "0" } else { "" };
+            println!(
+                "| allocations in a poll of 1000 domains, our side of the C library{what} | {per_poll:.1} | {goal} |"
+            );
+        }
+    }
+
+    fn memory(&self) {
+        let resident = |mut command: Command| {
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_secs(4));
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+        };
+        let ours = |domains| {
+            let mut command = Command::new(XENMONITOR);
+            command.args(self.daemon(domains, "200ms")).env("XENSTAT_SCENARIO", self.scenario(domains));
+            resident(command)
+        };
+        let xentops = |domains| {
+            let mut command = Command::new(&self.xentop);
+            command.args(["-b", "-f", "-d", "1"]).env("LD_LIBRARY_PATH", &self.shim);
+            resident({
+                command.env("XENSTAT_SCENARIO", self.scenario(domains));
+                command
+            })
+        };
+        // What the shim keeps of 1000 domains xentop has too, and nothing else that grows but two nodes.
+        let (many, one, library) = (ours(1000), ours(1), xentops(1000) - xentops(1));
+        println!(
+            "| resident memory for 1000 domains beside 1, the C library's part taken off | {:.1} MB ({many:.1} MB in all) | 6 MB |",
+            many - one - library
+        );
+        let size = std::fs::metadata(XENMONITOR).unwrap().len() as f64 / 1e6;
+        println!("| size of the binary | {size:.1} MB | 3 MB |");
+    }
+
+    fn start(&self) {
+        self.server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        self.server.set_nonblocking(true).unwrap();
+        while self.server.recv(&mut [0; 9000]).is_ok() {}
+        self.server.set_nonblocking(false).unwrap();
+        let first = |_| {
+            let mut command = Command::new(XENMONITOR);
+            command.args(self.daemon(10, "1s")).env("XENSTAT_SCENARIO", self.scenario(10));
+            let start = Instant::now();
+            let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+            self.server.recv(&mut [0; 9000]).unwrap();
+            let took = start.elapsed().as_secs_f64() * 1000.0;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            took
+        };
+        println!(
+            "| from the start to the first gauge at the server | {:.0} ms | 30 ms |",
+            median((0..15).map(first).collect())
+        );
+    }
+}
+
+/// The kernel's VIFs read by us, and by the real libxenstat over stand-ins for what talks to Xen.
+fn vifs(scratch: &Scratch) {
+    stand_ins::compile(&scratch.join("lib"));
+    let poll = |vifs: u32, who: &str| {
+        // Pairs: both ends of a cable are called as VIFs.
+        let links: String =
+            (0..vifs / 2).map(|n| format!("ip link add vif{n}.0 type veth peer name vif{n}.1 && ")).collect();
+        let mut command = in_namespaces(scratch, &["--net"], &links);
+        command.args(["--count", "21", "--interval", "50ms", "--print", "statsd", "--vifs", who, "--disks", "kernel"]);
+        command.args(["--metrics", "xenmonitor.poll_ms", "--host", "h", "--log", "error"]).env("XEN_GUESTS", "10");
+        let lines = out_of(&mut command);
+        median(lines.lines().skip(1).map(|line| line.split([':', '|']).nth(1).unwrap().parse().unwrap()).collect())
+    };
+    let nothing = poll(0, "kernel");
+    let (ours, theirs) = (poll(200, "kernel") - nothing, poll(200, "libxenstat") - nothing);
+    println!(
+        "| 200 VIFs read, beside libxenstat's own collector | 1/{:.0} ({ours:.2} ms, {theirs:.1} ms) | 1/20 |",
+        theirs / ours
+    );
+}

@@ -1,0 +1,87 @@
+//! What the benches share: the real libxenstat over stand-ins for the two libraries that talk to Xen (xen.c), in
+//! namespaces with what else it looks at.
+
+#![allow(dead_code, missing_docs, reason = "each bench uses its part")]
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A directory that is gone after the bench.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("xenmonitor-bench-{}", std::process::id()));
+        ["lib", "dev", "run"].iter().for_each(|part| std::fs::create_dir_all(path.join(part)).unwrap());
+        Self(path)
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Compiles xen.c as both libraries, with the versions of symbols that libxenstat asks for.
+pub fn compile(into: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/xen.c");
+    let version = out_of(Command::new("pkg-config").args(["--modversion", "xenstat"]));
+    let release = version.trim().rsplit_once('.').unwrap().0.to_owned();
+    for (library, version) in [
+        (format!("libxenctrl.so.{release}"), format!("VERS_{release}.0")),
+        ("libxenstore.so.4".into(), "VERS_4.0".into()),
+    ] {
+        let map = into.join("version.map");
+        std::fs::write(&map, format!("{version} {{ global: x*; }};\n")).unwrap();
+        let script = format!("-Wl,-soname,{library},--version-script={}", map.display());
+        out_of(
+            Command::new("cc")
+                .args(["-shared", "-fPIC", "-O1", "-w", &script, "-o"])
+                .arg(into.join(&library))
+                .arg(&source),
+        );
+    }
+}
+
+/// The daemon on the stand-ins, with a mount namespace of its own and what others are asked for, after a script in them.
+/// `$RUN` is its /run/xen.
+pub fn in_namespaces(scratch: &Scratch, more: &[&str], script: &str) -> Command {
+    // Of /dev/xen/privcmd only is looked whether it opens.
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$RUN\" /run/xen && \
+         mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \
+         mount -t tmpfs none \"$DEV\" && mkdir \"$DEV/xen\" \"$DEV/shm\" && \
+         touch \"$DEV/null\" \"$DEV/xen/privcmd\" && mount --bind /dev/null \"$DEV/null\" && \
+         mount --rbind \"$DEV\" /dev && {script} exec \"$0\" \"$@\""
+    );
+    let mut command = Command::new("unshare");
+    command.arg("--mount").args(more).args((!am_root()).then_some("--map-root-user")).args(["sh", "-c", &script]);
+    command.arg(env!("CARGO_BIN_EXE_xenmonitor"));
+    command.env("LD_LIBRARY_PATH", scratch.join("lib")).env("DEV", scratch.join("dev")).env("RUN", scratch.join("run"));
+    command
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn am_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+pub fn out_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -42,7 +42,9 @@ pub fn are_ours(who: cli::Disks) -> bool {
         cli::Disks::Libxenstat => false,
         cli::Disks::Backends => true,
         cli::Disks::Auto => {
-            let of_qemu = |name: &str, kind| kind == FileType::Socket && domid(name).is_some();
+            // Not every file system says what kind its entries are of.
+            let may_be = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
+            let of_qemu = |name: &str, kind| may_be(kind) && domid(name).is_some();
             SOCKETS.iter().any(|directory| has(directory, of_qemu))
                 || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name))
         }
@@ -124,10 +126,10 @@ impl Disks {
 
     /// What the QEMUs of living guests answer.
     fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> BTreeMap<u32, Answer> {
-        let mut sockets = sockets();
-        sockets.retain(|domid, _| snapshot.domains.iter().any(|domain| domain.id == *domid));
+        let sockets = sockets();
+        let living = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
         let (mut asked, others): (Vec<_>, Vec<_>) =
-            sockets.iter().map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
+            living.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
         let first = asked.partition_point(|(domid, ..)| *domid < self.first);
         asked.rotate_left(first);
         let asked: Vec<(u32, &Path)> = asked.into_iter().map(|(domid, path, _)| (domid, path)).collect();

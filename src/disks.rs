@@ -81,16 +81,16 @@ fn sockets() -> BTreeMap<u32, (PathBuf, bool)> {
     sockets
 }
 
-/// Asks for disks, poll by poll.
+/// Whom of the guests' QEMUs to ask, poll by poll.
 #[derive(Debug, Default)]
-pub struct Disks {
+pub struct Qemus {
     /// The guest whose QEMU is asked first: one whose turn did not come the last time.
     first: u32,
 }
 
-impl Disks {
+impl Qemus {
     /// Puts in each domain's disks. A guest whose QEMU has not answered within `limit` has none that could be told.
-    /// The sockets are looked for here, after the domains: a QEMU is there before its guest.
+    /// The sockets are looked for here, after the domains: where a guest runs its QEMU is there.
     pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<Vec<Untold>> {
         snapshot.own_disks = true;
         let at = Instant::now();

@@ -105,7 +105,7 @@ where
         let poller = Poller {
             sources,
             kernels_vifs: vif::Vifs::default(),
-            disks: disks::Disks::default(),
+            qemus: disks::Qemus::default(),
             snapshot: Snapshot::default(),
             open: None,
             step: 0,
@@ -130,7 +130,7 @@ impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
 struct Poller {
     sources: Sources,
     kernels_vifs: vif::Vifs,
-    disks: disks::Disks,
+    qemus: disks::Qemus,
     /// What is being read.
     snapshot: Snapshot,
     open: Option<Xenstat>,
@@ -173,7 +173,7 @@ impl Poller {
                     self.kernels_vifs.fill(&mut self.snapshot);
                 }
                 if own_disks {
-                    match self.disks.fill(&mut self.snapshot, qmp_timeout) {
+                    match self.qemus.fill(&mut self.snapshot, qmp_timeout) {
                         Ok(guests) => untold = guests,
                         Err(error) => no_disks = Some(error),
                     }

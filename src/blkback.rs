@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use crate::snapshot::{Vbd, VbdCounters};
+use crate::vdev::decimal;
 
 /// Where the kernel lists the backends of this dom0; blkback adds a directory `statistics` to its own.
 const DEVICES: &str = "/sys/bus/xen-backend/devices";
@@ -28,7 +29,7 @@ pub fn read() -> io::Result<Vec<(u32, Vbd)>> {
         let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(&directory.join("statistics")) } else { None };
         // What has gone since the list was read is gone, and not in error.
         if counters.is_some() || directory.exists() {
-            vbds.push((domid, Vbd { kind, dev, counters }));
+            vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
         }
     }
     Ok(vbds)
@@ -51,17 +52,12 @@ fn by_name(device: &str) -> Option<(u32, u32, u32)> {
         other if other.contains("vbd") || other.contains("tap") => 0,
         _ => return None,
     };
-    parts.next().is_none().then_some((number(domid)?, kind, number(dev)?))
-}
-
-/// A number as Xen's tools and the kernel write it: no sign, no blank, no zero before another digit.
-pub fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|number: &u32| number.to_string() == text)
+    parts.next().is_none().then_some((decimal(domid)?, kind, decimal(dev)?))
 }
 
 /// `None` where one of those that xentop shows cannot be read: the device is just coming or going.
 fn counters(statistics: &Path) -> Option<VbdCounters> {
-    let count = |name: &str| fs::read_to_string(statistics.join(name)).ok()?.trim_end().parse().ok();
+    let count = |name: &str| fs::read_to_string(statistics.join(name)).ok().and_then(|text| decimal(text.trim_end()));
     Some(VbdCounters {
         oo_reqs: Some(count("oo_req")?),
         rd_reqs: count("rd_req")?,

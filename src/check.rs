@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{Disks, Options, Vifs};
 use crate::destination::Destination;
-use crate::disks::Silent;
+use crate::disks::Untold;
 use crate::output::Output;
 use crate::poller::{self, Polled, Request, Sources};
 use crate::release;
@@ -51,7 +51,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         Ok(polled) => polled,
         Err(why) => return vec![("libxenstat", (Bad, why))],
     };
-    let Polled { result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause, took, .. } = polled;
+    let Polled { result, opened, kernels_vifs, no_vifs, no_disks, untold, cause, took, .. } = polled;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     let node = match result {
@@ -62,7 +62,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         }
     };
     lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
-    if release::miscounts_read_sectors(&node.xen_version) && !own_disks {
+    if release::miscounts_read_sectors(&node.xen_version) && !node.own_disks {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
     }
     let Collectors { vcpu, network, vbd } = node.told;
@@ -71,26 +71,26 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
     let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
     let found = count(&node, |domain| domain.vifs.len());
-    let xentops = xentops(options);
+    let (xentops_vifs, xentops_disks) = xentops(options);
     let networks = match &no_vifs {
         Some(error) if !network => (Bad, format!("withheld: {error}")),
-        _ => part(network, format!("{found}, from {source}; xentop would show {}", xentops.0)),
+        _ => part(network, format!("{found}, from {source}; xentop would show {xentops_vifs}")),
     };
     lines.push(("networks", networks));
-    let source = if own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
+    let source = if node.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
     let in_error = count(&node, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
     let found = count(&node, |domain| disks(domain).count());
-    let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {}", xentops.1);
-    let unheard = |Silent { name, why, .. }: &Silent| format!("those of {name} are withheld: its QEMU {why}");
+    let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentops_disks}");
+    let unheard = |Untold { name, why, .. }: &Untold| format!("those of {name} are withheld: its QEMU {why}");
     lines.push((
         "disks",
         match &no_disks {
             Some(error) => (Bad, format!("withheld: no disks from the kernel: {error}")),
-            None if !silent.is_empty() => (Bad, words),
+            None if !untold.is_empty() => (Bad, words),
             None => part(vbd, words),
         },
     ));
-    lines.extend(silent.iter().map(|silent| ("", (Bad, unheard(silent)))));
+    lines.extend(untold.iter().map(|untold| ("", (Bad, unheard(untold)))));
     lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
     lines
 }

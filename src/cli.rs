@@ -252,7 +252,7 @@ pub struct Options {
     )]
     pub disks: Disks,
 
-    /// Time that the QEMUs of all guests together have to answer, at most half the interval [default: 1s]
+    /// Time that all guests' QEMUs, asked at once, have to answer; at most half the interval [default: 1s]
     #[arg(
         long,
         value_name = "TIME",
@@ -295,10 +295,11 @@ pub enum Vifs {
 /// `--disks`.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disks {
-    /// As `kernel` where a QEMU or a tapdisk3 serves disks, else libxenstat
+    /// As `backends` where a QEMU or a tapdisk3 serves disks, else libxenstat
     Auto,
-    /// The kernel, and whoever else serves disks here: QEMU and tapdisk3
-    Kernel,
+    /// Each disk's own backend: blkback in the kernel, QEMU, tapdisk3
+    #[value(alias = "kernel")]
+    Backends,
     /// libxenstat alone, as xentop has them
     Libxenstat,
 }

@@ -2,11 +2,11 @@
 //!
 //! A new gauge is a row in one of the tables here and the same row in the README, which the failing test prints.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use crate::metrics::Kind::{self, CountsUp, Now, Since};
-use crate::metrics::{Before, View, exact, in_bounds};
+use crate::metrics::{Before, Span, View, exact, in_bounds};
 use crate::snapshot::{Collectors, Domain, Time, Vbd, VbdCounters, Vcpu, Vif};
 use crate::vdev;
 use crate::vif;
@@ -70,11 +70,11 @@ const VBD: &[DeviceGauge<Vbd>] = &[
     DeviceGauge { name: "wsect", kind: CountsUp, meaning: "512-byte sectors written", value: |d| exact(d.now.counters?.wr_sects) },
     DeviceGauge { name: "rd_ms", kind: Since, meaning: "milliseconds a read took on average; absent where none was done or the source tells no times",
         value: |d| d.ms(|c| c.rd_time) },
-    DeviceGauge { name: "wr_ms", kind: Since, meaning: "milliseconds a write took on average; the same", value: |d| d.ms(|c| c.wr_time) },
+    DeviceGauge { name: "wr_ms", kind: Since, meaning: "milliseconds a write took on average; absent where none was done or the source tells no times", value: |d| d.ms(|c| c.wr_time) },
     DeviceGauge { name: "flush", kind: CountsUp, meaning: "flushes of the disk's cache; absent where the source tells none", value: |d| exact(d.now.counters?.flush_reqs?) },
-    DeviceGauge { name: "errs", kind: CountsUp, meaning: "requests that failed; the same", value: |d| exact(d.now.counters?.errs?) },
+    DeviceGauge { name: "errs", kind: CountsUp, meaning: "requests that failed; absent where the source tells none", value: |d| exact(d.now.counters?.errs?) },
     DeviceGauge { name: "error", kind: Now, meaning: "1 while its counters cannot be read; then they are absent", value: |d| Some(d.now.counters.is_none().into()) },
-    DeviceGauge { name: "type", kind: Now, meaning: "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 other", value: |d| Some(d.now.kind.into()) },
+    DeviceGauge { name: "type", kind: Now, meaning: "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or other", value: |d| Some(d.now.kind.into()) },
 ];
 
 /// One rate of a domain.
@@ -141,8 +141,8 @@ pub fn gauges(view: &View, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, 
         );
     }
     if let Some(vbds) = domain.vbds.as_ref().filter(|_| Detail::Vbds.is_among(wanted)) {
-        let before = view.before.and_then(|(domain, before)| comparable(before, view, domain.vbds.as_ref()?, vbds));
-        let before = before.iter().flat_map(|vbds| named_vbds(vbds)).collect();
+        let before = view.vbds_before().into_iter().flatten();
+        let before = before.filter_map(|(name, _, then)| Some((name, then?))).collect();
         devices(view, "vbd", VBD, named_vbds(vbds).into_iter(), &before, &mut metric, emit);
     }
     if Detail::Rates.is_among(wanted) {
@@ -214,12 +214,65 @@ impl View<'_> {
 
     fn vbd_rate(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
         let (domain, before) = self.before?;
-        let (then, now) = (domain.vbds.as_ref()?, self.domain.vbds.as_ref()?);
-        // A disk that has come or gone has no share in it; what one in error has done nobody knows.
-        let earlier: HashMap<String, &Vbd> = named_vbds(comparable(before, self, then, now)?).into_iter().collect();
-        let both = named_vbds(now).into_iter().filter_map(|(name, vbd)| Some((vbd, *earlier.get(&name)?)));
-        before.vbds.per_second(both.map(|(now, then)| count(&now.counters?)?.checked_sub(count(&then.counters?)?)))
+        let both = self.vbds_before()?;
+        if both.is_empty() {
+            // Nothing was done where there was nothing; what was done by those who came or went nobody knows.
+            let nothing = [&domain.vbds, &self.domain.vbds].iter().all(|vbds| vbds.as_ref().is_some_and(Vec::is_empty));
+            return before.xenstat.per_second(std::iter::empty()).filter(|_| nothing);
+        }
+        // Beside others, what has come or gone has no share in it.
+        both.into_iter().try_fold(0.0, |sum, (_, now, then)| {
+            let then = then?;
+            let span = then.read.zip(now.read).map_or(before.xenstat, |(then, now)| Span::between(then, now));
+            let (then, now) = (count(then.counters.as_ref()?)?, count(now.counters.as_ref()?)?);
+            Some(sum + span.per_second(std::iter::once(now.checked_sub(then)))?)
+        })
     }
+
+    /// The VBDs that were there at the poll before too, by their names, and as they were then; without that where
+    /// nothing can be measured against it. `None` where anything could be anything: those of one name are told apart by
+    /// their place alone, which a change of the disks may shift.
+    fn vbds_before(&self) -> Option<Vec<(String, &Vbd, Option<&Vbd>)>> {
+        let (domain, _) = self.before?;
+        let (then, now) = (named_vbds(domain.vbds.as_ref()?), named_vbds(self.domain.vbds.as_ref()?));
+        let has_twins = |vbds: &[(String, &Vbd)]| vbds.iter().any(|(name, vbd)| *name != name_of(vbd));
+        let same_list =
+            then.len() == now.len() && then.iter().zip(&now).all(|((_, then), (_, now))| is_same(then, now));
+        if !same_list && (has_twins(&then) || has_twins(&now)) {
+            return None;
+        }
+        let then: HashMap<String, &Vbd> = then.into_iter().collect();
+        let both = now.into_iter().filter_map(|(name, now)| {
+            let then = *then.get(&name).filter(|then| is_same(then, now))?;
+            Some((name, now, can_be_measured(then, now).then_some(then)))
+        });
+        Some(both.collect())
+    }
+}
+
+/// Whether it is the same disk, served in the same way.
+fn is_same(then: &Vbd, now: &Vbd) -> bool {
+    (then.kind, then.dev) == (now.kind, now.dev)
+}
+
+/// Not if it is now the sum of other things or told by another, who may count otherwise; nor if one of its counters has
+/// fallen: then it is another disk, whatever has become of the other counters.
+fn can_be_measured(then: &Vbd, now: &Vbd) -> bool {
+    let counters = then.counters.as_ref().zip(now.counters.as_ref());
+    then.ways == now.ways
+        && then.read.is_some() == now.read.is_some()
+        && counters.is_some_and(|(then, now)| {
+            let pairs = all(then).into_iter().zip(all(now));
+            pairs.into_iter().all(|(then, now)| then.zip(now).is_none_or(|(then, now)| then <= now))
+        })
+}
+
+fn all(counters: &VbdCounters) -> [Option<u64>; 11] {
+    let VbdCounters { oo_reqs, rd_reqs, wr_reqs, rd_sects, wr_sects, rd_time, wr_time, flush_reqs, errs } = *counters;
+    let [(rd_done, rd_ns), (wr_done, wr_ns)] =
+        [rd_time, wr_time].map(|time| (time.map(|time| time.reqs), time.map(|time| time.ns)));
+    let (rd, wr) = (Some(rd_reqs), Some(wr_reqs));
+    [oo_reqs, rd, wr, rd_sects, Some(wr_sects), rd_done, rd_ns, wr_done, wr_ns, flush_reqs, errs]
 }
 
 /// Device and gauge of a metric that has three parts: `vbd`, `xvda` and `rd`.
@@ -249,20 +302,11 @@ fn cards(vifs: &[Vif]) -> Vec<Vif> {
     cards.into_values().collect()
 }
 
-/// The VBDs of the poll before, if they can be held against those of now: twins of one number are told apart by their
-/// place alone, which a change of the disks may shift; and not all sources count alike.
-fn comparable<'a>(before: &Before, view: &View, then: &'a [Vbd], now: &[Vbd]) -> Option<&'a [Vbd]> {
-    let numbers = |vbds: &[Vbd]| vbds.iter().map(|vbd| (vbd.kind, vbd.dev)).collect::<Vec<_>>();
-    let has_twins = |vbds: &[Vbd]| numbers(vbds).len() > numbers(vbds).into_iter().collect::<HashSet<_>>().len();
-    let same_disks = numbers(then) == numbers(now) || !(has_twins(then) || has_twins(now));
-    (same_disks && before.snapshot.own_disks == view.node.own_disks).then_some(then)
-}
-
 /// Each VBD by the guest's name for it; `_2`, `_3` … by their place where several bear one (fact 20).
 fn named_vbds(vbds: &[Vbd]) -> Vec<(String, &Vbd)> {
     let mut seen: HashMap<String, u32> = HashMap::new();
     let named = |vbd: &'_ Vbd| {
-        let name = vdev::name(vbd.dev).unwrap_or_else(|| vbd.dev.to_string());
+        let name = name_of(vbd);
         let times = seen.entry(name.clone()).or_default();
         *times += 1;
         if *times == 1 { name } else { format!("{name}_{times}") }
@@ -271,14 +315,17 @@ fn named_vbds(vbds: &[Vbd]) -> Vec<(String, &Vbd)> {
     names.into_iter().zip(vbds).collect()
 }
 
+fn name_of(vbd: &Vbd) -> String {
+    vdev::name(vbd.dev).unwrap_or_else(|| vbd.dev.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::NetView;
-    use crate::metrics::Span;
     use crate::paths::MAX_METRIC;
-    use crate::snapshot::Snapshot;
-    use std::time::Duration;
+    use crate::snapshot::{Moment, Snapshot, Ways};
+    use std::time::{Duration, Instant};
 
     fn host(domain: Domain) -> Snapshot {
         Snapshot { domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() }
@@ -287,7 +334,7 @@ mod tests {
     fn told(now: Domain, then: Option<Domain>, net_view: NetView) -> Vec<String> {
         let (now, then) = (host(now), then.map(host));
         let span = Span { elapsed: Duration::from_secs(2), blur: Duration::ZERO };
-        let before = then.as_ref().map(|snapshot| Before { snapshot, xenstat: span, vifs: span, vbds: span });
+        let before = then.as_ref().map(|snapshot| Before { snapshot, xenstat: span, vifs: span });
         let mut told = Vec::new();
         let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
         let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), net_view);
@@ -297,7 +344,7 @@ mod tests {
 
     fn disk(dev: u32, rd_reqs: u64, rd_sects: u64) -> Vbd {
         let counters = VbdCounters { oo_reqs: Some(0), rd_reqs, rd_sects: Some(rd_sects), ..VbdCounters::default() };
-        Vbd { kind: 1, dev, counters: Some(counters) }
+        Vbd { kind: 1, dev, counters: Some(counters), ..Vbd::default() }
     }
 
     fn card(id: u32, rbytes: u64, tbytes: u64) -> Vif {
@@ -307,7 +354,7 @@ mod tests {
     #[test]
     fn devices_of_one_poll() {
         let vcpus = vec![Vcpu { online: true, ns: 1_500_000_000 }, Vcpu::default()];
-        let vbds = vec![disk(51712, 5, 6), disk(51712, 7, 8), Vbd { kind: 0, dev: 99, counters: None }];
+        let vbds = vec![disk(51712, 5, 6), disk(51712, 7, 8), Vbd { dev: 99, ..Vbd::default() }];
         let vbds = Some(vbds);
         let told = told(Domain { vcpus, vifs: vec![card(3, 10, 20)], vbds, ..Domain::default() }, None, NetView::Dom0);
         for line in [
@@ -336,6 +383,7 @@ mod tests {
         let error = Vbd { counters: None, ..disk(51728, 0, 0) };
         let one = |vbds, vifs| Domain { vbds: Some(vbds), vifs, ..Domain::default() };
         let nothing = || one(vec![], vec![]);
+        let qemus = |dev, rd_reqs| Vbd { kind: 0, ..disk(dev, rd_reqs, 0) };
         for (what, then, now, lines) in [
             ("nothing there", nothing(), nothing(), &["nettx_bytes_per_sec 0", "vbd_rd_per_sec 0"][..]),
             (
@@ -363,6 +411,32 @@ mod tests {
                 &["vbd_rd_per_sec 3", "netrx_bytes_per_sec 2", "vif.0.rx_bytes 105", "vbd.xvda_2.rd 74"],
             ),
             (
+                "another of its name: what QEMU serves is not what the kernel served, nor what has another number",
+                one(vec![disk(51712, 10, 0), disk(51728, 100, 0), disk(51744, 100, 0)], vec![]),
+                one(vec![disk(51712, 12, 0), qemus(51728, 5000), disk(1 << 28 | 2 << 8, 5000, 0)], vec![]),
+                &["vbd_rd_per_sec 1"],
+            ),
+            (
+                "twins by name, which are two numbers",
+                one(vec![disk(51712, 100, 0), disk(1 << 28, 5000, 0)], vec![]),
+                one(vec![disk(1 << 28, 5000, 0)], vec![]),
+                &["nettx_bytes_per_sec 0"],
+            ),
+            (
+                "twins of which one is QEMU's now",
+                one(vec![disk(51712, 100, 0), disk(51712, 100, 0)], vec![]),
+                one(vec![qemus(51712, 100), disk(51712, 100, 0)], vec![]),
+                &["nettx_bytes_per_sec 0"],
+            ),
+            ("only new ones", nothing(), one(vec![disk(51712, 5000, 0)], vec![]), &["nettx_bytes_per_sec 0"]),
+            ("all gone", one(vec![disk(51712, 5000, 0)], vec![]), nothing(), &["nettx_bytes_per_sec 0"]),
+            (
+                "the sum of other things",
+                one(vec![disk(51712, 100, 0), disk(51728, 1, 0)], vec![]),
+                one(vec![Vbd { ways: Ways::Both, ..disk(51712, 200, 0) }, disk(51728, 2, 0)], vec![]),
+                &["nettx_bytes_per_sec 0"],
+            ),
+            (
                 "one is in error, or was",
                 one(vec![disk(51712, 10, 0), error], vec![]),
                 one(vec![disk(51712, 12, 0), disk(51728, 5, 0)], vec![]),
@@ -372,18 +446,20 @@ mod tests {
                 "a reset",
                 one(vec![disk(51712, 10, 0)], vec![card(0, 0, 10)]),
                 one(vec![disk(51712, 9, 0)], vec![card(0, 0, 9)]),
-                &["netrx_bytes_per_sec 0", "vbd_wr_per_sec 0"],
+                &["netrx_bytes_per_sec 0"],
             ),
         ] {
             let told = told(now, Some(then), NetView::Dom0);
             for line in lines {
                 assert!(told.iter().any(|told| told == line), "{what}: {line} is not in {told:?}");
             }
-            if what.starts_with("twins") || what.starts_with("one is in error") {
-                assert!(!told.iter().any(|told| told.contains("vbd_rd_per")), "{told:?}");
+            // Of disks all are expected, or none.
+            let has_rates = lines.iter().any(|line| line.starts_with("vbd_rd"));
+            for rate in ["vbd_rd_per_sec", "vbd_wr_per_sec"] {
+                assert_eq!(told.iter().any(|told| told.starts_with(rate)), has_rates, "{what}: {told:?}");
             }
             if what == "a reset" {
-                assert!(!told.iter().any(|told| told.contains("vbd_rd_per") || told.contains("nettx")), "{told:?}");
+                assert!(!told.iter().any(|told| told.contains("nettx")), "{told:?}");
             }
         }
     }
@@ -396,26 +472,30 @@ mod tests {
             errs: Some(1),
             ..VbdCounters::default()
         };
-        let host = |counters, own_disks| {
-            let vbds = Some(vec![Vbd { kind: 0, dev: 51712, counters }]);
+        let start = Instant::now();
+        let host = |counters, read| {
+            let vbds = Some(vec![Vbd { dev: 51712, counters, read, ..Vbd::default() }]);
             Snapshot {
-                own_disks,
                 told: Collectors::ALL,
                 domains: vec![Domain { vbds, ..Domain::default() }],
                 ..Snapshot::default()
             }
         };
-        let own = |counters| host(Some(counters), true);
+        let read = |at| Some(Moment { at: start + Duration::from_secs(at), took: Duration::ZERO });
+        let own = |counters| host(Some(counters), read(0));
         for (what, then, now, rd_ms) in [
             ("done in between", own(disk(10, 50_000)), own(disk(14, 60_000)), Some("2.5")),
             ("none in between", own(disk(10, 50_000)), own(disk(10, 50_000)), None),
             ("a reset", own(disk(10, 50_000)), own(disk(14, 40_000)), None),
             ("no times told", own(VbdCounters::default()), own(disk(14, 60_000)), None),
-            ("in error before", host(None, true), own(disk(14, 60_000)), None),
-            ("told by another", host(Some(disk(10, 50_000)), false), own(disk(14, 60_000)), None),
+            ("in error before", host(None, read(0)), own(disk(14, 60_000)), None),
+            ("told by another", host(Some(disk(10, 50_000)), None), own(disk(14, 60_000)), None),
+            ("a disk of its name", own(VbdCounters { wr_reqs: 7, ..disk(10, 50_000) }), own(disk(14, 60_000)), None),
         ] {
+            let mut now = now;
+            now.domains[0].vbds.iter_mut().flatten().for_each(|vbd| vbd.read = read(2));
             let span = Span { elapsed: Duration::from_secs(2), blur: Duration::ZERO };
-            let before = Before { snapshot: &then, xenstat: span, vifs: span, vbds: span };
+            let before = Before { snapshot: &then, xenstat: span, vifs: span };
             let view = View::new(&now.domains[0], &now, Some(&then.domains[0]), Some(&before), NetView::Dom0);
             let mut told = HashMap::new();
             gauges(&view, &[Detail::All], &mut |metric, _, value| {
@@ -423,7 +503,7 @@ mod tests {
             });
             assert_eq!(told.get("vbd.xvda.rd_ms").map(String::as_str), rd_ms, "{what}");
             assert_eq!(told.get("vbd.xvda.wr_ms"), None, "{what}");
-            let has_rate = !what.starts_with("told by") && what != "in error before";
+            let has_rate = !["told by another", "in error before", "a reset", "a disk of its name"].contains(&what);
             assert_eq!(told.contains_key("vbd_rd_per_sec"), has_rate, "{what}: {told:?}");
             let counts = ["vbd.xvda.errs", "vbd.xvda.flush", "vbd.xvda.oo"].map(|metric| told.contains_key(metric));
             assert_eq!(counts, [true, true, false], "{what}");

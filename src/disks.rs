@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::blkback::{self, TAPDISK3, number};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
+
+use crate::blkback::{self, TAPDISK3};
 use crate::cli;
-use crate::metrics::Moment;
-use crate::qmp::{self, Disk, Name};
-use crate::snapshot::{Snapshot, Time, Vbd, VbdCounters};
+use crate::drives::{Disk, Name};
+use crate::qmp::{self, Answer, Error};
+use crate::snapshot::{Moment, Snapshot, Time, Vbd, VbdCounters, Ways};
 use crate::table::printable;
 use crate::tapdisk;
-use crate::vdev;
+use crate::vdev::{self, decimal};
 
 /// Where libxl has QEMU listen, the second on systems where that is no link to the first.
 const SOCKETS: [&str; 2] = ["/run/xen", "/var/run/xen"];
@@ -22,15 +25,9 @@ const SOCKETS: [&str; 2] = ["/run/xen", "/var/run/xen"];
 /// What libxl calls the socket that is meant for us, before the domid.
 const SOCKET: &str = "qmp-libxenstat-";
 
-/// Whom to ask, apart from the kernel.
-#[derive(Debug)]
-pub struct Sources {
-    sockets: BTreeMap<u32, PathBuf>,
-}
-
 /// A guest whose disks could not be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Silent {
+pub struct Untold {
     /// Its domid.
     pub id: u32,
     /// Its name, fit for a log.
@@ -39,94 +36,142 @@ pub struct Silent {
     pub why: String,
 }
 
-/// Whether we ask ourselves, and whom; libxenstat is right where neither a QEMU nor tapdisk3 serves disks.
-pub fn look(who: cli::Disks) -> Option<Sources> {
-    let sources = || Sources { sockets: sockets() };
+/// Whether we ask ourselves; libxenstat is right where neither a QEMU nor tapdisk3 serves disks.
+pub fn are_ours(who: cli::Disks) -> bool {
     match who {
-        cli::Disks::Libxenstat => None,
-        cli::Disks::Kernel => Some(sources()),
-        cli::Disks::Auto => Some(sources()).filter(|found| !found.sockets.is_empty() || !tapdisk::read().is_empty()),
+        cli::Disks::Libxenstat => false,
+        cli::Disks::Backends => true,
+        cli::Disks::Auto => {
+            // Not every file system says what kind its entries are of.
+            let may_be = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
+            let of_qemu = |name: &str, kind| may_be(kind) && domid(name).is_some();
+            SOCKETS.iter().any(|directory| has(directory, of_qemu))
+                || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name))
+        }
     }
 }
 
-fn sockets() -> BTreeMap<u32, PathBuf> {
+/// Whether a directory has such an entry. Looking, which every poll does, takes no memory.
+fn has(directory: &str, such: impl Fn(&str, FileType) -> bool) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else { return false };
+    let mut room = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(directory, &mut room);
+    while let Some(Ok(entry)) = entries.next() {
+        if entry.file_name().to_str().is_ok_and(|name| such(name, entry.file_type())) {
+            return true;
+        }
+    }
+    false
+}
+
+fn domid(socket: &str) -> Option<u32> {
+    decimal(socket.strip_prefix(SOCKET)?)
+}
+
+/// What has the name of a guest's socket, and whether it is one; links are not followed.
+fn sockets() -> BTreeMap<u32, (PathBuf, bool)> {
     let mut sockets = BTreeMap::new();
     for entry in SOCKETS.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
-        let domid = entry.file_name().to_str().and_then(|name| number(name.strip_prefix(SOCKET)?));
-        // Without following links.
-        if let Some(domid) = domid.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_socket())) {
-            sockets.entry(domid).or_insert_with(|| entry.path());
+        if let Some(domid) = entry.file_name().to_str().and_then(domid) {
+            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            sockets.entry(domid).or_insert_with(|| (entry.path(), is_socket));
         }
     }
     sockets
 }
 
-impl Sources {
-    /// Puts in each domain's disks, and tells when they were read. A guest whose QEMU has not answered within `limit`
-    /// has none that could be told.
-    pub fn fill(&self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<(Vec<Silent>, Moment)> {
+/// Whom of the guests' QEMUs to ask, poll by poll.
+#[derive(Debug, Default)]
+pub struct Qemus {
+    /// The guest whose QEMU is asked first: one whose turn did not come the last time.
+    first: u32,
+}
+
+impl Qemus {
+    /// Puts in each domain's disks. A guest whose QEMU has not answered within `limit` has none that could be told.
+    /// The sockets are looked for here, after the domains: where a guest runs its QEMU is there.
+    pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<Vec<Untold>> {
+        snapshot.own_disks = true;
         let at = Instant::now();
         let mut kernels: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
         for (domid, vbd) in blkback::read()? {
             kernels.entry(domid).or_default().push(vbd);
         }
+        let read = Some(Moment { at, took: at.elapsed() });
+        kernels.values_mut().flatten().for_each(|vbd| vbd.read = read);
+        let at = Instant::now();
         let tapdisks = tapdisk::read();
-        let asked: Vec<(usize, &Path)> = snapshot
-            .domains
-            .iter()
-            .enumerate()
-            .filter_map(|(n, domain)| Some((n, &**self.sockets.get(&domain.id)?)))
-            .collect();
-        let local = at.elapsed();
-        let (answers, took) = qmp::ask(&asked.iter().map(|(_, socket)| *socket).collect::<Vec<_>>(), limit);
-        // Those that did not answer do not make the time of the others unsure.
-        let moment = Moment { at, took: local + took };
-        let mut answers: BTreeMap<usize, _> = asked.iter().map(|(n, _)| *n).zip(answers).collect();
+        let read = Some(Moment { at, took: at.elapsed() });
+        let mut answers = self.ask(snapshot, limit);
 
-        let mut silent = Vec::new();
-        for (n, domain) in snapshot.domains.iter_mut().enumerate() {
+        let mut untold = Vec::new();
+        for domain in &mut snapshot.domains {
             let id = domain.id;
-            domain.vbds = match answers.remove(&n).unwrap_or(Ok(Vec::new())) {
+            domain.vbds = match answers.remove(&id).transpose() {
                 Ok(qemus) => {
                     let tapdisks = tapdisks.range((id, 0)..=(id, u32::MAX));
-                    let tapdisks = tapdisks.map(|((_, dev), counters)| (*dev, *counters)).collect();
+                    let tapdisks = tapdisks.map(|((_, dev), counters)| vbd(TAPDISK3, *dev, *counters, read)).collect();
                     Some(together(kernels.remove(&id).unwrap_or_default(), tapdisks, qemus))
                 }
                 Err(error) => {
-                    silent.push(Silent { id, name: printable(&domain.name), why: error.to_string() });
+                    untold.push(Untold { id, name: printable(&domain.name), why: error.to_string() });
                     None
                 }
             };
         }
-        (snapshot.told.vbd, snapshot.own_disks) = (true, true);
-        Ok((silent, moment))
+        snapshot.told.vbd = true;
+        Ok(untold)
+    }
+
+    /// What the QEMUs of living guests answer.
+    fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> BTreeMap<u32, Answer> {
+        let sockets = sockets();
+        let living = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
+        let (mut asked, others): (Vec<_>, Vec<_>) =
+            living.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
+        let first = asked.partition_point(|(domid, ..)| *domid < self.first);
+        asked.rotate_left(first);
+        let asked: Vec<(u32, &Path)> = asked.into_iter().map(|(domid, path, _)| (domid, path)).collect();
+        let mut answers = qmp::ask(&asked, limit);
+        let was_not_asked = |(domid, _): &&(u32, &Path)| matches!(answers[domid], Err(Error::NotAsked(_)));
+        self.first = asked.iter().find(was_not_asked).map_or(0, |(domid, _)| *domid);
+        let no_socket = || Err(io::Error::other("no socket is where libxl puts one").into());
+        answers.extend(others.into_iter().map(|(domid, ..)| (domid, no_socket())));
+        answers
     }
 }
 
-/// One domain's disks by their numbers. Those on the kernel's bus that are tapdisk3's get its counters.
-fn together(kernels: Vec<Vbd>, mut tapdisks: BTreeMap<u32, Option<VbdCounters>>, qemus: Vec<Disk>) -> Vec<Vbd> {
+fn vbd(kind: u32, dev: u32, counters: Option<VbdCounters>, read: Option<Moment>) -> Vbd {
+    Vbd { kind, dev, counters, read, ..Vbd::default() }
+}
+
+/// One domain's disks by their numbers. Those on the kernel's bus that are tapdisk3's get its counters; what a
+/// tapdisk3 has left behind of those that others serve now is not counted.
+fn together(kernels: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemus: Option<(Vec<Disk>, Moment)>) -> Vec<Vbd> {
     let mut vbds = kernels;
-    for vbd in vbds.iter_mut().filter(|vbd| vbd.kind == TAPDISK3) {
-        vbd.counters = tapdisks.remove(&vbd.dev).flatten();
-    }
-    vbds.extend(tapdisks.into_iter().map(|(dev, counters)| Vbd { kind: TAPDISK3, dev, counters }));
+    tapdisks.retain(|tapdisk| !vbds.iter().any(|vbd| vbd.dev == tapdisk.dev && vbd.kind != TAPDISK3));
+    vbds.retain(|vbd| !tapdisks.iter().any(|tapdisk| tapdisk.dev == vbd.dev));
+    vbds.extend(tapdisks);
+    let (qemus, read) = qemus.map(|(disks, moment)| (disks, Some(moment))).unwrap_or_default();
     let (emulated, backends): (Vec<Disk>, _) =
         qemus.into_iter().partition(|disk| matches!(disk.name, Name::Emulated { .. }));
     for Disk { name, counters } in backends.into_iter().chain(emulated) {
-        let dev = match &name {
-            Name::Vdev(vdev) => vdev::number(vdev),
+        let (dev, ways) = match name {
+            // As libxenstat does 0 is of what no number is found for.
+            Name::Xen(dev) => (dev, Ways::Pv),
             Name::Emulated { nth, scsi } => {
                 // The guest has one disk by two ways, as a network card and its tap are one.
-                if let Some(twin) = vbds.iter_mut().find(|vbd| vdev::is_disk(vbd.dev, *nth, *scsi)) {
+                if let Some(twin) = vbds.iter_mut().find(|vbd| vdev::is_emulated_as(vbd.dev, nth, scsi)) {
+                    twin.ways = if twin.ways == Ways::Emulated { Ways::Emulated } else { Ways::Both };
                     twin.counters = twin.counters.map(|own| sum(&own, &counters));
+                    twin.read = twin.read.zip(read).map(|(own, emulated)| own.and(emulated));
                     continue;
                 }
-                vdev::emulated(*nth, *scsi)
+                (vdev::emulated(nth, scsi).unwrap_or(0), Ways::Emulated)
             }
-            Name::Other => None,
         };
-        // As libxenstat does with what it finds no number for.
-        vbds.push(Vbd { kind: 0, dev: dev.unwrap_or(0), counters: Some(counters) });
+        vbds.push(Vbd { ways, ..vbd(0, dev, Some(counters), read) });
     }
     vbds.sort_by_key(|vbd| vbd.dev);
     vbds
@@ -158,58 +203,71 @@ mod tests {
 
     #[test]
     fn one_domains_disks_together() {
-        let reads = |rd_reqs| VbdCounters { rd_reqs, ..VbdCounters::default() };
-        let vbd = |kind, name: &str, reqs: u64| {
-            let dev = vdev::number(name).unwrap_or(0);
-            Vbd { kind, dev, counters: (reqs > 0).then(|| reads(reqs)) }
+        let start = Instant::now();
+        let moment = |at, took| Moment { at: start + Duration::from_millis(at), took: Duration::from_millis(took) };
+        let [bus, shared, qmp, both] = [moment(0, 1), moment(1, 1), moment(2, 50), moment(0, 52)].map(Some);
+        let reads = |rd_reqs: u64| VbdCounters { rd_reqs, ..VbdCounters::default() };
+        let found = |kind, name: &str, reqs: u64, read| {
+            vbd(kind, vdev::number(name).unwrap_or(0), (reqs > 0).then(|| reads(reqs)), read)
         };
-        let backend = |vdev: &str, reqs| Disk { name: Name::Vdev(vdev.into()), counters: reads(reqs) };
+        let kernels = |kind, name, reqs| found(kind, name, reqs, bus);
+        let tapdisk = |name, reqs| found(3, name, reqs, shared);
+        let backend =
+            |name: &str, reqs| Disk { name: Name::Xen(vdev::number(name).unwrap_or(0)), counters: reads(reqs) };
         let emulated = |nth, scsi, reqs| Disk { name: Name::Emulated { nth, scsi }, counters: reads(reqs) };
-        let tapdisk = |name: &str, reqs| (vdev::number(name).unwrap(), Some(reqs).filter(|n| *n > 0).map(reads));
-        for (what, kernels, tapdisks, qemus, all) in [
+        let twin = |kind, name, reqs, read| Vbd { ways: Ways::Both, ..found(kind, name, reqs, read) };
+        let only = |name, reqs| Vbd { ways: Ways::Emulated, ..found(0, name, reqs, qmp) };
+        for (what, of_kernel, tapdisks, qemus, all) in [
             ("none", vec![], vec![], vec![], vec![]),
             (
                 "one of each, by number",
-                vec![vbd(1, "xvdc", 3), vbd(3, "xvdb", 0)],
+                vec![kernels(1, "xvdc", 3), kernels(3, "xvdb", 0)],
                 vec![tapdisk("xvdb", 2)],
                 vec![backend("xvda", 1)],
-                vec![vbd(0, "xvda", 1), vbd(3, "xvdb", 2), vbd(1, "xvdc", 3)],
+                vec![found(0, "xvda", 1, qmp), tapdisk("xvdb", 2), kernels(1, "xvdc", 3)],
             ),
-            ("tapdisk3's, not on the bus", vec![], vec![tapdisk("xvda", 7)], vec![], vec![vbd(3, "xvda", 7)]),
-            ("on the bus, without numbers", vec![vbd(3, "xvda", 0)], vec![], vec![], vec![vbd(3, "xvda", 0)]),
-            ("a file that says nothing", vec![], vec![tapdisk("xvda", 0)], vec![], vec![vbd(3, "xvda", 0)]),
+            ("tapdisk3's, not on the bus", vec![], vec![tapdisk("xvda", 7)], vec![], vec![tapdisk("xvda", 7)]),
+            (
+                "a tapdisk3's that others serve now",
+                vec![kernels(1, "xvda", 3), kernels(0, "xvdb", 0)],
+                vec![tapdisk("xvda", 7), tapdisk("xvdb", 8)],
+                vec![],
+                vec![kernels(1, "xvda", 3), kernels(0, "xvdb", 0)],
+            ),
+            ("on the bus, without numbers", vec![kernels(3, "xvda", 0)], vec![], vec![], vec![kernels(3, "xvda", 0)]),
+            ("a file that says nothing", vec![], vec![tapdisk("xvda", 0)], vec![], vec![tapdisk("xvda", 0)]),
             (
                 "emulated beside QEMU's own backend, and beside the kernel's",
-                vec![vbd(1, "xvdb", 10)],
+                vec![kernels(1, "xvdb", 10)],
                 vec![],
                 vec![emulated(0, false, 5), emulated(1, false, 6), backend("hda", 20)],
-                vec![vbd(0, "hda", 25), vbd(1, "xvdb", 16)],
+                vec![twin(0, "hda", 25, qmp), twin(1, "xvdb", 16, both)],
             ),
             (
                 "only emulated",
                 vec![],
                 vec![],
                 vec![emulated(2, false, 5), emulated(2, true, 6), emulated(5, false, 7)],
-                vec![vbd(0, "sdc", 6), vbd(0, "hdc", 5), vbd(0, "xvdf", 7)],
+                vec![only("sdc", 6), only("hdc", 5), only("xvdf", 7)],
             ),
             (
                 "emulated beside one in error",
-                vec![vbd(1, "hda", 0)],
+                vec![kernels(1, "hda", 0)],
                 vec![],
                 vec![emulated(0, false, 5)],
-                vec![vbd(1, "hda", 0)],
+                vec![twin(1, "hda", 0, both)],
             ),
             (
                 "of no name we know",
                 vec![],
                 vec![],
-                vec![Disk { name: Name::Other, counters: reads(4) }, backend("nvme0", 5)],
-                vec![vbd(0, "", 4), vbd(0, "", 5)],
+                vec![backend("nvme0", 4), backend("", 5)],
+                vec![found(0, "", 4, qmp), found(0, "", 5, qmp)],
             ),
         ] {
             let mut all = all;
             all.sort_by_key(|vbd| vbd.dev);
-            assert_eq!(together(kernels, tapdisks.into_iter().collect(), qemus), all, "{what}");
+            assert_eq!(together(of_kernel, tapdisks, Some((qemus, qmp.unwrap()))), all, "{what}");
         }
     }
 }

@@ -2,12 +2,12 @@
 //! the program.
 //!
 //! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
-//! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `qmp` and `tapdisk`). `output`
-//! has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by `template`, `tags`, and
-//! `naming` of domains, `vdev` of disks), `choice` which of them are told, and the `roll` of domains how they end;
-//! `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `servers` has a `sender` thread
-//! for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes to a `socket`; `schedule` says when the next
-//! tick is.
+//! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `tapdisk` and, by `qmp`, QEMU for
+//! its `drives`). `output` has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by
+//! `template`, `tags`, and `naming` of domains), `choice` which of them are told, and the `roll` of domains how they
+//! end; `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `vdev` knows how Xen numbers
+//! disks. `servers` has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which
+//! writes to a `socket`; `schedule` says when the next tick is.
 
 mod addresses;
 mod blkback;
@@ -17,6 +17,7 @@ pub mod cli;
 mod destination;
 pub mod detail;
 mod disks;
+mod drives;
 pub mod host;
 mod inbox;
 mod json;

@@ -8,11 +8,11 @@
 //! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a first
 //! CPU sample, "no limit") is absent here rather than a number.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cli::NetView;
 use crate::naming::Layout;
-use crate::snapshot::{Domain, Snapshot, VbdCounters, Vif};
+use crate::snapshot::{Domain, Moment, Snapshot, VbdCounters, Vif};
 use crate::statsd::EXACT;
 
 /// One gauge of a domain.
@@ -49,17 +49,6 @@ pub struct Before<'a> {
     pub xenstat: Span,
     /// The same for VIFs.
     pub vifs: Span,
-    /// The same for VBDs.
-    pub vbds: Span,
-}
-
-/// When something was read.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// The reading's begin.
-    pub at: Instant,
-    /// How long it took.
-    pub took: Duration,
 }
 
 /// The time between two readings of one thing.
@@ -275,6 +264,8 @@ pub fn in_bounds(value: Option<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::paths::MAX_METRIC;
     use crate::snapshot::{Collectors, Vbd};
@@ -293,8 +284,7 @@ mod tests {
             |domain| Snapshot { tot_mem: 8 << 30, domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() };
         let now = host(domain);
         let before = before.map(|(domain, elapsed)| (host(domain), Span { elapsed, blur: Duration::ZERO }));
-        let before =
-            before.as_ref().map(|(snapshot, span)| Before { snapshot, xenstat: *span, vifs: *span, vbds: *span });
+        let before = before.as_ref().map(|(snapshot, span)| Before { snapshot, xenstat: *span, vifs: *span });
         let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
         let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), NetView::Dom0);
         GAUGES.iter().find(|candidate| candidate.name == gauge).unwrap().value(&view)

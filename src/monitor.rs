@@ -16,7 +16,6 @@ use signal_hook::iterator::Signals;
 
 use crate::check;
 use crate::cli::Options;
-use crate::disks::Silent;
 use crate::host::Health;
 use crate::inbox::End;
 use crate::metrics::{Before, Span};
@@ -27,7 +26,7 @@ use crate::schedule::{self, Schedule};
 use crate::sender::Report;
 use crate::servers::Count;
 use crate::snapshot::{Collectors, Snapshot};
-use crate::trouble::{Trouble, Troubles};
+use crate::trouble::{Trouble, Withheld};
 use crate::xenstat::Error;
 
 /// How long the end waits for servers to be looked up, connected to and to take the last poll, besides the time
@@ -119,7 +118,7 @@ pub struct Monitor {
     partial: Trouble,
     no_vifs: Trouble,
     no_disks: Trouble,
-    silent: Troubles,
+    withheld: Withheld,
 }
 
 impl Monitor {
@@ -165,7 +164,7 @@ impl Monitor {
             partial: Trouble::default(),
             no_vifs: Trouble::default(),
             no_disks: Trouble::default(),
-            silent: Troubles::default(),
+            withheld: Withheld::default(),
         })
     }
 
@@ -261,7 +260,7 @@ impl Monitor {
         if self.polling {
             self.skipped += u64::from(self.count != Some(self.polls));
             self.slow.is(format!(
-                "libxenstat does not answer within the interval of {:?}: polls are skipped until it does",
+                "a poll takes longer than the interval of {:?}: others are skipped until it is done",
                 self.interval
             ));
             return Ok(());
@@ -275,10 +274,10 @@ impl Monitor {
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
     fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { moments, took, result, opened, no_vifs, no_disks, silent, cause, .. } = polled;
+        let Polled { moments, took, result, opened, no_vifs, no_disks, untold: withheld, cause, .. } = polled;
 
         if took < self.interval {
-            self.slow.is_over(|| "libxenstat answers in time again".into());
+            self.slow.is_over(|| "polls take less than the interval again".into());
         }
         let snapshot = match result {
             Ok(snapshot) => snapshot,
@@ -315,8 +314,7 @@ impl Monitor {
             None => self.no_disks.seems_over(|| "the kernel tells its disks again".into()),
         }
         let is_there = |id| snapshot.domains.iter().any(|domain| domain.id == id);
-        let silent = silent.into_iter().map(|Silent { id, name, why }| (id, name, why));
-        let (begun, ended) = self.silent.are(silent, is_there);
+        let (begun, ended) = self.withheld.are(withheld, is_there);
         begun.iter().for_each(|line| warn!("{line}"));
         ended.iter().for_each(|line| info!("{line}"));
         match cause.and_then(|cause| untold(snapshot.told, &cause)) {
@@ -328,7 +326,6 @@ impl Monitor {
             snapshot,
             xenstat: Span::between(then.xenstat, moments.xenstat),
             vifs: Span::between(then.vifs, moments.vifs),
-            vbds: Span::between(then.vbds, moments.vbds),
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());

@@ -11,9 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::{Disks, Options, Vifs};
-use crate::disks::{self, Silent};
-use crate::metrics::Moment;
-use crate::snapshot::{Collectors, Snapshot};
+use crate::disks::{self, Untold};
+use crate::snapshot::{Collectors, Moment, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
 
@@ -56,12 +55,10 @@ pub struct Polled {
     pub kernels_vifs: bool,
     /// Why the kernel's list of VIFs cannot be had, where it is wanted.
     pub no_vifs: Option<vif::Error>,
-    /// Whether the disks were asked for beside libxenstat.
-    pub own_disks: bool,
     /// Why the kernel's disks cannot be had, where they are wanted, and so nobody's.
     pub no_disks: Option<io::Error>,
     /// The guests whose disks could not be told.
-    pub silent: Vec<Silent>,
+    pub untold: Vec<Untold>,
     /// What libxenstat said when it was last asked for everything, where that fails and less does not.
     pub cause: Option<String>,
 }
@@ -73,8 +70,6 @@ pub struct Moments {
     pub xenstat: Moment,
     /// The VIFs, by whomever.
     pub vifs: Moment,
-    /// The VBDs, by whomever.
-    pub vbds: Moment,
 }
 
 /// Who is asked for what.
@@ -107,8 +102,17 @@ where
     let (requests, inbox) = mpsc::sync_channel(1);
     thread::Builder::new().name("poller".into()).spawn(move || {
         let answer = LastWord(answer);
-        let (kernels_vifs, snapshot) = (vif::Vifs::default(), Snapshot::default());
-        let poller = Poller { sources, kernels_vifs, snapshot, open: None, step: 0, wait: 0, longer: 1, cause: None };
+        let poller = Poller {
+            sources,
+            kernels_vifs: vif::Vifs::default(),
+            qemus: disks::Qemus::default(),
+            snapshot: Snapshot::default(),
+            open: None,
+            step: 0,
+            wait: 0,
+            longer: 1,
+            cause: None,
+        };
         poller.serve(&inbox, &answer.0);
     })?;
     Ok(requests)
@@ -126,6 +130,7 @@ impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
 struct Poller {
     sources: Sources,
     kernels_vifs: vif::Vifs,
+    qemus: disks::Qemus,
     /// What is being read.
     snapshot: Snapshot,
     open: Option<Xenstat>,
@@ -156,21 +161,20 @@ impl Poller {
         let kernels_moment = Moment { at: start, took: start.elapsed() };
         let kernels_vifs = matches!(read, Some(Ok(()))) && (vifs == Vifs::Kernel || !self.kernels_vifs.is_empty());
         let no_vifs = read.and_then(Result::err);
-        let own_disks = disks::look(disks);
+        let own_disks = disks::are_ours(disks);
         // libxenstat is not even asked for what others tell better.
-        let asked =
-            Collectors { network: !kernels_vifs && vifs != Vifs::Kernel, vbd: own_disks.is_none(), ..Collectors::ALL };
+        let asked = Collectors { network: !kernels_vifs && vifs != Vifs::Kernel, vbd: !own_disks, ..Collectors::ALL };
 
         let mut opened = None;
-        let (mut no_disks, mut silent, mut vbds) = (None, Vec::new(), None);
+        let (mut no_disks, mut untold) = (None, Vec::new());
         let (xenstat, result) = match self.descend(asked, &mut opened) {
             Ok(xenstat) => {
                 if kernels_vifs {
                     self.kernels_vifs.fill(&mut self.snapshot);
                 }
-                if let Some(disks) = &own_disks {
-                    match disks.fill(&mut self.snapshot, qmp_timeout) {
-                        Ok((guests, moment)) => (silent, vbds) = (guests, Some(moment)),
+                if own_disks {
+                    match self.qemus.fill(&mut self.snapshot, qmp_timeout) {
+                        Ok(guests) => untold = guests,
                         Err(error) => no_disks = Some(error),
                     }
                 }
@@ -178,11 +182,9 @@ impl Poller {
             }
             Err(error) => (kernels_moment, Err(error)),
         };
-        let (own_disks, cause) = (own_disks.is_some(), self.cause.clone());
-        let took = start.elapsed();
-        let vifs = if kernels_vifs { kernels_moment } else { xenstat };
-        let moments = Moments { xenstat, vifs, vbds: vbds.unwrap_or(xenstat) };
-        Polled { moments, took, result, opened, kernels_vifs, no_vifs, own_disks, no_disks, silent, cause }
+        let (took, cause) = (start.elapsed(), self.cause.clone());
+        let moments = Moments { xenstat, vifs: if kernels_vifs { kernels_moment } else { xenstat } };
+        Polled { moments, took, result, opened, kernels_vifs, no_vifs, no_disks, untold, cause }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.

@@ -1,7 +1,10 @@
 //! One reading of a host, as plain owned data.
 //!
 //! Names are libxenstat's less their prefix, units are its own: bytes, nanoseconds, counts since the
-//! domain or device came up. What libxenstat expresses as a sentinel is an `Option` here.
+//! domain or device came up. What libxenstat expresses as a sentinel is an `Option` here. What is said to be
+//! libxenstat's may be had from others, who mean the same by it.
+
+use std::time::{Duration, Instant};
 
 /// What `xenstat_get_node` found: the host and every domain on it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +25,23 @@ pub struct Snapshot {
     pub told: Collectors,
     /// Whether the VBDs were asked for beside libxenstat, which counts some otherwise.
     pub own_disks: bool,
+}
+
+/// When something was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The reading's begin.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Moment {
+    /// The whole time of two readings whose results are one.
+    pub fn and(self, other: Self) -> Self {
+        let at = self.at.min(other.at);
+        Self { at, took: (self.at + self.took).max(other.at + other.took) - at }
+    }
 }
 
 /// The parts of libxenstat that can be asked for, and fail, one by one.
@@ -66,7 +86,7 @@ pub struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// `xenstat_domain_network`.
     pub vifs: Vec<Vif>,
-    /// `xenstat_domain_vbd`; `None` where nobody could tell this domain's.
+    /// `xenstat_domain_vbd`; `None` where nobody was asked, or could tell this domain's.
     pub vbds: Option<Vec<Vbd>>,
 }
 
@@ -117,12 +137,28 @@ pub struct Vif {
 /// One virtual block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vbd {
-    /// `xenstat_vbd_type`: 1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 any other.
+    /// `xenstat_vbd_type`: 1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or another's.
     pub kind: u32,
     /// `xenstat_vbd_dev`: Xen's virtual device number, 51712 for `xvda`.
     pub dev: u32,
+    /// What `counters` are the sum of.
+    pub ways: Ways,
     /// `None` when `xenstat_vbd_error` is set: libxenstat then holds another disk's numbers.
     pub counters: Option<VbdCounters>,
+    /// When they were read, if not by libxenstat.
+    pub read: Option<Moment>,
+}
+
+/// By which ways a guest reaches a disk: an HVM guest may have two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ways {
+    /// By a backend for its PV driver, as most.
+    #[default]
+    Pv,
+    /// By an emulated disk alone.
+    Emulated,
+    /// By both.
+    Both,
 }
 
 /// Requests and 512-byte sectors since the device was attached.
@@ -138,7 +174,7 @@ pub struct VbdCounters {
     pub rd_sects: Option<u64>,
     /// `xenstat_vbd_wr_sects`.
     pub wr_sects: u64,
-    /// What reads took, where that is told; libxenstat tells none of this and the next.
+    /// What reads took, where that is told; libxenstat tells none of these last four.
     pub rd_time: Option<Time>,
     /// What writes took.
     pub wr_time: Option<Time>,

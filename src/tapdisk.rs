@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,17 +15,23 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::path::Arg;
 
-use crate::blkback::number;
 use crate::snapshot::{Time, VbdCounters};
+use crate::vdev::decimal;
 
 /// Where tapdisk has its files.
-const SHARED: &str = "/dev/shm";
+pub const SHARED: &str = "/dev/shm";
 
 /// The newest layout of `struct vbd3_stats`, and the only one.
 const VERSION: u32 = 1;
 
 /// What is known of each disk, by domid and Xen's number; `None` where its file cannot be read or is of another kind.
 pub type Disks = BTreeMap<(u32, u32), Option<VbdCounters>>;
+
+/// Whether a tapdisk seems to have made this in [`SHARED`].
+pub fn is_tapdisks(name: &str) -> bool {
+    let known = name.strip_prefix("vbd3-").and_then(pair).is_some() || is_living(name);
+    known && open(None, Path::new(SHARED).join(name), OFlags::DIRECTORY).is_ok()
+}
 
 /// Reads all there are.
 pub fn read() -> Disks {
@@ -43,7 +50,7 @@ fn read_in(shared: &Path) -> Disks {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => drop(old.insert(disk, file.and_then(words).ok().and_then(|words| blkback_stats(&words)))),
             }
-        } else if name.strip_prefix("td3-").and_then(number).is_some_and(is_alive) {
+        } else if is_living(name) {
             let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
             for file in Dir::read_from(&directory).into_iter().flatten().flatten() {
                 let Some(disk) = file.file_name().to_str().ok().and_then(|name| pair(name.strip_prefix("vbd-")?))
@@ -68,12 +75,13 @@ fn read_in(shared: &Path) -> Disks {
 /// `5-51712`.
 fn pair(text: &str) -> Option<(u32, u32)> {
     let (domid, dev) = text.split_once('-')?;
-    Some((number(domid)?, number(dev)?))
+    Some((decimal(domid)?, decimal(dev)?))
 }
 
-/// A tapdisk that was killed leaves its files behind.
-fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+/// Whether it is of a tapdisk that has not been killed, which leaves its files behind.
+fn is_living(name: &str) -> bool {
+    let pid = name.strip_prefix("td3-").filter(|pid| decimal::<u32>(pid).is_some());
+    pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
 }
 
 /// Opens what is no link, and not another's who could have made it for us to read.
@@ -83,13 +91,13 @@ fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<Fi
         Some(directory) => rustix::fs::openat(directory, path, flags, Mode::empty())?,
         None => rustix::fs::open(path, flags, Mode::empty())?,
     };
-    let stat = rustix::fs::fstat(&opened)?;
-    let ours = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
-    if !ours || stat.st_mode & 0o022 != 0 {
+    let file = File::from(opened);
+    let about = file.metadata()?;
+    let ours = about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw();
+    if !ours || about.mode() & 0o022 != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    let file = File::from(opened);
-    match file.metadata()?.is_file() || more.contains(OFlags::DIRECTORY) {
+    match about.is_file() || more.contains(OFlags::DIRECTORY) {
         true => Ok(file),
         false => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -214,7 +222,8 @@ mod tests {
         let shared = Shared::new("odd");
         let newer = [&[2], &VBD3[1..]].concat();
         shared.page(&td3("vbd-1-0"), &newer);
-        fs::write(shared.page(&td3("vbd-1-1"), &VBD3), [1; 111]).unwrap();
+        let cut = shared.page(&td3("vbd-1-1"), &VBD3);
+        File::options().write(true).open(cut).unwrap().set_len(111).unwrap();
         fs::set_permissions(shared.page(&td3("vbd-1-2"), &VBD3), fs::Permissions::from_mode(0o666)).unwrap();
         symlink(shared.page(&td3("other"), &VBD3), shared.0.join(td3("vbd-1-3"))).unwrap();
         fs::create_dir(shared.0.join(td3("vbd-1-4"))).unwrap();
@@ -250,12 +259,15 @@ mod tests {
     #[test]
     fn the_latest_of_two_counts() {
         let shared = Shared::new("two");
-        for (pid, age, words) in [(std::process::id(), 0, [1_u64; 12]), (1, 60, [2; 12])] {
-            let words = [&[1], &words[1..]].concat();
-            let page = shared.page(&format!("td3-{pid}/vbd-5-0"), &words);
+        // Once the one is the elder, once the other, whichever is read first.
+        for (pid, dev, age, reqs) in
+            [(std::process::id(), 0, 0, 10), (1, 0, 60, 20), (std::process::id(), 1, 60, 30), (1, 1, 0, 40)]
+        {
+            let page = shared.page(&format!("td3-{pid}/vbd-5-{dev}"), &[&[1, 2, reqs], &VBD3[3..]].concat());
             let then = SystemTime::now() - Duration::from_secs(age);
             File::options().append(true).open(page).unwrap().set_modified(then).unwrap();
         }
-        assert_eq!(read_in(&shared.0)[&(5, 0)].unwrap().rd_reqs, 1);
+        let disks = read_in(&shared.0);
+        assert_eq!([0, 1].map(|dev| disks[&(5, dev)].unwrap().rd_reqs), [10, 40]);
     }
 }

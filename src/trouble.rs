@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use log::{info, warn};
 
+use crate::disks::Untold;
+
 /// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
 #[derive(Default)]
 pub struct Trouble {
@@ -11,9 +13,9 @@ pub struct Trouble {
     calm: u32,
 }
 
-/// QEMUs that do not answer, each told when it begins and when it ends; many at once in one line.
+/// Guests whose disks are withheld, each told when it begins and when it ends; many at once in one line.
 #[derive(Default)]
-pub struct Troubles {
+pub struct Withheld {
     /// By domid: the guest's name, and for how many ticks it has been well.
     told: BTreeMap<u32, (String, u32)>,
 }
@@ -21,18 +23,13 @@ pub struct Troubles {
 /// So many guests have lines of their own.
 const SINGLY: usize = 3;
 
-impl Troubles {
-    /// These guests' QEMUs do not answer now: domid, name and what they do instead. Of the others, those that are
-    /// not there any more are forgotten.
+impl Withheld {
+    /// These guests' disks cannot be told now. Of the others, those that are not there any more are forgotten.
     /// Returns what to say of those for whom it begins and of those for whom it is over.
-    pub fn are(
-        &mut self,
-        now: impl Iterator<Item = (u32, String, String)>,
-        is_there: impl Fn(u32) -> bool,
-    ) -> (Vec<String>, Vec<String>) {
+    pub fn are(&mut self, now: Vec<Untold>, is_there: impl Fn(u32) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         self.told.values_mut().for_each(|(_, calm)| *calm += 1);
-        for (id, name, why) in now {
+        for Untold { id, name, why } in now {
             if self.told.insert(id, (name.clone(), 0)).is_none() {
                 begun.push((name, why));
             }
@@ -47,7 +44,7 @@ impl Troubles {
                 few.iter().map(|(name, why)| format!("QEMU of {name} {why}: the guest's disks are withheld")).collect()
             }
             many => vec![format!(
-                "QEMUs of {} guests do not answer (that of {} {}): their disks are withheld",
+                "the disks of {} guests are withheld: QEMU of {} {}, and so on",
                 many.len(),
                 many[0].0,
                 many[0].1
@@ -55,7 +52,7 @@ impl Troubles {
         };
         let ended = match &ended[..] {
             few if few.len() <= SINGLY => few.iter().map(|name| format!("QEMU of {name} answers again")).collect(),
-            many => vec![format!("QEMUs of {} guests answer again, that of {} among them", many.len(), many[0])],
+            many => vec![format!("the disks of {} guests are told again, those of {} among them", many.len(), many[0])],
         };
         (begun, ended)
     }
@@ -101,10 +98,10 @@ mod tests {
 
     #[test]
     fn each_guest_is_told_once() {
-        let mut troubles = Troubles::default();
+        let mut withheld = Withheld::default();
         let mut told = |now: &[u32], there: std::ops::Range<u32>| {
-            let guests = now.iter().map(|id| (*id, format!("g{id}"), "hangs".to_owned()));
-            troubles.are(guests, |id| there.contains(&id))
+            let untold = |id: &u32| Untold { id: *id, name: format!("g{id}"), why: "hangs".to_owned() };
+            withheld.are(now.iter().map(untold).collect(), |id| there.contains(&id))
         };
         for (now, there, lines) in [
             (&[][..], 0..9, &[][..]),
@@ -118,10 +115,10 @@ mod tests {
             (&[2], 0..9, &[]),
             // It has gone.
             (&[], 3..9, &[]),
-            (&[3, 4, 5, 6], 0..9, &["QEMUs of 4 guests do not answer (that of g3 hangs): their disks are withheld"]),
+            (&[3, 4, 5, 6], 0..9, &["the disks of 4 guests are withheld: QEMU of g3 hangs, and so on"]),
             (&[], 0..9, &[]),
             (&[], 0..9, &[]),
-            (&[], 0..9, &["QEMUs of 4 guests answer again, that of g3 among them"]),
+            (&[], 0..9, &["the disks of 4 guests are told again, those of g3 among them"]),
             (&[], 0..9, &[]),
         ] {
             let (begun, ended) = told(now, there);

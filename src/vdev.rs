@@ -1,5 +1,13 @@
 //! Xen's virtual device numbers and the names that guests, xl and QEMU have for them (docs/libxenstat.md).
 
+use std::str::FromStr;
+
+/// A number as Xen's tools and the kernel write it: no sign, no blank, no zero before another digit.
+pub fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| are_digits && (text == "0" || !text.starts_with('0')))
+}
+
 /// What a guest calls the device of a Xen virtual device number, where the number says it: `xvda1`, `sdb`, `hdc`.
 pub fn name(dev: u32) -> Option<String> {
     let (major, minor) = (dev >> 8, dev & 0xff);
@@ -25,8 +33,7 @@ pub fn number(name: &str) -> Option<u32> {
     let (letters, partition) = letters.split_at(end);
     let partition: u32 = match partition {
         "" => 0,
-        digits if digits.starts_with(['0', '+']) => return None,
-        digits => digits.parse().ok()?,
+        digits => decimal(digits).filter(|number| *number > 0)?,
     };
     // Four letters are more disks than the widest number holds.
     let disk = match letters.len() {
@@ -51,7 +58,7 @@ pub fn emulated(nth: u32, scsi: bool) -> Option<u32> {
 
 /// Whether a number is a whole disk's, the `nth` of its kind, which an HVM guest may see as emulated too: on an
 /// IDE or AHCI controller, or with `scsi` on that.
-pub fn is_disk(dev: u32, nth: u32, scsi: bool) -> bool {
+pub fn is_emulated_as(dev: u32, nth: u32, scsi: bool) -> bool {
     let whole = |stem: &str| name(dev) == Some(format!("{stem}{}", letters(nth)));
     if scsi { whole("sd") } else { whole("xvd") || whole("hd") }
 }
@@ -100,6 +107,16 @@ mod tests {
     }
 
     #[test]
+    fn decimals() {
+        for (text, number) in [("0", Some(0)), ("51712", Some(51712)), ("4294967295", Some(u32::MAX))] {
+            assert_eq!(decimal(text), number, "{text}");
+        }
+        for text in ["", "00", "01", "+1", "-1", " 1", "1 ", "x", "4294967296"] {
+            assert_eq!(decimal::<u32>(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn disks_that_may_be_emulated() {
         for (name, nth, scsi, is) in [
             ("xvda", 0, false, true),
@@ -112,7 +129,7 @@ mod tests {
             ("xvda1", 0, false, false),
             ("xvdb", 0, false, false),
         ] {
-            assert_eq!(is_disk(number(name).unwrap(), nth, scsi), is, "{name} {nth}");
+            assert_eq!(is_emulated_as(number(name).unwrap(), nth, scsi), is, "{name} {nth}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use crate::snapshot::{Snapshot, Vif};
+use crate::vdev::decimal;
 
 /// Every VIF of this dom0, by domid and the guest's number for it. Kept from poll to poll, so that reading them
 /// needs no new memory.
@@ -162,13 +163,8 @@ fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
     pair(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
 }
 
-/// Two numbers as the kernel writes them: no sign, no blank, no zero before another digit.
 fn pair((domid, id): (&str, &str)) -> Option<(u32, u32)> {
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-        text.parse().ok().filter(|_: &u32| digits)
-    };
-    Some((number(domid)?, number(id)?))
+    Some((decimal(domid)?, decimal(id)?))
 }
 
 impl Vifs {

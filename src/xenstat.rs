@@ -332,6 +332,7 @@ impl Node<'_> {
                     wr_sects: c.xenstat_vbd_wr_sects(vbd),
                     ..VbdCounters::default()
                 }),
+                ..Vbd::default()
             }
         }
     }

@@ -46,7 +46,7 @@ impl Dom0 {
         let script = "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$DOM0/run\" /run/xen && \
                       mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \
                       mount --bind \"$DOM0/devices\" /sys/bus/xen-backend/devices && \
-                      mount --bind \"$DOM0/shm\" /dev/shm && exec \"$0\" \"$@\"";
+                      mount --bind \"$DOM0/shm\" /dev/shm && ulimit -n ${FILES:-1024} && exec \"$0\" \"$@\"";
         let mut command = unshared(&["--mount"], "sh");
         command.args(["-c", script]).arg(daemon.get_program()).args(arguments).env("DOM0", &*self.scratch);
         command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -112,6 +112,28 @@ fn converse(stream: &UnixStream, answers: &str, mut say: impl FnMut(&[u8])) {
 fn well(stream: UnixStream, _: usize) {
     converse(&stream, PV, |bytes| drop((&stream).write_all(bytes)));
 }
+
+/// What QEMU answers that has these disks: device, node, requests read and written.
+fn serving(disks: &[(&str, &str, u64, u64)]) -> String {
+    let (mut drives, mut stats) = (Vec::new(), Vec::new());
+    for (n, (device, node, rd, wr)) in disks.iter().enumerate() {
+        let qdev = format!("/machine/unattached/device[{n}]");
+        drives.push(json!({"device": device, "qdev": qdev, "removable": false, "inserted": {"node-name": node}}));
+        stats.push(json!({"device": device, "qdev": qdev, "node-name": node, "stats": {
+            "rd_operations": rd, "rd_bytes": rd * 512, "rd_total_time_ns": rd * 1000,
+            "wr_operations": wr, "wr_bytes": wr * 512, "wr_total_time_ns": wr * 1000,
+            "failed_rd_operations": 0, "failed_wr_operations": 0, "account_failed": true}}));
+    }
+    json!({"query-block": drives, "qom-list": [], "query-blockstats": stats}).to_string()
+}
+
+/// The lines of `domain` that tell how much was done since the poll before.
+fn since<'a>(out: &'a str, domain: &str) -> Vec<&'a str> {
+    let of = |line: &&str| line.strip_prefix(domain).is_some_and(|rest| rest.starts_with(".vbd"));
+    out.lines().filter(of).filter(|line| line.contains("_per_sec") || line.contains("_ms:")).collect()
+}
+
+const RATES: [&str; 6] = ["--print", "statsd", "--template", "{domain}.{metric}", "--detail", "vbds,rates"];
 
 /// Says nothing for as long as its client waits.
 fn hang(mut stream: UnixStream) {
@@ -235,7 +257,9 @@ fn every_way_to_answer() {
         (
             "with half an answer",
             |mut stream, _| {
-                let _ = stream.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n{\"return\": [{\"dev"].concat());
+                let _ = stream.write_all(
+                    &[GREETING, b"{\"return\": {}, \"id\": \"qmp_capabilities\"}\r\n{\"return\": [{\"dev"].concat(),
+                );
             },
             Some("closes the connection"),
         ),
@@ -245,7 +269,7 @@ fn every_way_to_answer() {
                 let _ = stream.write_all(
                     &[
                         GREETING,
-                        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\\u001b[2J\"}, \"id\": 0}\r\n",
+                        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\\u001b[2J\"}, \"id\": \"qmp_capabilities\"}\r\n",
                     ]
                     .concat(),
                 );
@@ -317,12 +341,12 @@ fn others_are_on_the_socket_too() {
     let mut byte = [0];
     served.read_exact(&mut byte).unwrap();
     let waiting = UnixStream::connect(dom0.socket(1)).unwrap();
+    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "10s"];
+    let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
     let hold = thread::spawn(move || {
         thread::sleep(Duration::from_millis(700));
         drop((served, waiting));
     });
-    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "10s"];
-    let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
     let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
     assert_eq!(document["domains"][1]["vbds"], 2);
     hold.join().unwrap();
@@ -415,16 +439,16 @@ fn who_is_asked() {
     let dom0 = Dom0::new(1);
     dom0.device("vbd-1-51712", &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5)]);
     // Neither is a socket of a guest's.
-    std::fs::write(dom0.socket(1), "").unwrap();
+    std::fs::write(dom0.socket(9), "").unwrap();
     UnixListener::bind(dom0.scratch.join("run/qmp-libxl-1")).unwrap();
     assert_eq!(reads(&dom0, &[]), 77);
-    assert_eq!(reads(&dom0, &["--disks", "kernel"]), 2);
+    assert_eq!(reads(&dom0, &["--disks", "backends"]), 2);
+    assert_eq!(reads(&dom0, &["--disks", "kernel"]), 2, "as it is called in some places");
     let line = |arguments: &[&str]| {
         let said = run(&mut dom0.daemon(true, &[&["--check", "--print", "json"], arguments].concat()));
         said.out.lines().find(|line| line.starts_with("disks")).unwrap().to_owned()
     };
     assert_eq!(line(&[]), "disks        ok   1, of which 0 in error, from libxenstat; xentop would show 1");
-    std::fs::remove_file(dom0.socket(1)).unwrap();
     dom0.qemu(1, well);
     assert_eq!(reads(&dom0, &[]), 2 + 482);
     assert_eq!(reads(&dom0, &["--disks", "libxenstat"]), 77);
@@ -531,6 +555,144 @@ fn latencies_are_means_over_the_tick() {
     for absent in ["wr_ms", "xvdb.rd_ms", ".oo"] {
         assert!(!lines.iter().any(|line| line.contains(absent)), "{absent} is in {lines:?}");
     }
+}
+
+/// A QEMU that is late at every other poll leaves nobody but its own guest without rates.
+#[test]
+fn a_slow_qemu_blurs_its_own_guests_rates() {
+    let dom0 = Dom0::new(3);
+    dom0.qemu(1, |stream, n| {
+        let mut late = Some(Duration::from_millis(800)).filter(|_| n % 2 == 1);
+        converse(&stream, PV, |bytes| {
+            late.take().into_iter().for_each(thread::sleep);
+            let _ = (&stream).write_all(bytes);
+        })
+    });
+    dom0.qemu(2, well);
+    dom0.device("vbd-3-51712", &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5)]);
+    let arguments = [&["--count", "3", "--interval", "2s"], &RATES[..]].concat();
+    let out = out_of(&mut dom0.daemon(false, &arguments));
+    let times = |line: &str| out.lines().filter(|told| *told == line).count();
+    for (domain, disks, rates) in [("g1", 2, 0), ("g2", 2, 2), ("g3", 1, 2)] {
+        assert_eq!(times(&format!("{domain}.vbds:{disks}|g")), 3, "{out}");
+        assert_eq!(times(&format!("{domain}.vbd_rd_per_sec:0|g")), rates, "{domain}: {out}");
+    }
+}
+
+/// The emulated disk of an HVM guest is unplugged when its PV driver is there: nobody knows what both have done since.
+#[test]
+fn what_a_disk_is_summed_from_is_part_of_it() {
+    let (emulated, pv) = (("ide0-hd0", "#block1", 1000, 1), |rd| ("", "xvda-raw", rd, 1));
+    for (what, then, now, rates) in [
+        ("unplugged", vec![emulated, pv(0)], vec![pv(5000)], false),
+        ("plugged", vec![pv(5)], vec![emulated, pv(5)], false),
+        ("its PV driver comes", vec![emulated], vec![emulated, pv(5)], false),
+        ("both go on", vec![emulated, pv(0)], vec![emulated, pv(0)], true),
+        ("new, and the only one", vec![], vec![pv(5000)], false),
+        ("the only one, and gone", vec![pv(5000)], vec![], false),
+        ("another of its name", vec![("", "xvda-raw", 10, 5)], vec![("", "xvda-raw", 9, 500)], false),
+    ] {
+        let dom0 = Dom0::new(1);
+        let polls = [serving(&then), serving(&now)];
+        dom0.qemu(1, move |stream, n| converse(&stream, &polls[n], |bytes| drop((&stream).write_all(bytes))));
+        let out = out_of(&mut dom0.daemon(false, &[&["--count", "2", "--interval", "2s"], &RATES[..]].concat()));
+        assert_eq!(out.matches("g1.vbds:").count(), 2, "{out}");
+        assert_eq!(!since(&out, "g1").is_empty(), rates, "{what}: {:?}", since(&out, "g1"));
+    }
+}
+
+/// They send all that they may, made to be dear to read.
+#[test]
+fn liars_cost_nobody_else_his_disks() {
+    let dom0 = Dom0::new(21);
+    for guest in 1..=20 {
+        dom0.qemu(guest, |mut stream, _| {
+            let rest = "{},".repeat(300_000);
+            let dear = format!("{{\"id\": \"query-block\", \"return\": [{rest}{{}}]}}\r\n");
+            let _ = stream.write_all(&[GREETING, dear.as_bytes()].concat());
+            hang(stream);
+        });
+    }
+    dom0.qemu(21, |stream, _| {
+        converse(&stream, PV, |bytes| {
+            thread::sleep(Duration::from_millis(100));
+            let _ = (&stream).write_all(bytes);
+        })
+    });
+    let mut daemon = Daemon::start(&mut dom0.daemon(false, &["--print", "json", "--interval", "20s"]));
+    let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
+    assert_eq!(document["domains"][21]["vbds"], 2);
+    assert!(document["domains"][1]["vbds"].is_null());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    assert!(peak.parse::<u32>().unwrap() < 200_000, "{peak} KiB");
+}
+
+/// Those are asked first next time, and are not accused.
+#[test]
+fn who_was_not_asked_for_the_others_is_asked_next_time() {
+    let dom0 = Dom0::new(258);
+    // The kernel takes the connection, and nobody answers.
+    let _hang: Vec<UnixListener> = (1..=256).map(|guest| UnixListener::bind(dom0.socket(guest)).unwrap()).collect();
+    dom0.qemu(257, well);
+    dom0.qemu(258, well);
+    let arguments = ["--count", "2", "--interval", "2s", "--print", "json"];
+    let said = run(&mut dom0.daemon(false, &arguments));
+    let told = |line: &str| {
+        let document: Value = serde_json::from_str(line).unwrap();
+        [257, 258].map(|guest| document["domains"][guest]["vbds"].as_u64())
+    };
+    let told: Vec<_> = said.out.lines().map(told).collect();
+    assert_eq!(told, [[None; 2], [Some(2); 2]], "{}", said.err);
+    let check = run(&mut dom0.daemon(true, &["--check", "--print", "json", "--qmp-timeout", "200ms"]));
+    for guest in [257, 258] {
+        assert!(
+            check.out.contains(&format!("those of g{guest} are withheld: its QEMU was not asked: ")),
+            "{}",
+            check.out
+        );
+    }
+}
+
+#[test]
+fn few_open_files_are_enough() {
+    let dom0 = Dom0::new(60);
+    (1..=60).for_each(|guest| dom0.qemu(guest, well));
+    let mut command = dom0.daemon(false, &["--once", "--print", "json", "--interval", "20s", "--qmp-timeout", "8s"]);
+    let document: Value = serde_json::from_str(&out_of(command.env("FILES", "30"))).unwrap();
+    let domains = document["domains"].as_array().unwrap();
+    assert_eq!(domains.iter().filter(|domain| domain["vbds"] == 2).count(), 60);
+}
+
+/// A guest comes up while libxenstat is busy: its disks are not taken for none.
+#[test]
+fn a_guest_that_came_up_meanwhile() {
+    let dom0 = Dom0::new(0);
+    dom0.qemu(1, well);
+    let scenario = "[[domain]]\nid = 0\n[[domain]]\nid = 1\n[[domain]]\nid = 2\nfrom_poll = 1\n\
+                    [[fault]]\nat = 1\ndelay = \"4s\"\n";
+    let mut daemon = Daemon::start(&mut dom0.on(scenario, &["--interval", "2s", "--print", "json"]));
+    let mut told = || -> Value { serde_json::from_str(&daemon.wait_for_line()).unwrap() };
+    assert_eq!(told()["domains"].as_array().unwrap().len(), 2);
+    // In the midst of the second poll.
+    thread::sleep(Duration::from_secs(4));
+    dom0.qemu(2, well);
+    assert_eq!(told()["domains"][2]["vbds"], 2);
+}
+
+/// Where a guest should have a socket something else is: it may have disks.
+#[test]
+fn no_socket_is_not_no_disks() {
+    let dom0 = Dom0::new(6);
+    dom0.qemu(5, well);
+    std::fs::write(dom0.socket(1), "").unwrap();
+    std::fs::create_dir(dom0.socket(2)).unwrap();
+    std::os::unix::fs::symlink(dom0.socket(5), dom0.socket(3)).unwrap();
+    assert!(Command::new("mkfifo").arg(dom0.socket(4)).status().unwrap().success());
+    let told: Vec<Option<u64>> = dom0.told(&[]).iter().map(|domain| domain["vbds"].as_u64()).collect();
+    assert_eq!(told, [None, None, None, None, Some(2), Some(0)]);
+    let said = run(&mut dom0.daemon(true, &["--check", "--print", "json"]));
+    assert!(said.out.contains("those of g4 are withheld: its QEMU cannot be asked: no socket is "), "{}", said.out);
 }
 
 /// Only libxenstat miscounts.

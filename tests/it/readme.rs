@@ -29,6 +29,18 @@ fn its_second_table_is_the_details() {
     assert!(readme().contains(&table), "the README has another table than this:\n{table}");
 }
 
+/// In JSON the disks have the same keys, but times as sums.
+#[test]
+fn its_json_has_the_details_of_disks() {
+    let readme = readme();
+    let row = readme.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
+    for (metric, ..) in xenmonitor::detail::vocabulary(&[Detail::Vbds]) {
+        let gauge = metric.strip_prefix("vbd.DEV.").unwrap();
+        let key = gauge.strip_suffix("_ms").map_or(gauge.to_owned(), |of| format!("{of}_ns"));
+        assert!(row.contains(&format!("`{key}`")), "{key} is not in {row}");
+    }
+}
+
 #[test]
 fn its_third_table_is_the_host() {
     let mut table = String::from("| gauge of the host | | value |\n|---|---|---|\n");

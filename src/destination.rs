@@ -59,6 +59,8 @@ impl FromStr for Destination {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
+        // From a comma list, perhaps.
+        let url = url.trim();
         if url == "stdout:" {
             return Ok(Destination::Stdout);
         }

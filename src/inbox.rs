@@ -31,6 +31,8 @@ pub struct News {
     pub tick: Option<Arc<Batch>>,
     /// Datagrams of ticks that another has taken the place of.
     pub replaced: usize,
+    /// And how many ticks they were.
+    pub replaced_ticks: u64,
     /// What a look-up came to.
     pub found: Option<io::Result<Vec<SocketAddr>>>,
     /// To look up and connect anew.

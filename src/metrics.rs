@@ -193,7 +193,10 @@ impl<'a> View<'a> {
         before: Option<&'a Before<'a>>,
         net_view: NetView,
     ) -> Self {
-        let earlier = earlier.filter(|earlier| (earlier.id, &earlier.name) == (domain.id, &domain.name));
+        // Less CPU time than before has another one, that got both.
+        let earlier = earlier.filter(|earlier| {
+            (earlier.id, &earlier.name) == (domain.id, &domain.name) && earlier.cpu_ns <= domain.cpu_ns
+        });
         Self { domain, node, net_view, before: earlier.zip(before) }
     }
 

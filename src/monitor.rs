@@ -277,7 +277,7 @@ impl Monitor {
         let Polled { moments, took, result, opened, no_vifs, no_disks, untold: withheld, cause, .. } = polled;
 
         if took < self.interval {
-            self.slow.is_over(|| "polls take less than the interval again".into());
+            self.slow.seems_over(|| "polls take less than the interval again".into());
         }
         let snapshot = match result {
             Ok(snapshot) => snapshot,

@@ -80,7 +80,7 @@ impl Naming {
     ///
     /// `left` are names that were left not long ago: until servers have heard of their end, nobody is called so, or
     /// what one would take for it.
-    pub fn domains(&self, living: &[(&[u8], u32)], left: &[&str]) -> Vec<String> {
+    pub fn domains(&self, living: &[(&[u8], u32)], left: &HashSet<&str>) -> Vec<String> {
         let left: HashSet<String> = left.iter().flat_map(|name| self.seen_as(name)).collect();
         let choose = |i: usize, attempt: &mut u32| loop {
             let name = self.attempt(living, i, *attempt);
@@ -249,7 +249,7 @@ mod tests {
 
     fn domains_of(naming: &Naming, living: &[(&str, u32)]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = living.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        naming.domains(&living, &[])
+        naming.domains(&living, &HashSet::new())
     }
 
     #[test]
@@ -307,9 +307,13 @@ mod tests {
             (true, "web.1", "web_1", "web.1"),
         ] {
             let naming = Naming { tagged, ..naming(Layout::Xentop) };
-            assert_eq!(naming.domains(&[(name.as_bytes(), 7)], &[left]), [called], "{name} after {left}");
+            assert_eq!(
+                naming.domains(&[(name.as_bytes(), 7)], &HashSet::from([left])),
+                [called],
+                "{name} after {left}"
+            );
         }
-        assert_eq!(naming(Layout::Xentop).domains(&[(b"Domain-0", 0)], &["domain_0"]), ["Domain-0"]);
+        assert_eq!(naming(Layout::Xentop).domains(&[(b"Domain-0", 0)], &HashSet::from(["domain_0"])), ["Domain-0"]);
     }
 
     #[test]
@@ -317,7 +321,7 @@ mod tests {
         // The hash of `domain.0`, as a host's name: `domain.0` comes to Domain-0's own name.
         let host = format!("{:08x}", hash(b"domain.0"));
         let naming = Naming { host: host.clone(), ..naming(Layout::XenMonitor) };
-        let names = naming.domains(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &[]);
+        let names = naming.domains(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &HashSet::new());
         assert_eq!(names[0], format!("Domain-0-{host}"));
         assert_eq!(names[1], format!("domain-0_{host}_5"));
     }
@@ -333,8 +337,8 @@ mod tests {
         }
         let living: Vec<(&[u8], u32)> = chain.iter().zip(1..).map(|(name, domid)| (name.as_slice(), domid)).collect();
         let distinct = |names: Vec<String>| names.iter().map(|name| fold(name)).collect::<HashSet<_>>().len();
-        assert_eq!(distinct(naming.domains(&living, &[])), living.len());
-        assert_eq!(distinct(naming.domains(&[(&b"web"[..], 1); 300], &[])), 300);
+        assert_eq!(distinct(naming.domains(&living, &HashSet::new())), living.len());
+        assert_eq!(distinct(naming.domains(&[(&b"web"[..], 1); 300], &HashSet::new())), 300);
     }
 
     #[test]
@@ -344,7 +348,8 @@ mod tests {
         let living: Vec<(&[u8], u32)> =
             raw.iter().zip([9, 8, 7, 6, 5, 4, 3, 0, 2, 1, 10]).map(|(n, d)| (n.as_bytes(), d)).collect();
         let names = |living: &[(&[u8], u32)]| {
-            let by_domid = living.iter().map(|(_, domid)| *domid).zip(naming(Layout::Xentop).domains(living, &[]));
+            let by_domid =
+                living.iter().map(|(_, domid)| *domid).zip(naming(Layout::Xentop).domains(living, &HashSet::new()));
             by_domid.collect::<BTreeMap<u32, String>>()
         };
         let expected = names(&living);

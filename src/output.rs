@@ -125,6 +125,10 @@ impl Output {
             }
             Some(Printer::Statsd) | None => String::new(),
         };
+        // Without a need standard output is not touched: it may be a server that does not read, which holds the lock.
+        if text.is_empty() {
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }

@@ -46,7 +46,7 @@ impl Pace {
     /// Spreads datagrams evenly over the window.
     pub fn new(datagrams: usize, window: Duration) -> Self {
         if datagrams <= AT_ONCE || window.is_zero() {
-            return Self { burst: datagrams, gap: Duration::ZERO };
+            return Self { burst: datagrams.min(AT_ONCE), gap: Duration::ZERO };
         }
         let longest = (window.as_nanos() / GAP.as_nanos()).clamp(1, datagrams as u128) as usize;
         let bursts = datagrams.div_ceil(BURST).min(longest);
@@ -73,7 +73,7 @@ mod tests {
             // No time.
             (6400, Duration::from_millis(100), 64, Duration::from_millis(1)),
             (6400, Duration::from_micros(10), 6400, Duration::from_micros(10)),
-            (6400, Duration::ZERO, 6400, Duration::ZERO),
+            (6400, Duration::ZERO, 32, Duration::ZERO),
         ] {
             let pace = Pace::new(datagrams, window);
             assert_eq!(pace, Pace { burst, gap }, "{datagrams} in {window:?}");

@@ -1,6 +1,8 @@
 //! Whole names of gauges: prefix, template and tags around what stands for host, domain and metric. None exceeds
 //! [`MAX_NAME`], or with tags what a line has room for.
 
+use std::collections::HashSet;
+
 use crate::detail::device_in;
 use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
 use crate::statsd::{Name, Pieces};
@@ -107,7 +109,7 @@ impl Paths {
     }
 
     /// What stands for each of the living domains, see [`Naming::domains`].
-    pub fn domains(&self, living: &[(&[u8], u32)], left: &[&str]) -> Vec<String> {
+    pub fn domains(&self, living: &[(&[u8], u32)], left: &HashSet<&str>) -> Vec<String> {
         self.naming.domains(living, left)
     }
 
@@ -190,7 +192,7 @@ fn around_metric(pieces: &[Piece]) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use crate::statsd::Decimal;
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
@@ -238,7 +240,7 @@ mod tests {
 
     fn domains(paths: &Paths, living: &[(&str, u32)]) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = living.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        paths.domains(&living, &[])
+        paths.domains(&living, &HashSet::new())
     }
 
     /// Names as strangers would choose them: near each other in every way there is, or any bytes at all.
@@ -270,7 +272,7 @@ mod tests {
             let mut living: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
             // And one that is called what another comes to be called.
             let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
-            let called = paths.domains(&borrowed, &[]).pop().unwrap();
+            let called = paths.domains(&borrowed, &HashSet::new()).pop().unwrap();
             living.push((called.into_bytes(), 1000));
             (paths, living)
         })
@@ -283,7 +285,7 @@ mod tests {
         fn any_names_at_all((paths, living) in names(), turn in any::<prop::sample::Index>()) {
             let by_domid = |living: &[(Vec<u8>, u32)]| {
                 let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
-                let names = paths.domains(&borrowed, &[]);
+                let names = paths.domains(&borrowed, &HashSet::new());
                 living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
             };
             let names = by_domid(&living);
@@ -419,7 +421,7 @@ mod tests {
         let long = "n".repeat(300);
         let living = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
         let paths = named("xen1.example.com", WAYS[0]);
-        let names = paths.domains(&living, &[]);
+        let names = paths.domains(&living, &HashSet::new());
         assert_ne!(names[0], names[1]);
         for name in &names {
             assert_eq!(whole(&paths, name, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());

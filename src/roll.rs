@@ -165,7 +165,7 @@ impl Roll {
             .iter()
             .filter(|entry| entry.has_sent())
             .partition(|entry| stays.contains(&(entry.id, &*entry.name)));
-        let mut left: Vec<&str> = Vec::new();
+        let mut left: HashSet<&str> = HashSet::new();
         let mut names: Vec<&str> = leaving.into_iter().chain(&self.gone).map(|entry| &*entry.component).collect();
         // First those of the gone: where they are let be, the living may all keep theirs.
         for staying in [Vec::new(), staying] {
@@ -174,7 +174,7 @@ impl Roll {
                 let components = self.telling.components(node, &left);
                 let taken: HashSet<&str> = components.iter().map(String::as_str).collect();
                 let is_left = |name: &&str| left.contains(name) || !taken.contains(name);
-                let now_left: Vec<&str> = names.iter().copied().filter(is_left).collect();
+                let now_left: HashSet<&str> = names.iter().copied().filter(is_left).collect();
                 if now_left.len() == left.len() {
                     break;
                 }
@@ -246,7 +246,7 @@ impl Roll {
 
 impl Telling {
     /// What stands for each domain in its names.
-    fn components(&self, node: &Snapshot, left: &[&str]) -> Vec<String> {
+    fn components(&self, node: &Snapshot, left: &HashSet<&str>) -> Vec<String> {
         let living: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
         self.paths.domains(&living, left)
     }
@@ -261,7 +261,7 @@ impl Telling {
         let gauge = GAUGES.iter().find(|gauge| gauge.name == "cpu_sec")?;
         let metric = gauge.name_in(self.layout).filter(|metric| self.choice.metric(metric))?;
         let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
-        let (domain, component) = node.domains.iter().zip(self.components(node, &[])).rfind(told)?;
+        let (domain, component) = node.domains.iter().zip(self.components(node, &HashSet::new())).rfind(told)?;
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
         let mut line = String::new();
         self.paths.stem(&component).name(metric).write_line(&mut line, Decimal::of(value)?);

@@ -24,6 +24,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const SHORTEST_STALL: Duration = Duration::from_millis(100);
 const LONGEST_STALL: Duration = Duration::from_secs(10);
 
+/// How long a server that was sent the last of a connection has to close it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What a sender has to tell.
 #[derive(Debug)]
 pub enum Report {
@@ -44,6 +47,8 @@ pub struct Delivery {
     pub sent: u64,
     /// Known to be lost: never sent, or refused at the other end.
     pub lost: u64,
+    /// Ticks of which something is lost.
+    pub errors: u64,
     /// Why, the first time. [`ErrorKind::NotConnected`] where there was nowhere to send to.
     pub error: Option<io::Error>,
 }
@@ -51,6 +56,7 @@ pub struct Delivery {
 impl Delivery {
     fn lose(&mut self, datagrams: usize, error: io::Error) {
         self.lost += datagrams as u64;
+        self.errors = self.errors.max(1);
         self.error.get_or_insert(error);
     }
 }
@@ -88,6 +94,7 @@ impl Sender {
         self.0.put(|news| {
             if let Some(late) = news.tick.replace(Arc::clone(batch)) {
                 news.replaced += late.datagrams();
+                news.replaced_ticks += 1;
             }
         });
     }
@@ -155,6 +162,9 @@ impl<R: Fn(Report)> Worker<R> {
         loop {
             let wake = self.work();
             if self.tick.is_none() && self.end.is_some() {
+                if let (Some(socket), Some(End::Finish)) = (&mut self.socket, self.end) {
+                    socket.finish(Instant::now() + LAST_WORDS);
+                }
                 return;
             }
             let news = self.inbox.wait(wake);
@@ -177,6 +187,7 @@ impl<R: Fn(Report)> Worker<R> {
         if news.replaced > 0 {
             let mut delivery = Delivery::default();
             delivery.lose(news.replaced, self.why_lost());
+            delivery.errors = news.replaced_ticks;
             self.tell(Report::Delivered(delivery));
         }
         if let Some(batch) = news.tick {
@@ -276,9 +287,8 @@ impl<R: Fn(Report)> Worker<R> {
                 }
                 Fate::Stalled => {
                     tick.lose_the_rest(error);
-                    // A line may be cut.
                     if matches!(socket, Socket::Tcp(_)) {
-                        self.socket = None;
+                        self.socket.take().into_iter().for_each(Socket::give_up);
                         self.open_at = Instant::now() + RETRY;
                     }
                 }
@@ -297,6 +307,10 @@ impl<R: Fn(Report)> Worker<R> {
         // A burst that was late, as the machine was busy, is not made up for by all that are due at once.
         tick.due = (tick.due + gap).max(Instant::now() + gap / 2);
         if tick.next == tick.batch.datagrams() {
+            if let Some(refusal) = self.socket.as_ref().and_then(Socket::refusal) {
+                tick.delivery.lose(1, refusal);
+                look_up_soon = true;
+            }
             self.end_tick();
         }
         if look_up_soon {

@@ -120,9 +120,9 @@ impl Servers {
         })
     }
 
-    /// The first server that was sent nothing.
+    /// The first server that got nothing, as far as is known.
     pub fn left_out(&self) -> Option<&Destination> {
-        self.each.iter().find(|server| server.count.sent == 0).map(|server| &server.destination)
+        self.each.iter().find(|server| server.count.sent <= server.count.lost).map(|server| &server.destination)
     }
 
     fn senders(&self) -> impl Iterator<Item = &Sender> {
@@ -144,7 +144,7 @@ impl Server {
             Report::Delivered(delivery) => {
                 count.sent += delivery.sent;
                 count.lost += delivery.lost;
-                count.errors += u64::from(delivery.error.is_some());
+                count.errors += delivery.errors;
                 match delivery.error {
                     Some(error) if *destination == Destination::Stdout => return Err(error),
                     Some(error) if error.kind() == ErrorKind::NotConnected => {

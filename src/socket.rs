@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,36 @@ impl Socket {
             }
         }
         result
+    }
+
+    /// A refusal of the last datagram, which the next would otherwise be the first to hear of: on this host it is there
+    /// at once.
+    pub fn refusal(&self) -> Option<io::Error> {
+        match self {
+            Socket::Udp(socket) => socket.take_error().ok().flatten(),
+            Socket::Unix(..) | Socket::Tcp(_) | Socket::Stdout => None,
+        }
+    }
+
+    /// Has the peer get all that was sent: to close with something of its own unread would take that away.
+    pub fn finish(&mut self, deadline: Instant) {
+        let Socket::Tcp(stream) = self else { return };
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut heard = [0; 4096];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let set = stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
+            if left.is_zero() || set.is_err() || !matches!(stream.read(&mut heard), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Gives up a connection in which a line may have been cut: what the peer has not read it shall not take for whole.
+    pub fn give_up(self) {
+        if let Socket::Tcp(stream) = self {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// The address at the other end, where it has one.

@@ -9,9 +9,13 @@ use crate::disks::Untold;
 /// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
 #[derive(Default)]
 pub struct Trouble {
-    what: Option<String>,
+    /// What has been told since it began, so that two causes in turn are not told in turn.
+    told: Vec<String>,
     calm: u32,
 }
+
+/// So many changes are told of one trouble.
+const CHANGES: usize = 8;
 
 /// Guests whose disks are withheld, each told when it begins and when it ends; many at once in one line.
 #[derive(Default)]
@@ -65,20 +69,21 @@ impl Trouble {
     /// It is wrong now.
     pub fn is(&mut self, what: String) {
         self.calm = 0;
-        if self.what.as_ref() != Some(&what) {
+        if self.told.len() < CHANGES && !self.told.contains(&what) {
             warn!("{what}");
-            self.what = Some(what);
+            self.told.push(what);
         }
     }
 
     /// Whether something is wrong already.
     pub fn is_told(&self) -> bool {
-        self.what.is_some()
+        !self.told.is_empty()
     }
 
     /// It is right, beyond doubt; says so if it was not.
     pub fn is_over(&mut self, what: impl FnOnce() -> String) {
-        if self.what.take().is_some() {
+        if self.is_told() {
+            self.told.clear();
             info!("{}", what());
         }
     }

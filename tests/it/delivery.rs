@@ -1,6 +1,6 @@
 //! That what is sent arrives, whatever becomes of the servers.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -395,4 +395,43 @@ fn polls_keep_to_the_wall_clock() {
     assert!(phases[0] < 0.2 && phases[1] < 0.2, "{phases:?}");
     assert!((phases[2] - phases[3]).abs() < 0.2, "{phases:?}");
     assert!((phases[2] - phases[4]).abs() > 0.2, "{phases:?}");
+}
+
+/// Standard output that nobody reads is a server like others that are slow: it holds up neither the others nor the end.
+#[test]
+fn an_unread_standard_output_holds_up_nobody() {
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scenario("many"));
+    command.args(["--interval", "200ms", "--metrics", "xenmonitor.up,mem_*", "--statsd", "stdout:"]);
+    let daemon = Daemon::start(command.args(["--statsd", &listener.url()]));
+    for _ in 0..15 {
+        while !listener.datagram().contains("xenmonitor.up:1|g") {}
+    }
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert!(said.status == Some(0) && said.err.contains("SIGTERM: goodbye"), "{}", said.err);
+
+    let mut command = xenmonitor(&scenario("many"));
+    let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--count", "2", "--statsd", "stdout:"]));
+    // Its end is not that of the reader, which comes only now.
+    daemon.wait_for_log("done: goodbye; polls: 2");
+    drop(daemon.end());
+}
+
+/// What a server says, and nobody reads here, does not cost it the end of what it was sent.
+#[test]
+fn a_server_that_talks_gets_everything() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let mut command = xenmonitor(&scenario("many"));
+    let arguments = ["--once", "--spread", "0", "--statsd", &format!("tcp://{address}"), "--print", "statsd"];
+    let reader = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.write_all(&[b'!'; 60]).unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    });
+    let printed = out_of(command.args(arguments));
+    assert_eq!(reader.join().unwrap().unwrap(), printed);
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use xenmonitor::metrics::GAUGES;
 
-use crate::support::{Scratch, bare, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
+use crate::support::{Listener, Scratch, bare, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
 
 fn json(command: &mut Command) -> Vec<Value> {
     out_of(command.args(["--print", "json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -241,7 +241,8 @@ fn journald_gets_priorities() {
     let meta = log.metadata().unwrap();
     let mut command = xenmonitor(&scenario("demo"));
     command.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino())).stderr(log);
-    let status = command.args(["--once", "--statsd", "udp://127.0.0.1:9"]).status().unwrap();
+    let listener = Listener::new("127.0.0.1:0");
+    let status = command.args(["--once", "--statsd", &listener.url()]).status().unwrap();
     let log = std::fs::read_to_string(scratch.join("log")).unwrap();
     assert!(status.success() && log.starts_with("<6>reading Xen 4.17.0"), "{log}");
     let failed = std::fs::File::create(scratch.join("failed")).unwrap();

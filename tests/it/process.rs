@@ -1,6 +1,6 @@
 //! What kind of process it is: one that starts no other, and loses no memory.
 
-use crate::support::{Scratch, clean, run, scenario, xenmonitor};
+use crate::support::{Listener, Scratch, clean, run, scenario, xenmonitor};
 
 /// Puts `command` behind another, such as strace.
 fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
@@ -15,7 +15,10 @@ fn it_starts_threads_and_nothing_else() {
     let scratch = Scratch::new();
     let trace = scratch.join("trace");
     let mut daemon = xenmonitor(&scenario("demo"));
-    daemon.args(["--interval", "20ms", "--count", "5", "--statsd", "udp://localhost:9"]);
+    // By name, so that it is looked up.
+    let listener = Listener::new("127.0.0.1:0");
+    let url = listener.url().replace("127.0.0.1", "localhost");
+    daemon.args(["--interval", "20ms", "--count", "5", "--statsd", &url]);
     let said = run(&mut under(&["strace", "-f", "-e", "trace=process", "-o", trace.to_str().unwrap()], &daemon));
     assert_eq!(said.status, Some(0), "{}", said.err);
     let trace = std::fs::read_to_string(trace).unwrap();
@@ -41,7 +44,8 @@ fn it_starts_threads_and_nothing_else() {
 #[test]
 fn valgrind_finds_nothing() {
     let mut daemon = xenmonitor(&scenario("demo"));
-    daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", "udp://127.0.0.1:9"]);
+    let listener = Listener::new("127.0.0.1:0");
+    daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", &listener.url()]);
     let wrapper = ["valgrind", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
     let said = run(&mut under(&wrapper, &daemon));
     assert_eq!(said.status, Some(0), "{}", said.err);

@@ -116,11 +116,10 @@ impl Bench {
         path
     }
 
-    /// The daemon on so many domains, sending to our socket.
-    fn daemon(&self, domains: usize, interval: &str) -> Vec<String> {
+    /// What the daemon is to be told: to send to our socket.
+    fn daemon(&self, interval: &str) -> Vec<String> {
         let server = format!("udp://{}", self.server.local_addr().unwrap());
         let library = self.shim.join("libxenstat.so").display().to_string();
-        let _ = self.scenario(domains);
         ["--libxenstat", &library, "--statsd", &server, "--host", "h", "--log", "off", "--interval", interval]
             .map(str::to_owned)
             .into()
@@ -148,7 +147,7 @@ impl Bench {
     fn ours(&self, domains: usize) -> String {
         // Long enough for the pace not to be the measure.
         let interval = if domains > 1000 { "400ms" } else { "50ms" };
-        format!("'{XENMONITOR}' {} --count $N", self.daemon(domains, interval).join(" "))
+        format!("'{XENMONITOR}' {} --count $N", self.daemon(interval).join(" "))
     }
 
     fn xentop(&self) -> String {
@@ -190,7 +189,7 @@ impl Bench {
         for (what, more) in [("", &[][..]), (", with `--detail all`", &["--detail", "all"])] {
             let count = |polls: u32| -> f64 {
                 let mut command = Command::new(std::env::current_exe().unwrap());
-                command.arg("--run-here").args(self.daemon(1000, "50ms")).args(["--count", &polls.to_string()]);
+                command.arg("--run-here").args(self.daemon("50ms")).args(["--count", &polls.to_string()]);
                 let text = out_of(command.args(more).env("XENSTAT_SCENARIO", self.scenario(1000)));
                 text.trim().parse().unwrap()
             };
@@ -214,7 +213,7 @@ impl Bench {
         };
         let ours = |domains| {
             let mut command = Command::new(XENMONITOR);
-            command.args(self.daemon(domains, "200ms")).env("XENSTAT_SCENARIO", self.scenario(domains));
+            command.args(self.daemon("200ms")).env("XENSTAT_SCENARIO", self.scenario(domains));
             resident(command)
         };
         let xentops = |domains| {
@@ -242,7 +241,7 @@ impl Bench {
         self.server.set_nonblocking(false).unwrap();
         let first = |_| {
             let mut command = Command::new(XENMONITOR);
-            command.args(self.daemon(10, "1s")).env("XENSTAT_SCENARIO", self.scenario(10));
+            command.args(self.daemon("1s")).env("XENSTAT_SCENARIO", self.scenario(10));
             let start = Instant::now();
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             self.server.recv(&mut [0; 9000]).unwrap();

@@ -72,9 +72,12 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
     let found = count(&node, |domain| domain.vifs.len());
     let (xentops_vifs, xentops_disks) = xentops(options);
+    let words = format!("{found}, from {source}; xentop would show {xentops_vifs}");
     let networks = match &no_vifs {
         Some(error) if !network => (Bad, format!("withheld: {error}")),
-        _ => part(network, format!("{found}, from {source}; xentop would show {xentops_vifs}")),
+        // Fewer than xentop shows are not all.
+        _ if found == "0" && xentops_vifs != "0" && network => (Bad, words),
+        _ => part(network, words),
     };
     lines.push(("networks", networks));
     let source = if node.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
@@ -87,10 +90,12 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         match &no_disks {
             Some(error) => (Bad, format!("withheld: no disks from the kernel: {error}")),
             None if !untold.is_empty() => (Bad, words),
+            None if found == "0" && xentops_disks != "0" && vbd => (Bad, words),
             None => part(vbd, words),
         },
     ));
     lines.extend(untold.iter().map(|untold| ("", (Bad, unheard(untold)))));
+    lines.extend(output.in_vain(&node).into_iter().map(|line| ("choice", (Bad, line))));
     lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
     lines
 }

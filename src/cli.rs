@@ -30,8 +30,8 @@ use crate::template::{Prefix, Template};
     max_term_width = 100,
     mut_args(|argument| argument.hide_env(true)),
     after_help = "\
-Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL, or DD_AGENT_HOST
-and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
+Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL,
+or DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
 SIGHUP opens libxenstat and the destination anew; SIGTERM and SIGINT end the program.
 Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line."
 )]
@@ -49,7 +49,7 @@ pub struct Options {
         env = "XENMONITOR_MAX_DATAGRAM",
         default_value = "1432",
         hide_default_value = true,
-        value_parser = clap::value_parser!(u16).range(512..=8932),
+        value_parser = max_datagram,
         help_heading = "Destination"
     )]
     max_datagram: u16,
@@ -429,6 +429,10 @@ fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|&count| count > 0).ok_or("not a number of polls, which is 1 or more")
 }
 
+fn max_datagram(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|bytes| (512..=8932).contains(bytes)).ok_or("not a number of bytes from 512 to 8932")
+}
+
 /// A span of time; a bare number counts seconds.
 fn time(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
@@ -583,8 +587,8 @@ mod tests {
     #[test]
     fn sizes_and_times() {
         for (arguments, line) in [
-            (&["--max-datagram", "511"][..], "511 is not in 512..=8932"),
-            (&["--max-datagram", "65507"], "65507 is not in 512..=8932"),
+            (&["--max-datagram", "511"][..], "not a number of bytes from 512 to 8932"),
+            (&["--max-datagram", "64k"], "not a number of bytes from 512 to 8932"),
             (&["--spread", "1"], "not a part of the interval from 0 to 0.9"),
             (&["--spread", "-0.1"], "not a part of the interval from 0 to 0.9"),
             (&["--spread", "nan"], "not a part of the interval from 0 to 0.9"),

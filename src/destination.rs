@@ -90,7 +90,7 @@ fn host(text: &str, scheme: &str) -> Result<Host, String> {
     let (name, port) = match text.strip_prefix('[').map(|bracketed| bracketed.split_once(']')) {
         Some(Some((name, port))) if is_ipv6(name) => (name, port),
         Some(_) => return Err("what stands in brackets is not an IPv6 address".into()),
-        None if is_ipv6(text) => return Err(format!("an IPv6 address stands in brackets: {scheme}://[{text}]")),
+        None if is_ipv6(text) => return Err(format!("an IPv6 address stands in brackets: {scheme}://[ADDRESS]:PORT")),
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     match port.strip_prefix(':') {
@@ -188,8 +188,8 @@ mod tests {
             (&too_long, Err("no path for a socket: path must be shorter than SUN_LEN")),
             ("udp://", Err("no host is named")),
             ("tcp://:8125", Err("no host is named")),
-            ("udp://::1", Err("an IPv6 address stands in brackets: udp://[::1]")),
-            ("tcp://::1", Err("an IPv6 address stands in brackets: tcp://[::1]")),
+            ("udp://::1", Err("an IPv6 address stands in brackets: udp://[ADDRESS]:PORT")),
+            ("tcp://::1", Err("an IPv6 address stands in brackets: tcp://[ADDRESS]:PORT")),
             ("udp://[h]", Err("what stands in brackets is not an IPv6 address")),
             ("udp://[::1]8125", Err("'8125' after the brackets is not a port")),
             ("udp://h:", Err("'' is not a port from 1 to 65535")),

@@ -191,6 +191,10 @@ impl Monitor {
         self.output.servers_mut().start(report).map_err(Failure::Start)?;
 
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
+        let wait = schedule.next().saturating_duration_since(Instant::now());
+        if wait > Duration::from_secs(1) {
+            info!("the first poll is in {} seconds, by --jitter and --align", wait.as_secs());
+        }
         let (reason, end) = loop {
             match next_event(&inbox, schedule.next()) {
                 None => {

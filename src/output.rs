@@ -109,9 +109,7 @@ impl Output {
         self.roll.call(now);
         health.domains = self.roll.len();
         if !std::mem::replace(&mut self.choice_checked, true) {
-            let names: Vec<&[u8]> = now.domains.iter().map(|domain| &*domain.name).collect();
-            let Telling { choice, layout, details, .. } = self.roll.telling();
-            choice.in_vain(&names, *layout, details).iter().for_each(|line| warn!("{line}"));
+            self.in_vain(now).iter().for_each(|line| warn!("{line}"));
         }
         if self.has_readers() {
             self.roll.gauges(now, before, &mut |name, value| self.statsd.gauge(name, value));
@@ -131,6 +129,13 @@ impl Output {
         }
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    }
+
+    /// A line for each filter that fits nothing.
+    pub fn in_vain(&self, node: &Snapshot) -> Vec<String> {
+        let names: Vec<&[u8]> = node.domains.iter().map(|domain| &*domain.name).collect();
+        let Telling { choice, layout, details, .. } = self.roll.telling();
+        choice.in_vain(&names, *layout, details)
     }
 
     /// One line as it would be sent.

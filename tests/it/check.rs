@@ -80,6 +80,22 @@ fn every_kind_of_destination_is_tried() {
     assert_eq!(length, 0);
 }
 
+/// A daemon that would tell nothing, or less than xentop, would not do its whole job.
+#[test]
+fn what_is_asked_for_in_vain_is_told() {
+    let check =
+        |arguments: &[&str]| run(xenmonitor(&scenario("demo")).args(["--check", "--print", "table"]).args(arguments));
+    let said = check(&["--include", "x*", "--metrics", "cpu_foo"]);
+    assert_eq!(said.status, Some(1));
+    for word in ["BAD  --include 'x*' fits no domain", "BAD  --metrics 'cpu_foo' fits no gauge"] {
+        assert!(said.out.contains(word), "{word}: {}", said.out);
+    }
+    let said = check(&["--vifs", "kernel", "--disks", "backends"]);
+    assert_eq!(said.status, Some(1));
+    assert!(line(&said, "networks").starts_with("BAD  0, from the kernel; xentop would show 5"), "{}", said.out);
+    assert!(line(&said, "disks").starts_with("BAD  0, of which 0 in error"), "{}", said.out);
+}
+
 /// A hung xenstored does not hang the check.
 #[test]
 fn what_hangs_is_told() {

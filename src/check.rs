@@ -5,11 +5,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Disks, Options, Vifs};
+use crate::cli::Options;
 use crate::destination::Destination;
-use crate::disks::Untold;
+use crate::disks::{Disks, Untold};
 use crate::output::Output;
-use crate::poller::{self, Polled, Request, Sources};
+use crate::poller::{self, Polled, Request, Sources, Vifs};
 use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::socket::{Socket, Unsent};

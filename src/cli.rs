@@ -8,15 +8,20 @@ use std::time::Duration;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use glob::Pattern;
 use log::LevelFilter;
 
 use crate::choice::Choice;
 use crate::destination::{DEFAULT_PORT, Destination};
 use crate::detail::Detail;
+use crate::disks::Disks;
+use crate::metrics::NetView;
 use crate::naming::{Layout, Letters};
+use crate::output::Print;
 use crate::pace::Timing;
+use crate::poller::Vifs;
+use crate::roll::OnVanish;
 use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
 
@@ -279,58 +284,6 @@ pub struct Options {
     /// libxenstat to load [default: the running Xen's own, else the newest found]
     #[arg(long, value_name = "FILE", env = "XENMONITOR_LIBXENSTAT", help_heading = "Xen")]
     pub libxenstat: Option<PathBuf>,
-}
-
-/// `--vifs`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vifs {
-    /// The kernel, or libxenstat where the kernel shows none
-    Auto,
-    /// The kernel alone
-    Kernel,
-    /// libxenstat alone, as xentop has them
-    Libxenstat,
-}
-
-/// `--disks`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disks {
-    /// As `backends` where a QEMU or a tapdisk3 serves disks, else libxenstat
-    Auto,
-    /// Each disk's own backend: blkback in the kernel, QEMU, tapdisk3
-    #[value(alias = "kernel")]
-    Backends,
-    /// libxenstat alone, as xentop has them
-    Libxenstat,
-}
-
-/// `--net-view`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NetView {
-    /// As xentop: NETTX is what dom0 sent, so what the guest received
-    Dom0,
-    /// The guest's: NETTX is what the guest sent
-    Guest,
-}
-
-/// `--on-vanish`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnVanish {
-    /// Send 0 three times for what tells how things are, and leave what counts up
-    Zero,
-    /// Leave everything as it was
-    Keep,
-}
-
-/// `--print`.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Print {
-    /// What `xentop -b -f` prints
-    Table,
-    /// One JSON document a poll, on one line
-    Json,
-    /// The lines as sent
-    Statsd,
 }
 
 impl Options {

@@ -322,7 +322,7 @@ fn name_of(vbd: &Vbd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::NetView;
+    use crate::metrics::NetView;
     use crate::paths::MAX_METRIC;
     use crate::snapshot::{Moment, Snapshot, Ways};
     use std::time::{Duration, Instant};

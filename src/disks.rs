@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
 use crate::blkback::{self, TAPDISK3};
-use crate::cli;
 use crate::drives::{Disk, Name};
 use crate::qmp::{self, Answer, Error};
 use crate::snapshot::{Moment, Snapshot, Time, Vbd, VbdCounters, Ways};
@@ -25,6 +24,18 @@ const SOCKETS: [&str; 2] = ["/run/xen", "/var/run/xen"];
 /// What libxl calls the socket that is meant for us, before the domid.
 const SOCKET: &str = "qmp-libxenstat-";
 
+/// `--disks`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// As `backends` where a QEMU or a tapdisk3 serves disks, else libxenstat
+    Auto,
+    /// Each disk's own backend: blkback in the kernel, QEMU, tapdisk3
+    #[value(alias = "kernel")]
+    Backends,
+    /// libxenstat alone, as xentop has them
+    Libxenstat,
+}
+
 /// A guest whose disks could not be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untold {
@@ -37,11 +48,11 @@ pub struct Untold {
 }
 
 /// Whether we ask ourselves; libxenstat is right where neither a QEMU nor tapdisk3 serves disks.
-pub fn are_ours(who: cli::Disks) -> bool {
+pub fn are_ours(who: Disks) -> bool {
     match who {
-        cli::Disks::Libxenstat => false,
-        cli::Disks::Backends => true,
-        cli::Disks::Auto => {
+        Disks::Libxenstat => false,
+        Disks::Backends => true,
+        Disks::Auto => {
             // Not every file system says what kind its entries are of.
             let may_be = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
             let of_qemu = |name: &str, kind| may_be(kind) && domid(name).is_some();

@@ -10,7 +10,6 @@
 
 use std::time::Duration;
 
-use crate::cli::NetView;
 use crate::naming::Layout;
 use crate::snapshot::{Domain, Moment, Snapshot, VbdCounters, Vif};
 use crate::statsd::EXACT;
@@ -28,6 +27,15 @@ pub struct Gauge {
     /// How to read it.
     pub kind: Kind,
     value: fn(&View) -> Option<f64>,
+}
+
+/// `--net-view`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetView {
+    /// As xentop: NETTX is what dom0 sent, so what the guest received
+    Dom0,
+    /// The guest's: NETTX is what the guest sent
+    Guest,
 }
 
 /// A domain and what is needed to tell its gauges.

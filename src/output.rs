@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use log::warn;
 
-use crate::cli::{Options, Print};
+use crate::cli::Options;
 use crate::destination::Destination;
 use crate::host::{self, Health};
 use crate::json::{self, Taken};
@@ -17,6 +17,17 @@ use crate::snapshot::Snapshot;
 use crate::statsd::{Name, Statsd};
 use crate::table::{Table, printable};
 use crate::template::Prefix;
+
+/// `--print`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Print {
+    /// What `xentop -b -f` prints
+    Table,
+    /// One JSON document a poll, on one line
+    Json,
+    /// The lines as sent
+    Statsd,
+}
 
 /// Where snapshots go and by what names.
 pub struct Output {

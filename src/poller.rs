@@ -10,8 +10,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Disks, Options, Vifs};
-use crate::disks::{self, Untold};
+use crate::cli::Options;
+use crate::disks::{self, Disks, Untold};
 use crate::snapshot::{Collectors, Moment, Snapshot};
 use crate::vif;
 use crate::xenstat::{Error, Xenstat};
@@ -70,6 +70,17 @@ pub struct Moments {
     pub xenstat: Moment,
     /// The VIFs, by whomever.
     pub vifs: Moment,
+}
+
+/// `--vifs`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vifs {
+    /// The kernel, or libxenstat where the kernel shows none
+    Auto,
+    /// The kernel alone
+    Kernel,
+    /// libxenstat alone, as xentop has them
+    Libxenstat,
 }
 
 /// Who is asked for what.

@@ -9,9 +9,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::choice::Choice;
-use crate::cli::{NetView, OnVanish};
 use crate::detail::{self, Detail};
-use crate::metrics::{Before, GAUGES, Kind, View};
+use crate::metrics::{Before, GAUGES, Kind, NetView, View};
 use crate::naming::Layout;
 use crate::paths::{Paths, Stem};
 use crate::snapshot::{Domain, Snapshot};
@@ -19,6 +18,15 @@ use crate::statsd::{Decimal, Name, Pieces};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const TICKS: u32 = 3;
+
+/// `--on-vanish`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnVanish {
+    /// Send 0 three times for what tells how things are, and leave what counts up
+    Zero,
+    /// Leave everything as it was
+    Keep,
+}
 
 /// Which gauges are told, and by which names.
 pub struct Telling {

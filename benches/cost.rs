@@ -14,7 +14,7 @@ use xenmonitor::cli::Options;
 use xenmonitor::monitor::Monitor;
 use xenmonitor::statsd::{Name, Statsd};
 
-use stand_ins::{Scratch, in_namespaces, median, out_of};
+use stand_ins::{Scratch, in_namespaces, median, out_of, shim, xentop};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
@@ -80,6 +80,7 @@ fn gauges() {
 
 struct Bench {
     scratch: Scratch,
+    /// The library; xentop finds it in its directory.
     shim: PathBuf,
     xentop: PathBuf,
     /// Reads nothing: what is measured is the sender.
@@ -88,14 +89,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        out_of(Command::new("make").args(["-s", "shim"]).current_dir(root));
-        let mut tools = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path().join("bin/xentop"));
         Self {
             scratch: Scratch::new(),
-            shim: root.join(target).join("shim"),
-            xentop: tools.find(|path| path.is_file()).expect("xentop"),
+            shim: shim().to_owned(),
+            xentop: xentop(),
             server: UdpSocket::bind("127.0.0.1:0").unwrap(),
         }
     }
@@ -119,7 +116,7 @@ impl Bench {
     /// What the daemon is to be told: to send to our socket.
     fn daemon(&self, interval: &str) -> Vec<String> {
         let server = format!("udp://{}", self.server.local_addr().unwrap());
-        let library = self.shim.join("libxenstat.so").display().to_string();
+        let library = self.shim.display().to_string();
         ["--libxenstat", &library, "--statsd", &server, "--host", "h", "--log", "off", "--interval", interval]
             .map(str::to_owned)
             .into()
@@ -133,7 +130,7 @@ impl Bench {
                 .args(["-c", &script])
                 .env("N", polls.to_string())
                 .env("XENSTAT_SCENARIO", self.scenario(domains))
-                .env("SHIM", &self.shim)
+                .env("SHIM", self.shim.parent().unwrap())
                 .stdout(Stdio::null())
                 .output()
                 .unwrap();
@@ -218,7 +215,7 @@ impl Bench {
         };
         let xentops = |domains| {
             let mut command = Command::new(&self.xentop);
-            command.args(["-b", "-f", "-d", "1"]).env("LD_LIBRARY_PATH", &self.shim);
+            command.args(["-b", "-f", "-d", "1"]).env("LD_LIBRARY_PATH", self.shim.parent().unwrap());
             resident({
                 command.env("XENSTAT_SCENARIO", self.scenario(domains));
                 command
@@ -259,7 +256,7 @@ impl Bench {
 
 /// The kernel's VIFs read by us, and by the real libxenstat over stand-ins for what talks to Xen.
 fn vifs(scratch: &Scratch) {
-    stand_ins::compile(&scratch.join("lib"));
+    stand_ins::compile(scratch);
     let poll = |vifs: u32, who: &str| {
         // Pairs: both ends of a cable are called as VIFs.
         let links: String =

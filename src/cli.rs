@@ -33,7 +33,7 @@ use crate::template::{Prefix, Template};
 #[command(
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("XENMONITOR_BUILD"), ")"),
     max_term_width = 100,
-    mut_args(|argument| argument.hide_env(true)),
+    mut_args(with_variable),
     after_help = "\
 Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL,
 or DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
@@ -44,14 +44,13 @@ pub struct Options {
     /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], unix:///PATH for a
     /// datagram socket, or stdout: to print the lines; may be given several times [default: udp://127.0.0.1:8125,
     /// none with --print]
-    #[arg(long, value_name = "URL", env = "XENMONITOR_STATSD", value_delimiter = ',', help_heading = "Destination")]
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Destination")]
     statsd: Vec<Destination>,
 
     /// Most bytes in a datagram, from 512 to 8932 [default: 1432]
     #[arg(
         long,
         value_name = "BYTES",
-        env = "XENMONITOR_MAX_DATAGRAM",
         default_value = "1432",
         hide_default_value = true,
         value_parser = max_datagram,
@@ -63,7 +62,6 @@ pub struct Options {
     #[arg(
         long,
         value_name = "PART",
-        env = "XENMONITOR_SPREAD",
         default_value = "0.5",
         hide_default_value = true,
         allow_hyphen_values = true,
@@ -76,7 +74,6 @@ pub struct Options {
     #[arg(
         long,
         value_name = "TIME",
-        env = "XENMONITOR_RESOLVE_EVERY",
         default_value = "1m",
         hide_default_value = true,
         allow_hyphen_values = true,
@@ -89,7 +86,6 @@ pub struct Options {
     #[arg(
         long,
         value_name = "TIME",
-        env = "XENMONITOR_INTERVAL",
         default_value = "10s",
         hide_default_value = true,
         allow_hyphen_values = true,
@@ -99,7 +95,7 @@ pub struct Options {
     pub interval: Duration,
 
     /// Poll at multiples of the interval by the clock on the wall
-    #[arg(long, env = "XENMONITOR_ALIGN", value_parser = FalseyValueParser::new(), help_heading = "Time")]
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Time")]
     pub align: bool,
 
     /// Poll later by a part of TIME that depends on the host's name, so that not all hosts send at once; at most the
@@ -107,7 +103,6 @@ pub struct Options {
     #[arg(
         long,
         value_name = "TIME",
-        env = "XENMONITOR_JITTER",
         default_value = "0s",
         hide_default_value = true,
         allow_hyphen_values = true,
@@ -117,115 +112,86 @@ pub struct Options {
     jitter: Duration,
 
     /// End after N polls [default: never]
-    #[arg(long, value_name = "N", env = "XENMONITOR_COUNT", value_parser = count, help_heading = "Time")]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Time")]
     count: Option<u64>,
 
     /// Same as --count 1; a single poll has no CPU percentages
     #[arg(
         long,
-        env = "XENMONITOR_ONCE",
         value_parser = FalseyValueParser::new(),
         help_heading = "Time"
     )]
     once: bool,
 
     /// Gauges beyond xentop's columns, as a comma list [default: nothing]
-    #[arg(long, value_name = "WHAT", env = "XENMONITOR_DETAIL", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = "Gauges")]
     pub detail: Vec<Detail>,
 
     /// Tell only domains whose name fits the pattern, as web*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", env = "XENMONITOR_INCLUDE", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
     include: Vec<Pattern>,
 
     /// Tell no domains whose name fits the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", env = "XENMONITOR_EXCLUDE", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
     exclude: Vec<Pattern>,
 
     /// Send only gauges that fit the pattern, as cpu_* or node.*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", env = "XENMONITOR_METRICS", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
     metrics: Vec<Pattern>,
 
     /// Send no gauges that fit the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", env = "XENMONITOR_NO_METRICS", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
     no_metrics: Vec<Pattern>,
 
     /// What to do about gauges of domains and devices that are gone [default: zero]
-    #[arg(
-        long,
-        value_name = "WHAT",
-        env = "XENMONITOR_ON_VANISH",
-        default_value = "zero",
-        hide_default_value = true,
-        help_heading = "Gauges"
-    )]
+    #[arg(long, value_name = "WHAT", default_value = "zero", hide_default_value = true, help_heading = "Gauges")]
     pub on_vanish: OnVanish,
 
     /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric},
     /// with --tags xen.{metric}, with --layout xenmonitor XenVms.{host}.{metric}.{domain}]
-    #[arg(long, value_name = "TEMPLATE", env = "XENMONITOR_TEMPLATE", help_heading = "Names")]
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Names")]
     template: Option<Template>,
 
     /// What comes before every name, followed by a dot [default: nothing]
-    #[arg(long, value_name = "NAME", env = "XENMONITOR_PREFIX", help_heading = "Names")]
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
     prefix: Option<Prefix>,
 
     /// Name of this host in the gauges [default: what the kernel says]
-    #[arg(long, value_name = "NAME", env = "XENMONITOR_HOST", help_heading = "Names")]
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub host: Option<String>,
 
     /// Which names to use [default: xentop]
-    #[arg(
-        long,
-        env = "XENMONITOR_LAYOUT",
-        default_value = "xentop",
-        hide_default_value = true,
-        help_heading = "Names"
-    )]
+    #[arg(long, default_value = "xentop", hide_default_value = true, help_heading = "Names")]
     pub layout: Layout,
 
     /// Spelling of names: of prefix, template, hosts and domains [default: plain]
-    #[arg(
-        long,
-        value_name = "LETTERS",
-        env = "XENMONITOR_NAMES",
-        default_value = "plain",
-        hide_default_value = true,
-        help_heading = "Names"
-    )]
+    #[arg(long, value_name = "LETTERS", default_value = "plain", hide_default_value = true, help_heading = "Names")]
     pub names: Letters,
 
     /// Put host, domain and device into tags, in the dialect of the server [default: none]
-    #[arg(
-        long,
-        value_name = "DIALECT",
-        env = "XENMONITOR_TAGS",
-        default_value = "none",
-        hide_default_value = true,
-        help_heading = "Names"
-    )]
+    #[arg(long, value_name = "DIALECT", default_value = "none", hide_default_value = true, help_heading = "Names")]
     pub tags: Dialect,
 
     /// Tag every gauge with this, as env=prod; may be given several times [default: nothing]
-    #[arg(long, value_name = "KEY=VALUE", env = "XENMONITOR_TAG", value_delimiter = ',', help_heading = "Names")]
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Names")]
     pub tag: Vec<Tag>,
 
     /// Tell whether all this needs is there, and end: status 0 if it is, else 1
-    #[arg(long, env = "XENMONITOR_CHECK", value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub check: bool,
 
     /// Print every poll; then nothing is sent unless --statsd is given too
-    #[arg(long, value_name = "WHAT", env = "XENMONITOR_PRINT", help_heading = "Output")]
+    #[arg(long, value_name = "WHAT", help_heading = "Output")]
     pub print: Option<Print>,
 
     /// Put Domain-0 on top of the table
-    #[arg(long, env = "XENMONITOR_DOM0_FIRST", value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub dom0_first: bool,
 
     /// What to log on stderr [default: info]
     #[arg(
         long,
         value_name = "LEVEL",
-        env = "XENMONITOR_LOG",
         default_value = "info",
         hide_default_value = true,
         ignore_case = true,
@@ -236,32 +202,17 @@ pub struct Options {
     pub log: LevelFilter,
 
     /// Who is asked for network interfaces [default: auto]
-    #[arg(
-        long,
-        value_name = "WHO",
-        env = "XENMONITOR_VIFS",
-        default_value = "auto",
-        hide_default_value = true,
-        help_heading = "Xen"
-    )]
+    #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
     pub vifs: Vifs,
 
     /// Who is asked for disks [default: auto]
-    #[arg(
-        long,
-        value_name = "WHO",
-        env = "XENMONITOR_DISKS",
-        default_value = "auto",
-        hide_default_value = true,
-        help_heading = "Xen"
-    )]
+    #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
     pub disks: Disks,
 
     /// Time that all guests' QEMUs, asked at once, have to answer; at most half the interval [default: 1s]
     #[arg(
         long,
         value_name = "TIME",
-        env = "XENMONITOR_QMP_TIMEOUT",
         default_value = "1s",
         hide_default_value = true,
         allow_hyphen_values = true,
@@ -271,18 +222,11 @@ pub struct Options {
     qmp_timeout: Duration,
 
     /// Whose view of networks nettx and netrx are [default: dom0]
-    #[arg(
-        long,
-        value_name = "WHOSE",
-        env = "XENMONITOR_NET_VIEW",
-        default_value = "dom0",
-        hide_default_value = true,
-        help_heading = "Xen"
-    )]
+    #[arg(long, value_name = "WHOSE", default_value = "dom0", hide_default_value = true, help_heading = "Xen")]
     pub net_view: NetView,
 
     /// libxenstat to load [default: the running Xen's own, else the newest found]
-    #[arg(long, value_name = "FILE", env = "XENMONITOR_LIBXENSTAT", help_heading = "Xen")]
+    #[arg(long, value_name = "FILE", help_heading = "Xen")]
     pub libxenstat: Option<PathBuf>,
 }
 
@@ -439,6 +383,14 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     if typed { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
 }
 
+/// Lets an option be set by the variable of its name.
+fn with_variable(argument: clap::Arg) -> clap::Arg {
+    match argument.get_long().map(variable_of) {
+        Some(variable) => argument.env(variable).hide_env(true),
+        None => argument,
+    }
+}
+
 fn variable_of(option: &str) -> String {
     format!("XENMONITOR_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))
 }
@@ -466,6 +418,12 @@ mod tests {
             let long = argument.get_long().unwrap();
             if long != "help" && long != "version" {
                 assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(&*variable_of(long)));
+            }
+            // The help says it in words of its own.
+            let help = argument.get_help().unwrap_or_default().to_string();
+            for default in argument.get_default_values().iter().filter(|_| argument.get_action().takes_values()) {
+                let said = format!("[default: {}", default.to_string_lossy());
+                assert!(help.contains(&said), "{long}: {said} is not in {help}");
             }
         }
     }

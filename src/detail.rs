@@ -1,6 +1,8 @@
 //! What lies under a domain's columns, for `--detail`: its vcpus, its devices, and rates per second.
 //!
-//! A new gauge is a row in one of the tables here and the same row in the README, which the failing test prints.
+//! A new gauge is a row in one of the tables here and the same row in the README, which the failing test prints. One
+//! of a disk's counters is also a field in `snapshot`, filled in by those that know it (`xenstat`, `blkback`, `drives`,
+//! `tapdisk`), and a key in `json`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

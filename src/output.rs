@@ -164,10 +164,10 @@ impl Output {
         if let Some(count) = self.servers.count() {
             (health.datagrams, health.lost, health.send_errors) = (count.sent, count.lost, count.errors);
         }
-        // The XenMonitor script knew none of these.
         let readers = self.has_readers();
         let Self { roll, statsd, name, metric: whole, .. } = self;
         let Telling { paths, layout, choice, .. } = roll.telling();
+        // The XenMonitor script knew none of these.
         if *layout == Layout::Xentop && readers {
             let mut emit = |group: &str, metric: &str, value| {
                 whole.clear();

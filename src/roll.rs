@@ -17,7 +17,7 @@ use crate::snapshot::{Domain, Snapshot};
 use crate::statsd::{Decimal, Name, Pieces};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
-const TICKS: u32 = 3;
+const ZEROS: u32 = 3;
 
 /// `--on-vanish`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ struct Entry {
     /// The same of details, by their metrics.
     details: BTreeMap<String, Sent>,
     /// Zeros to send once it is gone.
-    left: u32,
+    zeros: u32,
 }
 
 /// How it stands with a detail that was sent.
@@ -88,7 +88,7 @@ struct Sent {
     /// The tick that last told it.
     tick: u64,
     /// Zeros to send once what it tells of is gone.
-    left: u32,
+    zeros: u32,
 }
 
 impl Entry {
@@ -133,19 +133,19 @@ impl Roll {
     }
 
     fn write_anew(&mut self, node: &Snapshot) {
-        let components = self.name(node);
+        let components = self.components(node);
         let places: HashMap<(u32, &[u8]), usize> =
             self.living.iter().enumerate().map(|(place, entry)| ((entry.id, &*entry.name), place)).collect();
         let befores: Vec<Option<usize>> =
             node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
 
         // Who has the same name as one before goes on with its gauges: a reboot.
-        let before = self.living.drain(..).filter(Entry::has_sent).chain(self.gone.drain(..));
-        let mut before: HashMap<String, Entry> = before.map(|entry| (entry.component.clone(), entry)).collect();
+        let known = self.living.drain(..).filter(Entry::has_sent).chain(self.gone.drain(..));
+        let mut leaving: HashMap<String, Entry> = known.map(|entry| (entry.component.clone(), entry)).collect();
         for ((domain, component), place) in node.domains.iter().zip(components).zip(befores) {
             let chosen = self.telling.choice.domain(&domain.name);
             let has_gauges = chosen && !domain.is_migrating();
-            let heir_of = if has_gauges { before.remove(&component) } else { None };
+            let heir_of = if has_gauges { leaving.remove(&component) } else { None };
             let (sent, details) = heir_of.map(|entry| (entry.sent, entry.details)).unwrap_or_default();
             self.living.push(Entry {
                 id: domain.id,
@@ -157,16 +157,16 @@ impl Roll {
                 before: place,
                 sent,
                 details,
-                left: TICKS,
+                zeros: ZEROS,
             });
         }
-        self.gone.extend(before.into_values());
+        self.gone.extend(leaving.into_values());
         self.gone.sort_by(|a, b| a.component.cmp(&b.component));
     }
 
     /// What stands for each domain now. A name that is left stays empty until its zeros are sent, so that they are
     /// taken for nobody else's.
-    fn name(&self, node: &Snapshot) -> Vec<String> {
+    fn components(&self, node: &Snapshot) -> Vec<String> {
         let stays: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
         let (staying, leaving): (Vec<&Entry>, Vec<&Entry>) = self
             .living
@@ -220,7 +220,7 @@ impl Roll {
                 telling.paths.write(name, component, metric);
                 each(name.pieces(), value);
                 if remembers && kind != Kind::CountsUp {
-                    let now = Sent { tick: *tick, left: TICKS };
+                    let now = Sent { tick: *tick, zeros: ZEROS };
                     match details.get_mut(metric) {
                         Some(sent) => *sent = now,
                         None => drop(details.insert(metric.to_owned(), now)),
@@ -231,9 +231,9 @@ impl Roll {
                 if sent.tick != *tick && detail::has_lost(domain, metric, node.told) {
                     telling.paths.write(name, component, metric);
                     each(name.pieces(), 0.0);
-                    sent.left -= 1;
+                    sent.zeros -= 1;
                 }
-                sent.left > 0
+                sent.zeros > 0
             });
         }
         gone.retain_mut(|entry| {
@@ -245,9 +245,9 @@ impl Roll {
                 telling.paths.write(name, &entry.component, metric);
                 each(name.pieces(), 0.0);
             }
-            entry.left -= 1;
-            *freed |= entry.left == 0;
-            entry.left > 0
+            entry.zeros -= 1;
+            *freed |= entry.zeros == 0;
+            entry.zeros > 0
         });
     }
 }

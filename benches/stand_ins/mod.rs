@@ -3,36 +3,20 @@
 
 #![allow(dead_code, missing_docs, reason = "each bench uses its part")]
 
-use std::ops::Deref;
-use std::path::{Path, PathBuf};
+#[path = "../../tests/it/support.rs"]
+mod support;
+
+use std::path::Path;
 use std::process::Command;
 
-/// A directory that is gone after the bench.
-pub struct Scratch(PathBuf);
+use support::unshared;
+#[allow(unused_imports, reason = "each bench uses its part")]
+pub use support::{Scratch, shim, xentop};
 
-impl Scratch {
-    pub fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("xenmonitor-bench-{}", std::process::id()));
-        ["lib", "dev", "run"].iter().for_each(|part| std::fs::create_dir_all(path.join(part)).unwrap());
-        Self(path)
-    }
-}
-
-impl Deref for Scratch {
-    type Target = Path;
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Compiles xen.c as both libraries, with the versions of symbols that libxenstat asks for.
-pub fn compile(into: &Path) {
+/// Compiles xen.c as both libraries, with the versions of symbols that libxenstat asks for, into `scratch`/lib.
+pub fn compile(scratch: &Scratch) {
+    ["lib", "dev", "run"].iter().for_each(|part| std::fs::create_dir(scratch.join(part)).unwrap());
+    let into = scratch.join("lib");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/xen.c");
     let version = out_of(Command::new("pkg-config").args(["--modversion", "xenstat"]));
     let release = version.trim().rsplit_once('.').unwrap().0.to_owned();
@@ -63,9 +47,8 @@ pub fn in_namespaces(scratch: &Scratch, more: &[&str], script: &str) -> Command 
          touch \"$DEV/null\" \"$DEV/xen/privcmd\" && mount --bind /dev/null \"$DEV/null\" && \
          mount --rbind \"$DEV\" /dev && {script} exec \"$0\" \"$@\""
     );
-    let mut command = Command::new("unshare");
-    command.arg("--mount").args(more).args((!am_root()).then_some("--map-root-user")).args(["sh", "-c", &script]);
-    command.arg(env!("CARGO_BIN_EXE_xenmonitor"));
+    let mut command = unshared(&[&["--mount"], more].concat(), "sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_xenmonitor")]);
     command.env("LD_LIBRARY_PATH", scratch.join("lib")).env("DEV", scratch.join("dev")).env("RUN", scratch.join("run"));
     command
 }
@@ -73,11 +56,6 @@ pub fn in_namespaces(scratch: &Scratch, more: &[&str], script: &str) -> Command 
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn am_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 pub fn out_of(command: &mut Command) -> String {

@@ -4,14 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::servers::{Npm, Server, free_port};
 use crate::support::{
-    Daemon, Listener, PATIENCE, Scratch, in_network_of, last_values, out_of, run, scenario, unshared, xenmonitor,
+    Daemon, Listener, PATIENCE, Scratch, in_network_of, last_values, out_of, run, scenario, with_files, xenmonitor,
 };
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
@@ -280,17 +279,6 @@ fn a_unix_server_that_stops_reading_gets_the_latest_later() {
     assert!(dropped > 50.0 && dropped <= lost as f64, "{dropped}: {}", said.err);
 }
 
-/// Has a daemon see files of the test's own in the place of the machine's; `script` is run before, in namespaces of
-/// its own.
-fn with_files(daemon: &Command, files: &[(&Path, &str)], script: &str) -> Command {
-    let mut command = unshared(&["--mount", "--net"], "sh");
-    let mounts = files.iter().map(|(ours, theirs)| format!("mount --bind '{}' {theirs} && ", ours.display()));
-    let script = format!("{}{script}exec \"$0\" \"$@\"", mounts.collect::<String>());
-    command.args(["-c", &script]).arg(daemon.get_program()).args(daemon.get_args());
-    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
-}
-
 /// A network without an end: whatever is sent into it is gone.
 const VOID: &str = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link set d1 up && \
                     ip link set d0 arp off up && ip addr add 10.1.0.1/24 dev d0 && ";
@@ -318,7 +306,7 @@ fn a_name_that_moves_is_followed() {
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "50ms", "--resolve-every", "1s", "--print", "statsd", "--statsd", "udp://statsd"]);
     let files = [(&*hosts, "/etc/hosts"), (&*resolver, "/etc/resolv.conf")];
-    let mut daemon = Daemon::start(&mut with_files(&daemon, &files, VOID));
+    let mut daemon = Daemon::start(&mut with_files(&daemon, &files, &["--net"], VOID));
     let sent = next_own(&mut daemon, "datagrams");
     let wait_for_more = |daemon: &mut Daemon, than: u64| while next_own(daemon, "datagrams") < than + 60 {};
     wait_for_more(&mut daemon, sent);
@@ -354,7 +342,7 @@ fn a_link_that_goes_down_is_survived() {
     let scratch = Scratch::new();
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "50ms", "--print", "statsd", "--statsd", "udp://10.1.0.9"]);
-    let mut daemon = Daemon::start(&mut with_files(&daemon, &[], VOID));
+    let mut daemon = Daemon::start(&mut with_files(&daemon, &[], &["--net"], VOID));
     while next_own(&mut daemon, "datagrams") < 10 {}
     out_of(&mut in_network_of(&daemon, "ip link set d0 down"));
     daemon.wait_for_log("cannot reach udp://10.1.0.9:8125: Network is unreachable");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, PATIENCE, Scratch, out_of, run, unshared, xenmonitor};
+use crate::support::{Daemon, PATIENCE, Scratch, behind, out_of, run, unshared, xenmonitor};
 
 /// What a dom0 has that the daemon looks at, beside libxenstat.
 struct Dom0 {
@@ -42,15 +42,15 @@ impl Dom0 {
     }
 
     fn on(&self, scenario: &str, arguments: &[&str]) -> Command {
-        let daemon = xenmonitor(&self.scratch.file("s.toml", scenario));
+        let mut daemon = xenmonitor(&self.scratch.file("s.toml", scenario));
+        daemon.args(arguments);
         let script = "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$DOM0/run\" /run/xen && \
                       mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \
                       mount --bind \"$DOM0/devices\" /sys/bus/xen-backend/devices && \
                       mount --bind \"$DOM0/shm\" /dev/shm && ulimit -n ${FILES:-1024} && exec \"$0\" \"$@\"";
         let mut command = unshared(&["--mount"], "sh");
-        command.args(["-c", script]).arg(daemon.get_program()).args(arguments).env("DOM0", &*self.scratch);
-        command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command
+        command.args(["-c", script]).env("DOM0", &*self.scratch);
+        behind(command, &daemon)
     }
 
     /// What it tells of each guest at a single poll.

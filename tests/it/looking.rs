@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use xenmonitor::metrics::GAUGES;
 
-use crate::support::{Listener, Scratch, bare, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
+use crate::support::{Listener, Scratch, bare, behind, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
 
 fn json(command: &mut Command) -> Vec<Value> {
     out_of(command.args(["--print", "json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -264,9 +264,9 @@ fn a_renamed_vif_is_found_by_its_device() {
                   echo backend/vif/1/7 > /sys/class/net/web-lan/device/nodename && exec \"$0\" \"$@\"";
     let daemon = xenmonitor(&scenario);
     let mut command = crate::support::unshared(&["--net", "--mount"], "sh");
-    command.args(["-c", script]).arg(daemon.get_program()).args(["--once", "--print", "json"]);
-    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let document: Value = serde_json::from_str(&out_of(&mut command)).unwrap();
+    command.args(["-c", script]);
+    let mut command = behind(command, &daemon);
+    let document: Value = serde_json::from_str(&out_of(command.args(["--once", "--print", "json"]))).unwrap();
     assert_eq!(document["domains"][0]["vif"][0]["id"], 7);
 }
 
@@ -287,9 +287,9 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
     let daemon = xenmonitor(&scenario);
     let inside = |vifs: &str| {
         let mut command = crate::support::unshared(&["--net"], "sh");
-        command.args(["-c", script]).arg(daemon.get_program());
-        command.args(["--once", "--print", "json", "--vifs", vifs]).env("BEFORE", &before).env("AFTER", &after);
-        command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(["-c", script]).env("BEFORE", &before).env("AFTER", &after);
+        let mut command = behind(command, &daemon);
+        command.args(["--once", "--print", "json", "--vifs", vifs]);
         command
     };
     let counter = |file: &std::path::Path, interface: &str, column: usize| -> u64 {

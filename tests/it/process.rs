@@ -1,13 +1,11 @@
 //! What kind of process it is: one that starts no other, and loses no memory.
 
-use crate::support::{Listener, Scratch, clean, run, scenario, xenmonitor};
+use crate::support::{Listener, Scratch, behind, clean, run, scenario, xenmonitor};
 
-/// Puts `command` behind another, such as strace.
 fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
     let mut wrapped = clean(wrapper[0]);
-    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
-    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    wrapped
+    wrapped.args(&wrapper[1..]);
+    behind(wrapped, command)
 }
 
 #[test]

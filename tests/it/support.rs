@@ -102,6 +102,22 @@ pub fn unshared(namespaces: &[&str], program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Puts a command, with its arguments and environment, behind another, such as strace.
+pub fn behind(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    wrapper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapper
+}
+
+/// Has a daemon see files of the test's own in the place of the machine's, in a mount namespace and such `more`, in
+/// which `script` is run before.
+pub fn with_files(daemon: &Command, files: &[(&Path, &str)], more: &[&str], script: &str) -> Command {
+    let mut wrapper = unshared(&[&["--mount"], more].concat(), "sh");
+    let mounts = files.iter().map(|(ours, theirs)| format!("mount --bind '{}' {theirs} && ", ours.display()));
+    wrapper.args(["-c", &format!("{}{script}exec \"$0\" \"$@\"", mounts.collect::<String>())]);
+    behind(wrapper, daemon)
+}
+
 /// A command that runs a shell script in the network of `daemon`, which [`unshared`] gave it.
 pub fn in_network_of(daemon: &Daemon, script: &str) -> Command {
     let mut command = clean("nsenter");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Listener, Scratch, in_network_of, out_of, run, unshared, xenmonitor};
+use crate::support::{Daemon, Listener, Scratch, behind, in_network_of, out_of, run, with_files, xenmonitor};
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
@@ -194,10 +194,7 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     let port = listener.url().rsplit_once(':').unwrap().1.to_owned();
     let hosts = scratch.file("hosts", "127.0.0.1 localhost\n");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
-    let mut command = unshared(&["--mount"], "sh");
-    command.args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
-    command.arg(&hosts).arg(daemon.get_program());
-    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut command = with_files(&daemon, &[(&hosts, "/etc/hosts")], &[], "");
     let url = format!("udp://statsd.xenmonitor.invalid:{port}");
     let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--print", "json", "--statsd", &url]));
     daemon.wait_for_log(&format!("cannot reach {url}: failed to lookup address"));
@@ -216,10 +213,7 @@ fn a_name_with_two_addresses_is_refused_once() {
     let scratch = Scratch::new();
     let hosts = scratch.file("hosts", "127.0.0.1 statsd.xenmonitor.invalid\n::1 statsd.xenmonitor.invalid\n");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
-    let mut command = unshared(&["--mount"], "sh");
-    command.args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
-    command.arg(&hosts).arg(daemon.get_program());
-    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut command = with_files(&daemon, &[(&hosts, "/etc/hosts")], &[], "");
     let url = "udp://statsd.xenmonitor.invalid:9";
     let said = run(command.args(["--interval", "20ms", "--count", "20", "--statsd", url]));
     assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
@@ -283,14 +277,13 @@ fn a_run_in_which_nothing_was_sent_fails() {
 #[test]
 fn a_change_of_our_own_address_is_survived() {
     let scratch = Scratch::new();
-    let daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    daemon.args(["--interval", "50ms", "--statsd", "udp://10.1.0.9"]);
     let mut command = crate::support::clean("unshare");
     command.args(["--map-root-user", "--net", "sh", "-c"]);
     command
         .arg("ip link add d0 type veth peer name d1 && ip link set d0 up && ip addr add 10.1.0.5/24 dev d0 && exec \"$0\" \"$@\"");
-    command.arg(daemon.get_program()).args(["--interval", "50ms", "--statsd", "udp://10.1.0.9"]);
-    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut daemon = Daemon::start(&mut command);
+    let mut daemon = Daemon::start(&mut behind(command, &daemon));
     daemon.wait_for_log("reading Xen");
     out_of(&mut in_network_of(&daemon, "ip addr del 10.1.0.5/24 dev d0"));
     daemon.wait_for_log("cannot reach udp://10.1.0.9:8125: Network is unreachable");

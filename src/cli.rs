@@ -38,7 +38,7 @@ use crate::template::{Prefix, Template};
 Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL,
 or DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
 SIGHUP opens libxenstat and the destination anew; SIGTERM and SIGINT end the program.
-Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line."
+Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line, 3 a poll was stuck."
 )]
 pub struct Options {
     /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], unix:///PATH for a
@@ -122,6 +122,11 @@ pub struct Options {
         help_heading = "Time"
     )]
     once: bool,
+
+    /// End with status 3 when a poll takes longer, so that who watches can start this anew, from 1s to 1d
+    /// [default: never]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = max_stuck, help_heading = "Time")]
+    pub max_stuck: Option<Duration>,
 
     /// Gauges beyond xentop's columns, as a comma list [default: nothing]
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = "Gauges")]
@@ -224,6 +229,10 @@ pub struct Options {
     /// Whose view of networks nettx and netrx are [default: dom0]
     #[arg(long, value_name = "WHOSE", default_value = "dom0", hide_default_value = true, help_heading = "Xen")]
     pub net_view: NetView,
+
+    /// At the start wait for Xen and libxenstat where they are not there yet
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
+    pub wait_for_xen: bool,
 
     /// libxenstat to load [default: the running Xen's own, else the newest found]
     #[arg(long, value_name = "FILE", help_heading = "Xen")]
@@ -343,6 +352,10 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 fn resolve_every(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_secs(1), text)
+}
+
+fn max_stuck(text: &str) -> Result<Duration, String> {
     time_from(Duration::from_secs(1), text)
 }
 

@@ -13,12 +13,14 @@ use crate::snapshot::{Collectors, Domain, Snapshot, State};
 pub struct Health {
     /// Whether the poll gave a snapshot.
     pub up: bool,
-    /// How long the poll took.
-    pub poll: Duration,
+    /// How long the poll took, if it is over.
+    pub poll: Option<Duration>,
+    /// How long it has been under way, if it is late.
+    pub stuck: Duration,
     /// How long naming, packing and printing took at the good poll before.
     pub send: Option<Duration>,
-    /// Domains with gauges.
-    pub domains: usize,
+    /// Domains with gauges, if it is over.
+    pub domains: Option<usize>,
     /// Polls left out because one was still under way.
     pub skipped: u64,
     /// Polls that gave nothing.
@@ -29,8 +31,8 @@ pub struct Health {
     pub datagrams: u64,
     /// Known to be lost.
     pub lost: u64,
-    /// What the poll told.
-    pub told: Collectors,
+    /// What it told, if it is over or given up.
+    pub told: Option<Collectors>,
 }
 
 /// One gauge, of `node` or of this program.
@@ -62,18 +64,19 @@ const NODE: &[HostGauge<Snapshot>] = &[
 
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
-    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something, else 0", value: |h| Some(h.up.into()) },
-    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took: libxenstat, the kernel, QEMU", value: |h| Some(milliseconds(h.poll)) },
+    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something; 0 if it failed or has taken two intervals", value: |h| Some(h.up.into()) },
+    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took: libxenstat, the kernel, QEMU", value: |h| h.poll.map(milliseconds) },
     HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming, packing and printing took, at the good poll before", value: |h| h.send.map(milliseconds) },
-    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| Some(h.domains as f64) },
+    HostGauge { name: "stuck_sec", kind: Now, meaning: "seconds a poll has been under way, while that is longer than the interval; else 0", value: |h| Some(h.stuck.as_secs_f64()) },
+    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| h.domains.map(|domains| domains as f64) },
     HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },
     HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },
     HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost, for each server", value: |h| Some(h.send_errors as f64) },
     HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| Some(h.datagrams as f64) },
     HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| Some(h.lost as f64) },
-    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told.vcpu.into()) },
-    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| Some(h.told.network.into()) },
-    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if the disks of every domain could be told, else 0", value: |h| Some(h.told.vbd.into()) },
+    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told?.vcpu.into()) },
+    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| Some(h.told?.network.into()) },
+    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if the disks of every domain could be told, else 0", value: |h| Some(h.told?.vbd.into()) },
 ];
 
 /// The components that stand in a domain's place, so that no domain may bear them.

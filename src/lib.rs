@@ -5,9 +5,10 @@
 //! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `tapdisk` and, by `qmp`, QEMU for
 //! its `drives`). `output` has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by
 //! `template`, `tags`, and `naming` of domains), `choice` which of them are told, and the `roll` of domains how they
-//! end; `statsd` packs them, `table` and `json` print, and `trouble` keeps the log short. `vdev` knows how Xen numbers
-//! disks. `servers` has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which
-//! writes to a `socket`; `schedule` says when the next tick is.
+//! end; `statsd` packs them, and `table` and `json` print. The `journal` has what the log says of polls, which `trouble`
+//! keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers disks. `servers`
+//! has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes to a `socket`;
+//! `schedule` says when the next tick is.
 
 mod addresses;
 mod blkback;
@@ -20,6 +21,7 @@ mod disks;
 mod drives;
 pub mod host;
 mod inbox;
+mod journal;
 mod json;
 pub mod metrics;
 pub mod monitor;
@@ -37,6 +39,8 @@ mod servers;
 mod snapshot;
 mod socket;
 pub mod statsd;
+pub mod stderr;
+mod supervisor;
 mod table;
 mod tags;
 mod tapdisk;

@@ -2,16 +2,20 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use env_logger::Target;
 use log::Level;
 use xenmonitor::cli::{self, Options};
-use xenmonitor::monitor::Monitor;
+use xenmonitor::monitor::{Failure, Monitor};
+use xenmonitor::stderr::Stderr;
 
+const FAILURE: u8 = 1;
 const BAD_COMMAND_LINE: u8 = 2;
+const STUCK: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
@@ -21,39 +25,48 @@ fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return complain(&cli::one_line(&error, &arguments), ExitCode::from(BAD_COMMAND_LINE)),
+        Err(error) => return complain(io::stderr(), &cli::one_line(&error, &arguments), BAD_COMMAND_LINE),
     };
-    start_logger(&options);
+    let stderr = match Stderr::start() {
+        Ok(stderr) => stderr,
+        Err(error) => return complain(io::stderr(), &format!("cannot start a thread: {error}"), FAILURE),
+    };
+    start_logger(&options, stderr.clone());
     let variable = |name: &str| {
         env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
     };
-    let monitor = match Monitor::new(&options, variable) {
-        Ok(monitor) => monitor,
-        Err(error) => return complain(&error, ExitCode::from(BAD_COMMAND_LINE)),
+    let status = match Monitor::new(&options, variable) {
+        Ok(monitor) => {
+            let result = if options.check { monitor.check(&options) } else { monitor.run() };
+            match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ Failure::Stuck(_)) => complain(stderr.clone(), &error.to_string(), STUCK),
+                Err(error) => complain(stderr.clone(), &error.to_string(), FAILURE),
+            }
+        }
+        Err(error) => complain(stderr.clone(), &error, BAD_COMMAND_LINE),
     };
-    let result = if options.check { monitor.check(&options) } else { monitor.run() };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
-    }
+    stderr.finish();
+    status
 }
 
 /// The one line that says why. Not by the logger: it is said whatever `--log` says.
-fn complain(what: &str, status: ExitCode) -> ExitCode {
+fn complain(mut stderr: impl Write, what: &str, status: u8) -> ExitCode {
     let priority = if stderr_is_journald() { "<3>" } else { "" };
     // One line, whatever was typed or is in a variable.
     let what: String =
         what.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
-    // Not eprintln: a closed stderr is no reason to panic.
-    let _ = writeln!(std::io::stderr(), "{priority}xenmonitor: {what}");
-    status
+    // A closed stderr is no reason to panic.
+    let _ = stderr.write_all(format!("{priority}xenmonitor: {what}\n").as_bytes());
+    ExitCode::from(status)
 }
 
 /// One line a message: with a time for people, with a priority and no time for journald, which has its own.
-fn start_logger(options: &Options) {
+fn start_logger(options: &Options, stderr: Stderr) {
     let journald = stderr_is_journald();
     env_logger::Builder::new()
         .filter_level(options.log)
+        .target(Target::Pipe(Box::new(stderr)))
         .format(move |out, record| {
             if journald {
                 let priority = match record.level() {

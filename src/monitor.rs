@@ -1,7 +1,8 @@
 //! The loop: keeps time, listens to signals, and hands what the poller reads to the output.
 //!
 //! A deadline that comes while a poll is still under way is skipped and counted, never piled up. Whatever
-//! libxenstat and the servers do, signals are answered at once.
+//! libxenstat and the servers do, signals are answered at once; and who watches over this process is told that it
+//! is well only as long as polls are answered.
 
 use std::fmt;
 use std::fs;
@@ -18,15 +19,15 @@ use crate::check;
 use crate::cli::Options;
 use crate::host::Health;
 use crate::inbox::End;
+use crate::journal::Journal;
 use crate::metrics::{Before, Span};
 use crate::output::Output;
 use crate::poller::{self, Moments, Polled, Request, Sources};
-use crate::release;
 use crate::schedule::{self, Schedule};
 use crate::sender::Report;
 use crate::servers::Count;
 use crate::snapshot::{Collectors, Snapshot};
-use crate::trouble::{Trouble, Withheld};
+use crate::supervisor::Supervisor;
 use crate::xenstat::Error;
 
 /// How long the end waits for servers to be looked up, connected to and to take the last poll, besides the time
@@ -41,6 +42,10 @@ const EVENTS: usize = 64;
 
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
+
+/// Time from a poll that failed to the next, where the interval is longer: at first, and at the most.
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// How long a signal to end waits for the loop, which may be stuck in a write that nobody reads.
 const ENDING: Duration = Duration::from_millis(500);
@@ -60,6 +65,8 @@ enum Event {
 pub enum Failure {
     /// libxenstat cannot be opened at start, or gave nothing at any of the polls asked for.
     Xenstat(Error),
+    /// A poll took longer than `--max-stuck`.
+    Stuck(Duration),
     /// What was to be printed cannot be.
     Stdout(io::Error),
     /// The polls asked for are made, and not a gauge of them could be sent.
@@ -76,6 +83,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Xenstat(error) => error.fmt(f),
+            Failure::Stuck(limit) => {
+                write!(f, "a poll takes longer than the --max-stuck of {limit:?}: is xenstored running?")
+            }
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
             Failure::NothingSent(destination) => write!(f, "nothing could be sent to {destination}"),
             Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
@@ -96,6 +106,9 @@ pub struct Monitor {
     /// What the datagrams of a poll are spread over.
     window: Duration,
     count: Option<u64>,
+    /// No poll may take longer.
+    max_stuck: Option<Duration>,
+    wait_for_xen: bool,
     sources: Sources,
     output: Output,
     /// The latest good poll, to measure the next one against.
@@ -108,17 +121,15 @@ pub struct Monitor {
     polls: u64,
     failed: u64,
     skipped: u64,
-    polling: bool,
+    /// When the poll under way was asked for.
+    asked: Option<Instant>,
+    /// When to try again after polls that failed, and how long after the next that does.
+    retry: Option<Instant>,
+    wait: Duration,
     /// How long the latest tick took on our side.
     send: Option<Duration>,
-    /// Whether the log has said what is read and where it goes.
-    introduced: bool,
-    failing: Trouble,
-    slow: Trouble,
-    partial: Trouble,
-    no_vifs: Trouble,
-    no_disks: Trouble,
-    withheld: Withheld,
+    journal: Journal,
+    supervisor: Supervisor,
 }
 
 impl Monitor {
@@ -148,6 +159,8 @@ impl Monitor {
             align: options.align,
             window: options.timing().window(),
             count: options.count(),
+            max_stuck: options.max_stuck,
+            wait_for_xen: options.wait_for_xen,
             sources: options.into(),
             output: Output::new(options, prefix.as_ref(), destinations, host)?,
             previous: None,
@@ -156,15 +169,12 @@ impl Monitor {
             polls: 0,
             failed: 0,
             skipped: 0,
-            polling: false,
+            asked: None,
+            retry: None,
+            wait: RETRY,
             send: None,
-            introduced: false,
-            failing: Trouble::default(),
-            slow: Trouble::default(),
-            partial: Trouble::default(),
-            no_vifs: Trouble::default(),
-            no_disks: Trouble::default(),
-            withheld: Withheld::default(),
+            journal: Journal::default(),
+            supervisor: Supervisor::new(),
         })
     }
 
@@ -196,14 +206,11 @@ impl Monitor {
             info!("the first poll is in {} seconds, by --jitter and --align", wait.as_secs());
         }
         let (reason, end) = loop {
-            match next_event(&inbox, schedule.next()) {
-                None => {
-                    let missed = schedule.advance(Instant::now(), SystemTime::now());
-                    self.poll(missed, &requests)?;
-                }
+            match next_event(&inbox, self.wake(schedule.next())) {
+                None => self.time_has_come(&mut schedule, &requests)?,
                 Some(Event::Polled(None)) => return Err(Failure::Gone("polls libxenstat")),
                 Some(Event::Polled(Some(polled))) => {
-                    self.polling = false;
+                    self.asked = None;
                     match self.tick(polled) {
                         Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
                             break ("standard output is closed", End::Now);
@@ -224,13 +231,15 @@ impl Monitor {
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
                     self.anew = true;
-                    self.introduced = false;
+                    self.journal.introduce_anew();
                     self.output.servers().reopen();
+                    self.supervisor.reloading();
                 }
                 Some(Event::Signal(SIGINT)) => break ("SIGINT", End::Now),
                 Some(Event::Signal(_)) => break ("SIGTERM", End::Now),
             }
         };
+        self.supervisor.ending(reason);
         drop(requests);
         self.close(&inbox, end);
         self.end(reason, end)
@@ -241,7 +250,7 @@ impl Monitor {
         self.output.servers().end(end);
         let mut give_up = Instant::now() + if end == End::Finish { self.window + LAST_POLL } else { CLOSING };
         let poller_gives_up = Instant::now() + CLOSING;
-        let mut closing = !self.polling;
+        let mut closing = self.asked.is_none();
         while closing || !self.output.servers().have_ended() {
             let deadline = if self.output.servers().have_ended() { poller_gives_up } else { give_up };
             match next_event(inbox, deadline) {
@@ -258,73 +267,75 @@ impl Monitor {
         }
     }
 
-    /// A deadline has come, and `missed` before it have gone by.
-    fn poll(&mut self, missed: u64, requests: &SyncSender<Request>) -> Result<(), Failure> {
-        self.skipped += missed;
-        if self.polling {
-            self.skipped += u64::from(self.count != Some(self.polls));
-            self.slow.is(format!(
-                "a poll takes longer than the interval of {:?}: others are skipped until it is done",
-                self.interval
-            ));
-            return Ok(());
+    /// When there is something to do, if nothing happens before.
+    fn wake(&self, next_poll: Instant) -> Instant {
+        [self.retry, self.gives_up().map(|(at, _)| at), self.feed()].into_iter().flatten().fold(next_poll, Instant::min)
+    }
+
+    /// When the poll under way has taken too long, and how long that is.
+    fn gives_up(&self) -> Option<(Instant, Duration)> {
+        self.asked.zip(self.max_stuck).map(|(asked, most)| (asked + most, most))
+    }
+
+    /// When the watchdog is to be fed. Not while a poll is late: who is not told that all is well sees that it is not.
+    fn feed(&self) -> Option<Instant> {
+        self.supervisor.due().filter(|feed| self.asked.is_none_or(|asked| *feed < asked + self.interval))
+    }
+
+    fn time_has_come(&mut self, schedule: &mut Schedule, requests: &SyncSender<Request>) -> Result<(), Failure> {
+        let now = Instant::now();
+        if let Some((_, limit)) = self.gives_up().filter(|(at, _)| now >= *at) {
+            return Err(Failure::Stuck(limit));
         }
+        if now >= schedule.next() {
+            let missed = schedule.advance(now, SystemTime::now());
+            self.skipped += missed;
+            match self.asked {
+                None => self.poll(requests, now),
+                Some(asked) => self.miss(now - asked),
+            }
+        } else if self.retry.is_some_and(|retry| now >= retry) {
+            self.poll(requests, now)
+        } else {
+            if self.feed().is_some_and(|feed| now >= feed) {
+                self.supervisor.alive(now);
+            }
+            Ok(())
+        }
+    }
+
+    fn poll(&mut self, requests: &SyncSender<Request>, now: Instant) -> Result<(), Failure> {
         let request = Request { over: std::mem::take(&mut self.spare), anew: std::mem::take(&mut self.anew) };
         requests.send(request).map_err(|_| Failure::Gone("polls libxenstat"))?;
         self.polls += 1;
-        self.polling = true;
+        (self.asked, self.retry) = (Some(now), None);
         Ok(())
     }
 
-    /// What one poll brought. A failure ends the program; trouble that may pass is logged.
-    fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
-        let Polled { moments, took, result, opened, no_vifs, no_disks, untold: withheld, cause, .. } = polled;
+    /// A deadline has come, and the poll before it has not been answered for so long. Only of that is told then: what
+    /// domains did at the poll before they may do no more.
+    fn miss(&mut self, stuck: Duration) -> Result<(), Failure> {
+        self.skipped += u64::from(self.count != Some(self.polls));
+        self.journal.late(self.interval);
+        self.supervisor.stuck(|| format!("no answer from libxenstat for {} seconds", stuck.as_secs()));
+        // Once late is slow, twice is stuck; deadlines are not kept to the microsecond.
+        let up = stuck < self.interval * 3 / 2;
+        let mut health = Health { stuck, ..self.health(up, None, (!up).then(Collectors::default)) };
+        self.output.send_host(None, &mut health).map_err(Failure::Stdout)
+    }
 
+    /// What one poll brought. A failure ends the program; trouble that may pass is logged.
+    fn tick(&mut self, mut polled: Polled) -> Result<(), Failure> {
+        let (moments, took) = (polled.moments, polled.took);
         if took < self.interval {
-            self.slow.seems_over(|| "polls take less than the interval again".into());
+            self.journal.in_time();
         }
-        let snapshot = match result {
+        let snapshot = match std::mem::replace(&mut polled.result, Err(Error::NoDomains)) {
             Ok(snapshot) => snapshot,
-            Err(error) => {
-                self.failed += 1;
-                let nothing_read = self.count == Some(self.polls) && self.failed == self.polls;
-                if nothing_read || (self.polls == 1 && !error.may_pass()) {
-                    return Err(Failure::Xenstat(error));
-                }
-                self.failing.is(format!("{error}; trying again at every poll"));
-                let mut health = self.health(false, took, Collectors::default());
-                return self.output.send_host(None, &mut health).map_err(Failure::Stdout);
-            }
+            Err(error) => return self.failed(error, took),
         };
-        if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
-            info!(
-                "reading Xen {} every {:?} through {} ({why}), {}",
-                snapshot.xen_version,
-                self.interval,
-                library.display(),
-                self.output.describe(),
-            );
-            if release::miscounts_read_sectors(&snapshot.xen_version) && !snapshot.own_disks {
-                warn!("Xen {} miscounts the sectors read from disks: vbd_rsect is withheld", snapshot.xen_version);
-            }
-        }
-        self.failing.seems_over(|| "libxenstat answers again".into());
-        match &no_vifs {
-            Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
-            None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
-        }
-        match &no_disks {
-            Some(error) => self.no_disks.is(format!("no disks from the kernel: {error}: their gauges are withheld")),
-            None => self.no_disks.seems_over(|| "the kernel tells its disks again".into()),
-        }
-        let is_there = |id| snapshot.domains.iter().any(|domain| domain.id == id);
-        let (begun, ended) = self.withheld.are(withheld, is_there);
-        begun.iter().for_each(|line| warn!("{line}"));
-        ended.iter().for_each(|line| info!("{line}"));
-        match cause.and_then(|cause| untold(snapshot.told, &cause)) {
-            Some(what) => self.partial.is(what),
-            None => self.partial.seems_over(|| "everything can be told again".into()),
-        }
+        self.wait = RETRY;
+        self.journal.read(&mut polled, &snapshot, self.interval, || self.output.describe());
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| Before {
             snapshot,
@@ -333,20 +344,45 @@ impl Monitor {
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
-        let mut health = self.health(true, took, Collectors { vbd: all_disks, ..snapshot.told });
+        let mut health = self.health(true, Some(took), Some(Collectors { vbd: all_disks, ..snapshot.told }));
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
         let send = start.elapsed();
         self.send = Some(send);
-        debug!("{} domains read in {took:?}, told in {send:?}", snapshot.domains.len());
+        let domains = snapshot.domains.len();
+        debug!("{domains} domains read in {took:?}, told in {send:?}");
+        self.supervisor.working(start, || {
+            let lost = self.output.servers().count().map_or(0, |count| count.lost);
+            format!("{domains} domains read in {took:.0?}; datagrams known to be lost: {lost}")
+        });
         let before = self.previous.replace((snapshot, moments));
         self.spare = before.map(|(snapshot, _)| snapshot).unwrap_or_default();
         Ok(())
     }
 
+    fn failed(&mut self, error: Error, took: Duration) -> Result<(), Failure> {
+        self.failed += 1;
+        let nothing_read = self.count == Some(self.polls) && self.failed == self.polls;
+        // Later all may come back: libxenstat is being upgraded, say.
+        let hopeless = self.polls == 1 && !error.may_pass() && !self.wait_for_xen;
+        if nothing_read || hopeless {
+            return Err(Failure::Xenstat(error));
+        }
+        self.journal.failed(&error);
+        let now = Instant::now();
+        // Who asks for a number of polls asks for one an interval.
+        if self.count.is_none() {
+            self.retry = Some(now + self.wait);
+            self.wait = (self.wait * 2).min(LONGEST_RETRY);
+        }
+        self.supervisor.working(now, || format!("{error}; trying again"));
+        let mut health = self.health(false, Some(took), Some(Collectors::default()));
+        self.output.send_host(None, &mut health).map_err(Failure::Stdout)
+    }
+
     /// What this program's own gauges tell, as far as it is known here.
-    fn health(&self, up: bool, poll: Duration, told: Collectors) -> Health {
+    fn health(&self, up: bool, poll: Option<Duration>, told: Option<Collectors>) -> Health {
         let (send, skipped, failed) = (self.send, self.skipped, self.failed);
-        Health { up, poll, send, skipped, failed, told, ..Health::default() }
+        Health { up, poll, send, domains: told.map(|_| 0), skipped, failed, told, ..Health::default() }
     }
 
     fn end(self, reason: &str, end: End) -> Result<(), Failure> {
@@ -366,19 +402,6 @@ impl Monitor {
             _ => Ok(()),
         }
     }
-}
-
-/// What a snapshot does not tell, why, and what becomes of it.
-fn untold(told: Collectors, cause: &str) -> Option<String> {
-    let parts = [(told.vbd, "disks"), (told.network, "network interfaces"), (told.vcpu, "vcpus")];
-    let missing: Vec<&str> = parts.iter().filter(|(told, _)| !told).map(|(_, part)| *part).collect();
-    let hint = match missing[..] {
-        ["disks"] => " (they need /sys/bus/xen-backend, which the module xen-blkback brings)",
-        [] => return None,
-        _ => "",
-    };
-    let missing = missing.join(" and ");
-    Some(format!("{cause} when asked for {missing}{hint}: their gauges are withheld"))
 }
 
 /// The next event, or `None` when the deadline comes first.

@@ -118,7 +118,7 @@ impl Output {
     /// be had any more.
     pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
         self.roll.call(now);
-        health.domains = self.roll.len();
+        health.domains = Some(self.roll.len());
         if !std::mem::replace(&mut self.choice_checked, true) {
             self.in_vain(now).iter().for_each(|line| warn!("{line}"));
         }

@@ -11,6 +11,7 @@ mod looking;
 mod oracle;
 mod process;
 mod readme;
+mod reliability;
 mod servers;
 mod statsd;
 mod support;

@@ -74,29 +74,39 @@ fn it_names_every_option() {
 }
 
 /// docs/libxenstat.md names the tests that show each fact, at least one, and tests of those names there have to be.
+/// All that is in our own source, where tests are.
+fn sources() -> String {
+    let files = ["src", "tests/it"].iter().flat_map(|directory| std::fs::read_dir(root().join(directory)).unwrap());
+    files.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+}
+
+/// Fails if a row's last column names no test, or one that there is none of.
+fn has_its_tests(row: &str, sources: &str) {
+    let ours = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
+    let words = ours.split('`').skip(1).step_by(2);
+    let tests: Vec<&str> = words.filter(|word| word.contains('_') && !word.starts_with("xenstat_")).collect();
+    assert!(!tests.is_empty(), "this has no test: {row}");
+    for test in tests {
+        let is = |indent| sources.contains(&format!("\n{indent}#[test]\n{indent}fn {test}("));
+        assert!(is("") || is("    ") || is("        "), "there is no test {test}");
+    }
+}
+
 #[test]
 fn every_fact_has_its_tests() {
-    let facts = std::fs::read_to_string(root().join("docs/libxenstat.md")).unwrap();
-    let mut sources = String::new();
-    for directory in ["src", "tests/it"] {
-        for entry in std::fs::read_dir(root().join(directory)).unwrap() {
-            sources += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        }
-    }
+    let (facts, sources) = (std::fs::read_to_string(root().join("docs/libxenstat.md")).unwrap(), sources());
     let number = |row: &str| row.strip_prefix("| ")?.split_once(" | ")?.0.parse().ok();
     let rows: Vec<(usize, &str)> = facts.lines().filter_map(|row| Some((number(row)?, row))).collect();
     assert!(rows.len() >= 28 && rows.iter().map(|(n, _)| *n).eq(1..=rows.len()), "every fact has a row");
-    for (n, row) in rows {
-        // In the last column; the one before is about C.
-        let ours = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
-        let words = ours.split('`').skip(1).step_by(2);
-        let tests: Vec<&str> = words.filter(|word| word.contains('_') && !word.starts_with("xenstat_")).collect();
-        assert!(!tests.is_empty(), "fact {n} has no test");
-        for test in tests {
-            let is = |indent| sources.contains(&format!("\n{indent}#[test]\n{indent}fn {test}("));
-            assert!(is("") || is("    ") || is("        "), "fact {n}: there is no test {test}");
-        }
-    }
+    rows.iter().for_each(|(_, row)| has_its_tests(row, &sources));
+}
+
+#[test]
+fn every_fault_has_its_tests() {
+    let (faults, sources) = (std::fs::read_to_string(root().join("docs/reliability.md")).unwrap(), sources());
+    let rows: Vec<&str> = faults.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| fault |")).collect();
+    assert!(rows.len() >= 20, "{}", rows.len());
+    rows.iter().for_each(|row| has_its_tests(row, &sources));
 }
 
 #[test]

@@ -118,6 +118,7 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("xenmonitor.poll_errors", "0"),
     ("xenmonitor.send_errors", "0"),
     ("xenmonitor.skipped_ticks", "0"),
+    ("xenmonitor.stuck_sec", "0"),
     ("xenmonitor.up", "1"),
 ];
 

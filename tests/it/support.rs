@@ -215,7 +215,11 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_as_is(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// With standard input, output and error as the command has them.
+    pub fn start_as_is(command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let _alive = kill_if_forgotten(&child, PATIENCE);
         Self { child, _alive }
@@ -248,16 +252,22 @@ impl Daemon {
     }
 
     /// Waits for the end; fails the test when it does not come.
-    pub fn end(mut self) -> Said {
+    pub fn wait_for_end(&mut self) -> Option<i32> {
         let start = Instant::now();
         while self.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < PATIENCE, "the daemon does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
+        self.wait().unwrap().code()
+    }
+
+    /// The same; returns what it has said.
+    pub fn end(mut self) -> Said {
+        let status = self.wait_for_end();
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         self.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        Said { out, err, status: self.wait().unwrap().code() }
+        Said { out, err, status }
     }
 }
 
@@ -301,7 +311,15 @@ impl Listener {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// Whatever has arrived and not been read.
+    /// The next datagram that comes, not one that has come.
+    pub fn latest(&self) -> String {
+        self.0.set_nonblocking(true).unwrap();
+        while self.0.recv(&mut [0; 1]).is_ok() {}
+        self.0.set_nonblocking(false).unwrap();
+        self.datagram()
+    }
+
+    /// Whatever has arrived and not been read, once nothing more comes.
     pub fn pending(&self) -> Vec<String> {
         self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut buffer = [0; 65536];

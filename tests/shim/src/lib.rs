@@ -43,7 +43,7 @@ static FREED_HANDLES: Quarantine<Handle, 16> = Quarantine::new();
 pub extern "C" fn xenstat_init() -> *mut Handle {
     let init = INITS.fetch_add(1, Relaxed);
     FIRST_INIT.get_or_init(|| clock::real_ns(libc::CLOCK_MONOTONIC));
-    let scenario = read_scenario();
+    let Some(scenario) = read_scenario() else { return ptr::null_mut() };
     clock::set_step(scenario.clock_step.0);
     page::set_size(scenario.host.page_size.0);
     if suffer(scenario.init_faults.iter().filter(|fault| fault.at.contains(init))).fails {
@@ -52,12 +52,14 @@ pub extern "C" fn xenstat_init() -> *mut Handle {
     Box::into_raw(Box::new(Handle::new(scenario)))
 }
 
-fn read_scenario() -> Scenario {
+/// `None`, with errno, if this process may open no more files: then the real library, too, has no handle to give.
+fn read_scenario() -> Option<Scenario> {
     let Some(path) = env::var_os("XENSTAT_SCENARIO").map(PathBuf::from) else {
         die("no scenario: set XENSTAT_SCENARIO to the path of one, such as tests/shim/scenarios/demo.toml");
     };
     match fs::read_to_string(&path) {
-        Ok(text) => Scenario::parse(&text).unwrap_or_else(|why| die(format_args!("{}:{why}", path.display()))),
+        Ok(text) => Some(Scenario::parse(&text).unwrap_or_else(|why| die(format_args!("{}:{why}", path.display())))),
+        Err(why) if why.raw_os_error() == Some(libc::EMFILE) => None,
         Err(why) => die(format_args!("{}: {why}", path.display())),
     }
 }

@@ -1,0 +1,436 @@
+//! Whatever befalls it, it does not go silent. docs/reliability.md tells what a user sees of each.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Daemon, Listener, PATIENCE, Scratch, behind, clean, last_values, out_of, run, shim, xenmonitor};
+
+const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
+
+/// What systemd is to a service: it listens on a socket in the file system.
+struct Systemd(mpsc::Receiver<(Instant, String)>);
+
+impl Systemd {
+    fn listen(scratch: &Scratch, command: &mut Command, watchdog: Duration) -> Self {
+        let path = scratch.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        let (messages, inbox) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
+                if messages.send((Instant::now(), message)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(inbox)
+    }
+
+    /// What it is told next.
+    fn hears(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("a message").1
+    }
+
+    /// Waits for a message with `text`.
+    fn wait_for(&self, text: &str) -> String {
+        std::iter::repeat_with(|| self.hears()).find(|heard| heard.contains(text)).unwrap()
+    }
+}
+
+fn gauge(datagram: &str, name: &str) -> Option<f64> {
+    last_values(datagram).into_iter().find_map(|(gauge, value)| gauge.ends_with(name).then_some(value))
+}
+
+/// From the start to the end: ready once a poll is answered, alive as long as they are, reloaded, ending.
+#[test]
+fn systemd_is_told_how_it_goes() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
+    // The watchdog is less patient than the interval is long.
+    let daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
+    let first = systemd.hears();
+    assert!(first.starts_with("READY=1\nSTATUS=1 domains read in ") && first.ends_with("\nWATCHDOG=1\n"), "{first}");
+    for _ in 0..3 {
+        assert_eq!(systemd.hears(), "WATCHDOG=1\n");
+    }
+    daemon.signal("HUP");
+    let reloading = systemd.wait_for("RELOADING=1\nMONOTONIC_USEC=");
+    assert_eq!(systemd.hears(), "READY=1\n", "after {reloading}");
+    daemon.signal("TERM");
+    systemd.wait_for("STOPPING=1\nSTATUS=SIGTERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// Nothing of it where nobody listens.
+#[test]
+fn a_watchdog_without_a_socket_is_none() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    command.env("WATCHDOG_USEC", "1").env("NOTIFY_SOCKET", "");
+    let said = run(command.args(["--interval", "50ms", "--count", "3", "--print", "json", "--log", "debug"]));
+    assert_eq!((said.status, said.out.lines().count()), (Some(0), 3), "{}", said.err);
+    assert!(!said.err.contains("systemd"), "{}", said.err);
+}
+
+/// Its socket takes no more than a few messages.
+#[test]
+fn a_service_manager_that_does_not_read_is_not_waited_for() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let path = scratch.join("notify");
+    let deaf = UnixDatagram::bind(&path).unwrap();
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "2000");
+    let mut daemon = Daemon::start(command.args(["--interval", "10ms", "--log", "debug", "--statsd", &listener.url()]));
+    daemon.wait_for_log("the service manager cannot be told: Resource temporarily unavailable");
+    (0..5).for_each(|_| drop(listener.latest()));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+    drop(deaf);
+}
+
+/// A call that never returns: the watchdog starves, the log has one line, statsd is told of nothing but that, and
+/// SIGTERM ends it at once.
+#[test]
+fn a_poll_that_hangs_starves_the_watchdog() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 3\nhang = true\n")));
+    let interval = Duration::from_millis(400);
+    let systemd = Systemd::listen(&scratch, &mut command, interval / 2);
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "400ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
+    let good = |datagram: &str| datagram.contains("Domain-0.");
+    (0..3).for_each(|_| assert!(good(&listener.datagram())));
+    let late = daemon.wait_for_log("a poll takes longer than the interval of 400ms");
+    let late_at = Instant::now();
+
+    // Slow, then stuck: only of that is told, and goes on being told.
+    let mut stuck = Vec::new();
+    for up in [1.0, 0.0, 0.0, 0.0] {
+        let datagram = listener.datagram();
+        assert!(!good(&datagram) && gauge(&datagram, "xenmonitor.poll_ms").is_none(), "{datagram}");
+        assert_eq!(gauge(&datagram, "xenmonitor.up"), Some(up), "{datagram}");
+        assert_eq!(gauge(&datagram, "collector.vif"), (up == 0.0).then_some(0.0), "{datagram}");
+        stuck.push(gauge(&datagram, "xenmonitor.stuck_sec").unwrap());
+    }
+    assert!(stuck.is_sorted() && stuck[0] >= 0.4 && stuck[3] >= 1.6, "{stuck:?}");
+
+    // Fed no later than two intervals after the call that hangs; and told all along how it is.
+    let heard: Vec<_> = systemd.0.try_iter().collect();
+    let fed = heard.iter().rfind(|(_, message)| message.contains("WATCHDOG=1")).unwrap().0;
+    assert!(fed < late_at + interval, "{:?} after it was late", fed - late_at);
+    let told = heard.iter().filter(|(_, message)| message.starts_with("STATUS=no answer from libxenstat for ")).count();
+    assert!(told >= 4, "{heard:?}");
+
+    let start = Instant::now();
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert_eq!(said.status, Some(0));
+    assert_eq!(format!("{late}{}", said.err).matches("takes longer than").count(), 1, "{late}{}", said.err);
+}
+
+/// A call that is slow is no call that hangs: it is up, and fed with each answer.
+#[test]
+fn a_slow_poll_is_not_stuck() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"300ms\"\n")));
+    let systemd = Systemd::listen(&scratch, &mut command, Duration::from_secs(2));
+    let said = run(command.args(["--interval", "200ms", "--count", "5", "--print", "statsd", "--max-stuck", "1h"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    let all = |name: &str| -> Vec<f64> {
+        let values = said.out.lines().filter_map(|line| line.split_once(name)?.1.strip_suffix("|g")?.parse().ok());
+        values.collect()
+    };
+    assert!(all("xenmonitor.up:").iter().all(|up| *up == 1.0), "{}", said.out);
+    let stuck = all("xenmonitor.stuck_sec:");
+    assert!(stuck.contains(&0.0) && stuck.iter().any(|sec| (0.2..0.3).contains(sec)), "{stuck:?}");
+    systemd.wait_for("WATCHDOG=1");
+}
+
+#[test]
+fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
+    let scratch = Scratch::new();
+    for fault in ["[[fault]]\nat = 2\nhang = true\n", "[[init_fault]]\nhang = true\n"] {
+        let scenario = scratch.file("s.toml", &format!("{HOST}{fault}"));
+        // A deadline that is far away does not put it off.
+        let interval = if fault.starts_with("[[init") { "1h" } else { "50ms" };
+        let start = Instant::now();
+        let said = run(xenmonitor(&scenario).args(["--interval", interval, "--print", "json", "--max-stuck", "1s"]));
+        assert_eq!(said.status, Some(3), "{}", said.err);
+        assert_eq!(
+            said.err.lines().last(),
+            Some("xenmonitor: a poll takes longer than the --max-stuck of 1s: is xenstored running?")
+        );
+        assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+}
+
+/// Without the flag what is not there at the start ends it; with it, it is waited for, sooner than the interval.
+#[test]
+fn xen_is_waited_for_at_the_start() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[init_fault]]\nat = \"0..2\"\nfail = \"EACCES\"\n"));
+    let said = run(xenmonitor(&scenario).args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
+    assert_eq!(said.status, Some(1));
+    assert!(said.err.ends_with("xenmonitor: xenstat_init failed: Permission denied (os error 13)\n"), "{}", said.err);
+
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scenario);
+    let systemd = Systemd::listen(&scratch, &mut command, Duration::from_secs(60));
+    let start = Instant::now();
+    let mut daemon = Daemon::start(command.args([
+        "--interval",
+        "1h",
+        "--max-datagram",
+        "8932",
+        "--statsd",
+        &listener.url(),
+        "--wait-for-xen",
+    ]));
+    let ready = systemd.hears();
+    assert!(ready.starts_with("READY=1\nSTATUS=xenstat_init failed: Permission denied"), "{ready}");
+    for _ in 0..2 {
+        assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(0.0));
+    }
+    assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(1.0));
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(20), "after 1 and 2 seconds: {waited:?}");
+    let log = daemon.wait_for_log("reading Xen 4.17.0 every 3600s");
+    assert_eq!(log.matches("xenstat_init failed").count(), 1, "{log}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+#[test]
+fn a_library_is_waited_for_at_the_start() {
+    let scratch = Scratch::new();
+    let library = scratch.join("libxenstat.so.4.17");
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    command.env("XENMONITOR_LIBXENSTAT", &library).env("XENMONITOR_WAIT_FOR_XEN", "1");
+    let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--statsd", "udp://127.0.0.1:9"]));
+    daemon.wait_for_log("libxenstat cannot be loaded");
+    symlink(shim(), &library).unwrap();
+    daemon.wait_for_log("reading Xen 4.17.0");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// NULL many times over, and a xenstored that is gone and comes back: no gauge of a domain is sent meanwhile, least
+/// of all zeros.
+#[test]
+fn no_answer_is_not_the_death_of_all() {
+    let scratch = Scratch::new();
+    let faults = "[[fault]]\nat = \"6..60\"\nfail = \"EIO\"\n[[fault]]\nat = \"60..70\"\nempty = true\n";
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 3\nname = \"web\"\n{faults}"));
+    let said = run(xenmonitor(&scenario).args(["--interval", "10ms", "--count", "50", "--print", "statsd"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    let all = |name: &str| said.out.lines().filter_map(|line| line.split_once(name).map(|line| line.1)).collect();
+    let ups: Vec<&str> = all(".xenmonitor.up:");
+    assert!(ups.contains(&"0|g") && ups.first() == Some(&"1|g") && ups.last() == Some(&"1|g"), "{ups:?}");
+    let (answered, errors): (Vec<&str>, Vec<&str>) = (all(".xenmonitor.poll_ms:"), all(".xenmonitor.poll_errors:"));
+    let failed: usize = errors.last().unwrap().trim_end_matches("|g").parse().unwrap();
+    let memory: Vec<&str> = all(".web.mem_k:");
+    assert!(failed > 10 && memory.len() == answered.len() - failed, "{failed} of {}", answered.len());
+    assert!(memory.iter().all(|line| *line == "524288|g"), "{memory:?}");
+}
+
+/// A log that cannot be written, and output that cannot.
+#[test]
+fn full_disks_and_closed_files() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let daemon = xenmonitor(&scratch.file("s.toml", HOST));
+    // What is printed, where, and how that ends.
+    for (more, redirected, status) in [
+        ("", "2>/dev/full", 0),
+        ("", "2>&-", 0),
+        ("", ">&- 2>&- <&-", 0),
+        ("--print json", ">/dev/full", 1),
+        ("--statsd stdout:", ">/dev/full", 1),
+    ] {
+        let mut shell = clean("sh");
+        shell.args(["-c", &format!("\"$0\" \"$@\" {more} {redirected}")]);
+        let mut command = behind(shell, &daemon);
+        let said = run(command.args([
+            "--interval",
+            "20ms",
+            "--count",
+            "3",
+            "--max-datagram",
+            "8932",
+            "--statsd",
+            &listener.url(),
+        ]));
+        assert_eq!(said.status, Some(status), "{more} {redirected}: {}", said.err);
+        if status == 0 {
+            assert_eq!(listener.pending().join("\n").matches("Domain-0.mem_k").count(), 3, "{redirected}");
+        } else {
+            let why = "xenmonitor: cannot write to standard output: No space left on device (os error 28)";
+            assert_eq!(said.err.lines().last(), Some(why), "{more}");
+            listener.pending();
+        }
+    }
+}
+
+/// A log that nobody reads is no reason to wait, not even with the last word.
+#[test]
+fn an_unread_log_holds_up_nobody() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    for (fault, signal, status) in [("", true, 0), ("[[fault]]\nat = 30\nhang = true\n", false, 3)] {
+        let (mut log, unread) = UnixStream::pair().unwrap();
+        log.set_nonblocking(true).unwrap();
+        while log.write(&[b'.'; 4096]).is_ok() {}
+        log.set_nonblocking(false).unwrap();
+        let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
+        command.args(["--interval", "10ms", "--log", "debug", "--max-stuck", "1s", "--statsd", &listener.url()]);
+        let mut daemon = Daemon::start_as_is(command.stderr(OwnedFd::from(log)));
+        (0..20).for_each(|_| drop(listener.latest()));
+        if signal {
+            daemon.signal("TERM");
+        }
+        assert_eq!(daemon.wait_for_end(), Some(status));
+        drop(unread);
+    }
+}
+
+/// The wall clock is set an hour on and a day back: polls go on by the time that passes, and rates with it.
+#[test]
+fn a_clock_that_is_set_disturbs_nothing() {
+    let scratch = Scratch::new();
+    let host = format!("{HOST}cpu_ns = {{ start = \"1h\", per_second = \"250ms\" }}\n");
+    let clock = scratch.file("clock", "+0\n");
+    let library = out_of(clean("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]));
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    command.env("LD_PRELOAD", library.trim()).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("FAKETIME_TIMESTAMP_FILE", &clock).env("FAKETIME_NO_CACHE", "1");
+    let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--print", "json", "--log", "warn"]));
+    let mut times = Vec::new();
+    let start = Instant::now();
+    for set in ["+0", "+1h", "-1d", "+0"] {
+        std::fs::rename(scratch.file("set", &format!("{set}\n")), &clock).unwrap();
+        for _ in 0..4 {
+            let poll: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
+            times.push(poll["time"].as_f64().unwrap());
+            let percent = &poll["domains"][0]["cpu_percent"];
+            assert!(percent.is_null() || (15.0..35.0).contains(&percent.as_f64().unwrap()), "{poll}");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let jumps: Vec<f64> =
+        times.windows(2).map(|pair| (pair[1] - pair[0]).round()).filter(|jump| *jump != 0.0).collect();
+    assert_eq!(jumps.len(), 3, "the clock was set: {times:?}");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert_eq!((said.status, said.err.as_str()), (Some(0), ""));
+}
+
+/// Stopped for a while, as by a debugger or a dom0 that was suspended: what it missed is counted, and what is told
+/// after is of all the time that has passed.
+#[test]
+fn a_pause_makes_no_false_rates() {
+    let scratch = Scratch::new();
+    let host = format!("{HOST}cpu_ns = {{ start = \"1h\", per_second = \"250ms\" }}\n");
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    let mut daemon = Daemon::start(command.args(["--interval", "100ms", "--print", "json"]));
+    (0..3).for_each(|_| drop(daemon.wait_for_line()));
+    daemon.signal("STOP");
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon.signal("CONT");
+    let mut longest = 0_f64;
+    for _ in 0..6 {
+        let poll: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
+        longest = longest.max(poll["elapsed_sec"].as_f64().unwrap());
+        // Absent where two calls differ too much for a time in between to be known.
+        let percent = poll["domains"][0]["cpu_percent"].as_f64().unwrap_or(25.0);
+        assert!((15.0..35.0).contains(&percent), "{poll}");
+    }
+    assert!(longest > 1.4, "{longest}");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    let skipped: u32 = said.err.rsplit_once("skipped: ").unwrap().1.trim().parse().unwrap();
+    assert!(skipped >= 13, "{}", said.err);
+}
+
+#[test]
+fn a_storm_of_hangups_is_survived() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "10ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
+    daemon.wait_for_log("reading Xen");
+    let log = daemon.stderr.take().unwrap();
+    let read = std::thread::spawn(move || std::io::read_to_string(log).unwrap());
+    let descriptors = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
+    let before = descriptors(&daemon);
+    let storm = format!("for i in $(seq 2000); do kill -HUP {}; done", daemon.id());
+    out_of(clean("sh").args(["-c", &storm]));
+    listener.latest();
+    assert!(descriptors(&daemon) <= before + 2, "{} then, {before} before", descriptors(&daemon));
+    daemon.signal("TERM");
+    let status = daemon.wait_for_end();
+    let log = read.join().unwrap();
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("opening libxenstat and the destination anew") && log.contains("goodbye; polls: "), "{log}");
+}
+
+/// No descriptor is left for a library or a socket; when there are some again, all goes on.
+#[test]
+fn descriptors_that_are_used_up_are_waited_for() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "50ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
+    daemon.wait_for_log("reading Xen");
+    listener.datagram();
+    let pid = daemon.id().to_string();
+    let limit = |most: &str| {
+        out_of(clean("prlimit").args(["--pid", &pid, &format!("--nofile={most}:1024")]));
+    };
+    limit("3");
+    daemon.signal("HUP");
+    let mut log = String::new();
+    while !(log.contains("xenstat_init failed") && log.contains("cannot reach")) {
+        log += &daemon.wait_for_log("");
+    }
+    assert!(log.contains("Too many open files"), "{log}");
+    limit("1024");
+    let log = daemon.wait_for_log("reading Xen");
+    assert!(listener.latest().contains("Domain-0."), "{log}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// It leaves nothing behind that the next would stumble over, and needs nothing of the one before.
+#[test]
+fn killed_and_started_again() {
+    let scratch = Scratch::new();
+    let listener = Listener::new("127.0.0.1:0");
+    let scenario = scratch.file("s.toml", HOST);
+    let home = scratch.join("home");
+    std::fs::create_dir(&home).unwrap();
+    for _ in 0..3 {
+        let mut command = xenmonitor(&scenario);
+        command.current_dir(&home).env("HOME", &home).env("TMPDIR", &home);
+        let mut daemon =
+            Daemon::start(command.args(["--interval", "50ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
+        assert!(listener.latest().contains("Domain-0.mem_k:"));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
+}

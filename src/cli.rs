@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use glob::Pattern;
@@ -16,14 +16,18 @@ use crate::choice::Choice;
 use crate::destination::{DEFAULT_PORT, Destination};
 use crate::detail::Detail;
 use crate::disks::Disks;
-use crate::metrics::NetView;
+use crate::metrics::{GAUGES, NetView};
 use crate::naming::{Layout, Letters};
 use crate::output::Print;
 use crate::pace::Timing;
 use crate::poller::Vifs;
 use crate::roll::OnVanish;
+use crate::table::Order;
 use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
+
+/// Time between polls that are watched.
+const WATCHED: Duration = Duration::from_secs(2);
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
 ///
@@ -133,19 +137,19 @@ pub struct Options {
     pub detail: Vec<Detail>,
 
     /// Tell only domains whose name fits the pattern, as web*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     include: Vec<Pattern>,
 
     /// Tell no domains whose name fits the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     exclude: Vec<Pattern>,
 
     /// Send only gauges that fit the pattern, as cpu_* or node.*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     metrics: Vec<Pattern>,
 
     /// Send no gauges that fit the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', help_heading = "Gauges")]
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     no_metrics: Vec<Pattern>,
 
     /// What to do about gauges of domains and devices that are gone [default: zero]
@@ -188,6 +192,23 @@ pub struct Options {
     /// Print every poll; then nothing is sent unless --statsd is given too
     #[arg(long, value_name = "WHAT", help_heading = "Output")]
     pub print: Option<Print>,
+
+    /// Show the table in the place of the one before, as xentop does, until Ctrl-C; every 2 seconds unless --interval
+    /// says otherwise
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    pub watch: bool,
+
+    /// Sort the table by a gauge, the largest first, or by name [default: name]
+    #[arg(
+        long,
+        value_name = "GAUGE",
+        default_value = "name",
+        hide_default_value = true,
+        hide_possible_values = true,
+        value_parser = sort_keys().map(|key| order(&key)),
+        help_heading = "Output"
+    )]
+    pub sort: Order,
 
     /// Put Domain-0 on top of the table
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
@@ -257,6 +278,18 @@ impl Options {
         let mut options = Options::from_arg_matches(&matches)?;
         let typed = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::CommandLine);
         // What is typed wins over variables, and what is typed last over what is typed before.
+        if options.watch && options.print.replace(Print::Table).is_some_and(|print| print != Print::Table) {
+            return Err(
+                Options::command().error(ErrorKind::ArgumentConflict, "--watch shows the table: no other --print")
+            );
+        }
+        let defaulted = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::DefaultValue);
+        if options.watch && defaulted("interval") {
+            options.interval = WATCHED;
+        }
+        if options.watch && defaulted("log") {
+            options.log = LevelFilter::Warn;
+        }
         options.once &= !typed("count") || (typed("once") && matches.index_of("once") > matches.index_of("count"));
         Ok(options)
     }
@@ -331,6 +364,16 @@ impl Options {
     }
 }
 
+/// What a table can be sorted by.
+fn sort_keys() -> PossibleValuesParser {
+    let columns = GAUGES.iter().filter(|gauge| gauge.xentop != "STATE");
+    PossibleValuesParser::new(std::iter::once("name").chain(columns.map(|gauge| gauge.name)))
+}
+
+fn order(key: &str) -> Order {
+    GAUGES.iter().find(|gauge| gauge.name == key).map_or(Order::Name, Order::Gauge)
+}
+
 fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|&count| count > 0).ok_or("not a number of polls, which is 1 or more")
 }
@@ -341,10 +384,9 @@ fn max_datagram(text: &str) -> Result<u16, &'static str> {
 
 /// A span of time; a bare number counts seconds.
 fn time(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text).map_err(|_| "not a time: write it like 500ms, 10s or 1m".into()),
-    }
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = seconds.or_else(|| humantime::parse_duration(text).ok());
+    time.ok_or_else(|| "not a time: write it like 500ms, 10s or 1m".into())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -374,6 +416,13 @@ fn qmp_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::new(text).map_err(|bad| {
+        let hint = if text.contains('[') { "; to fit a [ write [[]" } else { "" };
+        format!("not a pattern: {}{hint}", bad.msg)
+    })
+}
+
 fn spread(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|part| (0.0..=0.9).contains(part)).ok_or("not a part of the interval from 0 to 0.9")
 }
@@ -397,6 +446,18 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
 }
 
 /// Lets an option be set by the variable of its name.
+/// Those of these variables that look like ours and are not, as when an option's name is misspelt.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let ours = Options::command();
+    let is_ours = |name: &str| ours.get_arguments().any(|argument| argument.get_env().is_some_and(|env| env == name));
+    let mut unknown: Vec<String> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("XENMONITOR_") && !is_ours(name))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
 fn with_variable(argument: clap::Arg) -> clap::Arg {
     match argument.get_long().map(variable_of) {
         Some(variable) => argument.env(variable).hide_env(true),
@@ -442,11 +503,20 @@ mod tests {
     }
 
     #[test]
+    fn misspelt_variables_are_found() {
+        let names = ["HOME", "XENMONITOR_STATSD", "XENMONITOR_INTERVALL", "XENMONITOR_", "XENMONITOR_MAX_STUCK"];
+        let unknown = unknown_variables(names.iter().map(OsString::from));
+        assert_eq!(unknown, ["XENMONITOR_", "XENMONITOR_INTERVALL"]);
+    }
+
+    #[test]
     fn intervals() {
-        for (text, milliseconds) in [("500ms", 500), ("10s", 10_000), ("1m", 60_000), ("2", 2000), ("1m 30s", 90_000)] {
+        for (text, milliseconds) in
+            [("500ms", 500), ("10s", 10_000), ("1m", 60_000), ("2", 2000), ("0.5", 500), ("1m 30s", 90_000)]
+        {
             assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["0", "0s", "1ms", "2d", "", "-1s", "ten", "10 parsecs"] {
+        for text in ["0", "0s", "1ms", "2d", "", "-1s", "-1", "nan", "inf", "ten", "10 parsecs"] {
             assert!(interval(text).is_err(), "{text}");
         }
     }

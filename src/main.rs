@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use env_logger::Target;
-use log::Level;
+use log::{Level, warn};
 use xenmonitor::cli::{self, Options};
 use xenmonitor::monitor::{Failure, Monitor};
 use xenmonitor::stderr::Stderr;
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
         Err(error) => return complain(io::stderr(), &format!("cannot start a thread: {error}"), FAILURE),
     };
     start_logger(&options, stderr.clone());
+    for name in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        warn!("the variable {name} is none of this program's: see --help");
+    }
     let variable = |name: &str| {
         env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
     };

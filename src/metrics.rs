@@ -15,6 +15,7 @@ use crate::snapshot::{Domain, Moment, Snapshot, VbdCounters, Vif};
 use crate::statsd::EXACT;
 
 /// One gauge of a domain.
+#[derive(Debug)]
 pub struct Gauge {
     /// Its name in statsd: the xentop column in lower case, its unit spelled.
     pub name: &'static str,

@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
                 write!(f, "a poll takes longer than the --max-stuck of {limit:?}: is xenstored running?")
             }
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
-            Failure::NothingSent(destination) => write!(f, "nothing could be sent to {destination}"),
+            Failure::NothingSent(destination) => write!(f, "nothing reached {destination}"),
             Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
             Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
             Failure::Gone(what) => write!(f, "the thread that {what} is gone"),

@@ -1,6 +1,7 @@
 //! What becomes of a snapshot: gauges to statsd, a table or document to the terminal.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use log::warn;
 
@@ -12,6 +13,7 @@ use crate::metrics::Before;
 use crate::naming::Layout;
 use crate::paths::{Paths, Scheme};
 use crate::roll::{Roll, Telling};
+use crate::screen::Screen;
 use crate::servers::Servers;
 use crate::snapshot::Snapshot;
 use crate::statsd::{Name, Statsd};
@@ -39,13 +41,14 @@ pub struct Output {
     statsd: Statsd,
     servers: Servers,
     printer: Option<Printer>,
+    interval: Duration,
     /// The latest gauge of the host, kept for the room it has.
     name: Name,
     metric: String,
 }
 
 enum Printer {
-    Table(Table),
+    Table(Table, Screen),
     Json,
     Statsd,
 }
@@ -59,7 +62,10 @@ impl Output {
         host: String,
     ) -> Result<Self, String> {
         let printer = |print| match print {
-            Print::Table => Printer::Table(Table::new(options.dom0_first)),
+            Print::Table => {
+                let table = Table::new(options.sort, options.dom0_first, &options.choice());
+                Printer::Table(table, Screen::new(options.watch))
+            }
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd,
         };
@@ -91,6 +97,7 @@ impl Output {
             name: Name::default(),
             metric: String::new(),
             printer: options.print.map(printer),
+            interval: options.interval,
         })
     }
 
@@ -127,7 +134,10 @@ impl Output {
         }
         self.send_host(Some(now), health)?;
         let text = match &mut self.printer {
-            Some(Printer::Table(table)) => table.render(self.roll.views(now, before).iter().map(|(view, _)| view)),
+            Some(Printer::Table(table, screen)) => {
+                let rows = table.rows(self.roll.views(now, before).iter().map(|(view, _)| view));
+                screen.draw(&rows, now, &self.host, self.interval)
+            }
             Some(Printer::Json) => {
                 let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
                 json::document(&Taken { time, elapsed, host: &self.host }, now, &self.roll.views(now, before)) + "\n"

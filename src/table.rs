@@ -3,6 +3,9 @@
 //! Two cells differ on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, and a name cannot
 //! reach the terminal with control characters.
 
+use std::cmp::Reverse;
+
+use crate::choice::Choice;
 use crate::metrics::{GAUGES, Gauge, View};
 use crate::snapshot::State;
 
@@ -44,53 +47,88 @@ const COLUMNS: [Column; 17] = [
 /// A table that remembers, as xentop does, how wide its names have been.
 pub struct Table {
     name_width: usize,
+    order: Order,
     dom0_first: bool,
+    shows_state: bool,
+    columns: Vec<(&'static Gauge, Column)>,
+}
+
+/// `--sort`: by name as xentop does, or by a column, the largest first.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// Case ignored.
+    Name,
+    /// Those that have none come last.
+    Gauge(&'static Gauge),
+}
+
+/// One line of the table.
+pub struct Row {
+    /// What it says.
+    pub text: String,
+    /// Of the domain it is about; `None` in the header.
+    pub state: Option<State>,
 }
 
 impl Table {
-    /// With `dom0_first` as `xentop -z` sorts.
-    pub fn new(dom0_first: bool) -> Self {
-        Self { name_width: 10, dom0_first }
+    /// With `dom0_first` as `xentop -z` sorts; with those columns only whose gauges are chosen.
+    pub fn new(order: Order, dom0_first: bool, choice: &Choice) -> Self {
+        let columns = COLUMNS.map(|column| (of_column(column.header), column));
+        let columns = columns.into_iter().filter(|(gauge, _)| choice.metric(gauge.name)).collect();
+        let mut states = GAUGES.iter().filter(|gauge| gauge.xentop == "STATE");
+        let shows_state = states.any(|gauge| choice.metric(gauge.name));
+        Self { name_width: 10, order, dom0_first, shows_state, columns }
     }
 
-    /// Header and one row a domain, sorted by name as xentop sorts: case ignored.
-    pub fn render<'a>(&mut self, views: impl Iterator<Item = &'a View<'a>>) -> String {
-        let mut rows: Vec<(String, &View)> = views.map(|view| (printable(&view.domain.name), view)).collect();
-        rows.sort_by_key(|(_, view)| {
+    /// Header and one row a domain.
+    pub fn rows<'a>(&mut self, views: impl Iterator<Item = &'a View<'a>>) -> Vec<Row> {
+        let mut domains: Vec<(String, &View)> = views.map(|view| (printable(&view.domain.name), view)).collect();
+        domains.sort_by_cached_key(|(_, view)| {
             let first = self.dom0_first && view.domain.id == 0;
-            (!first, view.domain.name.to_ascii_lowercase())
+            let value = match self.order {
+                Order::Name => None,
+                Order::Gauge(gauge) => gauge.value(view),
+            };
+            // What is finite and not negative, as all gauges are, is in the order of its bits.
+            (!first, Reverse(value.map(f64::to_bits)), view.domain.name.to_ascii_lowercase())
         });
-        self.name_width = rows.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
-        let columns = COLUMNS.map(|column| {
-            let gauge = of_column(column.header);
-            let widest = rows.iter().filter(|_| column.grows).map(|(_, view)| digits(gauge.value(view)));
-            (gauge, widest.fold(column.width, usize::max), column)
-        });
+        self.name_width = domains.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|(gauge, column)| {
+                let widest = domains.iter().filter(|_| column.grows).map(|(_, view)| digits(gauge.value(view)));
+                (gauge, widest.fold(column.width, usize::max), column)
+            })
+            .collect();
 
-        let mut out = String::new();
-        cell(&mut out, "NAME", self.name_width);
-        out.push_str("  STATE");
+        let mut header = String::new();
+        cell(&mut header, "NAME", self.name_width);
+        header.push_str(if self.shows_state { "  STATE" } else { "" });
         for (_, width, column) in &columns {
-            out.push(' ');
-            cell(&mut out, column.header, *width);
+            header.push(' ');
+            cell(&mut header, column.header, *width);
         }
-        out.push('\n');
-        for (name, view) in rows {
-            cell(&mut out, &name, self.name_width);
-            out.push(' ');
-            out.push_str(&letters(view.domain.state));
+        let mut rows = vec![Row { text: header, state: None }];
+        for (name, view) in domains {
+            let mut text = String::new();
+            cell(&mut text, &name, self.name_width);
+            if self.shows_state {
+                text.push(' ');
+                text.push_str(&letters(view.domain.state));
+            }
             for (gauge, width, column) in &columns {
-                out.push(' ');
+                text.push(' ');
                 match gauge.value(view) {
-                    None => cell(&mut out, column.absent, *width),
+                    None => cell(&mut text, column.absent, *width),
                     // xentop divides integers: it cuts where printf would round.
-                    Some(value) if column.decimals == 0 => cell(&mut out, &format!("{:.0}", value.trunc()), *width),
-                    Some(value) => cell(&mut out, &format!("{value:.*}", column.decimals), *width),
+                    Some(value) if column.decimals == 0 => cell(&mut text, &format!("{:.0}", value.trunc()), *width),
+                    Some(value) => cell(&mut text, &format!("{value:.*}", column.decimals), *width),
                 }
             }
-            out.push('\n');
+            rows.push(Row { text, state: Some(view.domain.state) });
         }
-        out
+        rows
     }
 }
 

@@ -21,6 +21,9 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
         (&["--statsd", "localhost:8125"], "not a URL: did you mean udp://localhost:8125?"),
         (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
+        (&["--watch", "--print", "json"], "--watch shows the table: no other --print"),
+        (&["--sort", "state.running"], "[possible values: name, cpu_sec, cpu_percent,"),
+        (&["--include", "[a"], "not a pattern: invalid range pattern; to fit a [ write [[]"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
         (&["--host", " "], "\" \" is no name for this host: give it one with --host"),
         (&["--host", &"h".repeat(100)], "shorten --prefix, --template, --host or --tag"),
@@ -106,4 +109,16 @@ fn a_library_without_vbd_error_is_good_enough() {
     let mut command = xenmonitor(&scenario("demo"));
     let table = out_of(command.arg("--libxenstat").arg(library).args(["--once", "--print", "table"]));
     assert!(table.contains("build server"), "{table}");
+}
+
+/// A variable whose name is misspelt has no effect; that is told.
+#[test]
+fn a_misspelt_variable_is_told() {
+    let said = run(xenmonitor(&scenario("demo")).env("XENMONITOR_INTERVALL", "1s").args(["--once", "--print", "json"]));
+    assert_eq!(said.status, Some(0));
+    assert!(
+        said.err.contains("the variable XENMONITOR_INTERVALL is none of this program's: see --help"),
+        "{}",
+        said.err
+    );
 }

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use xenmonitor::metrics::GAUGES;
 
-use crate::support::{Listener, Scratch, bare, behind, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor};
+use crate::support::{
+    Listener, Scratch, bare, behind, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor,
+};
 
 fn json(command: &mut Command) -> Vec<Value> {
     out_of(command.args(["--print", "json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -377,4 +379,64 @@ fn what_was_not_told_does_not_vanish() {
     let arguments = ["--count", "4", "--interval", "10ms", "--print", "statsd", "--exclude", "secret"];
     let lines = out_of(xenmonitor(&scenario).args(arguments));
     assert!(!lines.contains("secret"), "{lines}");
+}
+
+/// On a terminal, which `script` makes: the busiest on top, in colours where they are wanted, one table in the place
+/// of the other, no longer than the window.
+#[test]
+fn a_table_can_be_watched() {
+    let watch = |setup: &str, more: &str| {
+        let mut script = clean("script");
+        let line = format!("{setup} \"$XENMONITOR\" --watch --interval 50ms --sort cpu_percent --count 2 {more}");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+        script.env("XENMONITOR", env!("CARGO_BIN_EXE_xenmonitor")).env_remove("NO_COLOR");
+        let daemon = xenmonitor(&scenario("demo"));
+        script.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let said = run(&mut script);
+        assert_eq!(said.status, Some(0), "{}{}", said.out, said.err);
+        said.out
+    };
+    let out = watch("stty rows 40;", "");
+    let frames: Vec<&str> = out.split("\x1b[H").skip(1).collect();
+    assert_eq!(frames.len(), 2, "{out}");
+    let lines: Vec<&str> = frames[1].lines().collect();
+    assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
+    let summary = "5 domains: 3 running, 2 blocked; memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz\x1b[K";
+    assert_eq!(lines[1], summary);
+    let table = &lines[3..9];
+    for (row, (start, end)) in table.iter().zip([
+        ("\x1b[7m        NAME  STATE ", "SSID\x1b[0m\x1b[K"),
+        ("\x1b[32m        db01 ", "\x1b[0m\x1b[K"),
+        ("\x1b[32mbuild server ", "\x1b[0m\x1b[K"),
+        ("       web01 ", "0\x1b[K"),
+        ("\x1b[32m    Domain-0 ", "\x1b[0m\x1b[K"),
+        ("\x1b[33m     win2019 ", "\x1b[0m\x1b[K"),
+    ]) {
+        assert!(row.starts_with(start) && row.ends_with(end), "{row:?}");
+    }
+
+    let plain = watch("stty rows 8; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
+    let frame = plain.rsplit("\x1b[H").next().unwrap();
+    assert!(!frame.contains("\x1b[3") && !frame.contains("STATE") && !frame.contains("build server"), "{frame}");
+    assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 7, "{frame}");
+    assert!(frame.contains("\nand 2 more: make the window larger"), "{frame}");
+}
+
+/// Through a pipe it is text, as ever.
+#[test]
+fn a_table_that_is_piped_is_bare() {
+    let arguments = ["--watch", "--sort", "mem_k", "--interval", "10ms", "--count", "2", "--metrics", "mem_k,nets"];
+    let out = out_of(xenmonitor(&scenario("demo")).args(arguments));
+    assert_eq!(
+        out.lines().take(6).collect::<Vec<_>>(),
+        [
+            "        NAME     MEM(k) NETS",
+            "        db01   12582912    1",
+            "build server    6291456    1",
+            "    Domain-0    4194304    0",
+            "       web01    4194304    2",
+            "     win2019    4194304    1",
+        ]
+    );
+    assert_eq!(out.lines().count(), 12);
 }

@@ -267,7 +267,7 @@ fn a_run_in_which_nothing_was_sent_fails() {
     assert_eq!(said.status, Some(1));
     assert_eq!(
         said.err.lines().last(),
-        Some("xenmonitor: nothing could be sent to udp://statsd.xenmonitor.invalid:8125"),
+        Some("xenmonitor: nothing reached udp://statsd.xenmonitor.invalid:8125"),
         "{}",
         said.err
     );

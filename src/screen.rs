@@ -1,0 +1,97 @@
+//! The terminal a table is looked at on: colours where it has some, and with `--watch` each table in the place of
+//! the one before.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use rustix::termios;
+
+use crate::host;
+use crate::snapshot::{Snapshot, State};
+use crate::table::{Row, printable};
+
+/// Lines of a terminal that does not tell how many it has.
+const LINES: usize = 24;
+
+/// Standard output.
+pub struct Screen {
+    colours: bool,
+    in_place: bool,
+}
+
+impl Screen {
+    /// Watched or not, on a terminal or not: what is no terminal gets the bare text, and all of it.
+    pub fn new(watch: bool) -> Self {
+        // A terminal, and one that is not said to be without colours (NO_COLOR, TERM=dumb).
+        let colours = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+        Self { colours, in_place: watch && termios::isatty(io::stdout()) }
+    }
+
+    /// A table as it is to be written: header and domains of `node`, polled every `interval` as `host`.
+    pub fn draw(&self, rows: &[Row], node: &Snapshot, host: &str, interval: Duration) -> String {
+        if !self.in_place {
+            return rows.iter().map(|row| self.line(row) + "\n").collect();
+        }
+        let mut lines = heading(node, host, interval);
+        // One stays free for the cursor, below which the log writes.
+        let room = height().saturating_sub(lines.len() + 1).max(2);
+        if rows.len() <= room {
+            lines.extend(rows.iter().map(|row| self.line(row)));
+        } else {
+            lines.extend(rows[..room - 1].iter().map(|row| self.line(row)));
+            lines.push(format!("and {} more: make the window larger, or choose with --include", rows.len() + 1 - room));
+        }
+        // From the first cell on, each line without the end of the one before; lines that are too long are cut by the
+        // terminal itself, which must not wrap them.
+        let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+        format!("\x1b[?7l\x1b[H{lines}\x1b[J\x1b[?7h")
+    }
+
+    fn line(&self, row: &Row) -> String {
+        let style = match row.state {
+            _ if !self.colours => return row.text.clone(),
+            None => Style::new().invert(),
+            Some(State { crashed: true, .. } | State { dying: true, .. }) => AnsiColor::Red.on_default(),
+            Some(State { paused: true, .. } | State { shutdown: true, .. }) => AnsiColor::Yellow.on_default(),
+            Some(State { running: true, .. }) => AnsiColor::Green.on_default(),
+            Some(_) => return row.text.clone(),
+        };
+        format!("{style}{}{style:#}", row.text)
+    }
+}
+
+fn height() -> usize {
+    match termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_row > 0 => size.ws_row.into(),
+        _ => LINES,
+    }
+}
+
+/// What xentop has above its table.
+fn heading(node: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    let mut gauges = BTreeMap::new();
+    host::node_gauges(node, |_, name, value| gauges.extend([(name.to_owned(), value)]));
+    let value = |name: &str| gauges.get(name).copied().unwrap_or_default();
+    let states = ["running", "blocked", "paused", "shutdown", "crashed", "dying"]
+        .map(|state| (value(&format!("domains_{state}")), state));
+    let states: Vec<String> =
+        states.iter().filter(|(n, _)| *n > 0.0).map(|(n, state)| format!("{n} {state}")).collect();
+    let gib = |name: &str| value(name) / f64::from(1 << 20);
+    vec![
+        format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), node.xen_version),
+        format!(
+            "{} domains: {}; memory: {:.1} GiB, {:.1} free; CPUs: {} at {} MHz",
+            value("domains"),
+            states.join(", "),
+            gib("mem_total_k"),
+            gib("mem_free_k"),
+            value("cpus"),
+            value("cpu_mhz"),
+        ),
+        String::new(),
+    ]
+}

@@ -109,6 +109,35 @@ fn every_fault_has_its_tests() {
     rows.iter().for_each(|row| has_its_tests(row, &sources));
 }
 
+/// Old names and new, of each column.
+#[test]
+fn the_way_from_xenmonitor_names_every_gauge() {
+    let page = std::fs::read_to_string(root().join("docs/from-xenmonitor.md")).unwrap();
+    for gauge in GAUGES.iter().filter(|gauge| gauge.xentop != "STATE") {
+        let old = gauge.xenmonitor.map_or("–".into(), |old| format!("`XenVms.HOST.{old}.VM`"));
+        let start = format!("| {old} | `xen.HOST.VM.{}`", gauge.name);
+        let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {start}"));
+        assert!(row.ends_with(&format!(" | {} |", gauge.xentop)), "{row}");
+    }
+}
+
+/// What users are told to look for is what the program says.
+#[test]
+fn troubleshooting_quotes_what_is_said() {
+    let page = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let sources: String = sources().split_whitespace().collect::<Vec<_>>().join(" ").replace("\\ ", "");
+    let rows =
+        page.lines().skip_while(|line| !line.starts_with("| words ")).skip(2).take_while(|line| !line.is_empty());
+    let mut quoted = 0;
+    for row in rows {
+        let words = row.split('`').nth(1).unwrap();
+        let parts = words.split('…').map(str::trim).filter(|part| !part.is_empty());
+        parts.for_each(|part| assert!(sources.contains(part), "nothing says {part:?}"));
+        quoted += 1;
+    }
+    assert!(quoted > 10);
+}
+
 #[test]
 fn its_make_targets_exist() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();

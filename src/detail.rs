@@ -1,6 +1,6 @@
 //! What lies under a domain's columns, for `--detail`: its vcpus, its devices, and rates per second.
 //!
-//! A new gauge is a row in one of the tables here and the same row in the README, which the failing test prints. One
+//! A new gauge is a row in one of the tables here and the same row in docs/metrics.md, which the failing test prints. One
 //! of a disk's counters is also a field in `snapshot`, filled in by those that know it (`xenstat`, `blkback`, `drives`,
 //! `tapdisk`), and a key in `json`.
 
@@ -96,7 +96,7 @@ const RATES: &[Rate] = &[
     Rate { name: "vbd_wr_bytes_per_sec", meaning: "bytes written", value: |v| v.vbd_rate(|c| c.wr_sects.checked_mul(512)) },
 ];
 
-/// A row of the README: metric, kind, meaning.
+/// A row of docs/metrics.md: metric, kind, meaning.
 pub type Row = (String, Kind, &'static str);
 
 /// Every gauge that `wanted` asks for, with what stands for the device in capitals.

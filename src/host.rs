@@ -1,6 +1,6 @@
 //! The gauges of the host itself (`node.…`, xentop's summary) and of this program (`xenmonitor.…`).
 //!
-//! A new one is a row here and the same row in the README, which the failing test prints.
+//! A new one is a row here and the same row in docs/metrics.md, which the failing test prints.
 
 use std::time::Duration;
 

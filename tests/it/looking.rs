@@ -18,7 +18,7 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// The keys that the README documents, in its order, in every document.
+/// The keys that docs/options.md documents, in its order, in every document.
 #[test]
 fn json_keys_are_stable() {
     let mut command = xenmonitor(&scenario("odd"));

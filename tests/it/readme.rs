@@ -1,12 +1,16 @@
-//! The README is the contract: what it lists is what the code has.
+//! README and docs are the contract: what they list is what the code has.
 
 use xenmonitor::detail::Detail;
 use xenmonitor::metrics::{GAUGES, Kind};
 
 use crate::support::{bare, out_of, root};
 
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
 fn readme() -> String {
-    std::fs::read_to_string(root().join("README.md")).unwrap()
+    page("README.md")
 }
 
 #[test]
@@ -21,19 +25,19 @@ fn its_table_is_the_vocabulary() {
 }
 
 #[test]
-fn its_second_table_is_the_details() {
+fn the_second_table_is_the_details() {
     let mut table = String::from("| gauge | | value |\n|---|---|---|\n");
     for (metric, kind, meaning) in xenmonitor::detail::vocabulary(&[Detail::All]) {
         table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
     }
-    assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+    assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
 }
 
 /// In JSON the disks have the same keys, but times as sums.
 #[test]
-fn its_json_has_the_details_of_disks() {
-    let readme = readme();
-    let row = readme.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
+fn json_has_the_details_of_disks() {
+    let page = page("docs/options.md");
+    let row = page.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
     for (metric, ..) in xenmonitor::detail::vocabulary(&[Detail::Vbds]) {
         let gauge = metric.strip_prefix("vbd.DEV.").unwrap();
         let key = gauge.strip_suffix("_ms").map_or(gauge.to_owned(), |of| format!("{of}_ns"));
@@ -42,12 +46,12 @@ fn its_json_has_the_details_of_disks() {
 }
 
 #[test]
-fn its_third_table_is_the_host() {
+fn the_third_table_is_the_host() {
     let mut table = String::from("| gauge of the host | | value |\n|---|---|---|\n");
     for (metric, kind, meaning) in xenmonitor::host::vocabulary() {
         table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
     }
-    assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+    assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
 }
 
 fn in_words(kind: Kind) -> &'static str {
@@ -59,16 +63,16 @@ fn in_words(kind: Kind) -> &'static str {
 }
 
 #[test]
-fn it_names_every_option() {
-    let readme = readme();
+fn every_option_is_told() {
+    let page = page("docs/options.md");
     let help = out_of(bare().arg("--help"));
     for word in help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
         if word.starts_with("--") && word.len() > 2 && !["--help", "--version"].contains(&word) {
-            let named = |end| readme.contains(&format!("`{word}{end}"));
-            assert!(named('`') || named(' '), "{word} is not in the README");
+            let named = |end| page.contains(&format!("`{word}{end}"));
+            assert!(named('`') || named(' '), "{word} is not in docs/options.md");
         }
         if word.starts_with("STATSD_") || word.starts_with("DD_") {
-            assert!(readme.contains(word), "{word} is not in the README");
+            assert!(page.contains(word), "{word} is not in docs/options.md");
         }
     }
 }
@@ -94,7 +98,7 @@ fn has_its_tests(row: &str, sources: &str) {
 
 #[test]
 fn every_fact_has_its_tests() {
-    let (facts, sources) = (std::fs::read_to_string(root().join("docs/libxenstat.md")).unwrap(), sources());
+    let (facts, sources) = (page("docs/libxenstat.md"), sources());
     let number = |row: &str| row.strip_prefix("| ")?.split_once(" | ")?.0.parse().ok();
     let rows: Vec<(usize, &str)> = facts.lines().filter_map(|row| Some((number(row)?, row))).collect();
     assert!(rows.len() >= 28 && rows.iter().map(|(n, _)| *n).eq(1..=rows.len()), "every fact has a row");
@@ -103,7 +107,7 @@ fn every_fact_has_its_tests() {
 
 #[test]
 fn every_fault_has_its_tests() {
-    let (faults, sources) = (std::fs::read_to_string(root().join("docs/reliability.md")).unwrap(), sources());
+    let (faults, sources) = (page("docs/reliability.md"), sources());
     let rows: Vec<&str> = faults.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| fault |")).collect();
     assert!(rows.len() >= 20, "{}", rows.len());
     rows.iter().for_each(|row| has_its_tests(row, &sources));
@@ -112,7 +116,7 @@ fn every_fault_has_its_tests() {
 /// Old names and new, of each column.
 #[test]
 fn the_way_from_xenmonitor_names_every_gauge() {
-    let page = std::fs::read_to_string(root().join("docs/from-xenmonitor.md")).unwrap();
+    let page = page("docs/from-xenmonitor.md");
     for gauge in GAUGES.iter().filter(|gauge| gauge.xentop != "STATE") {
         let old = gauge.xenmonitor.map_or("–".into(), |old| format!("`XenVms.HOST.{old}.VM`"));
         let start = format!("| {old} | `xen.HOST.VM.{}`", gauge.name);
@@ -124,7 +128,7 @@ fn the_way_from_xenmonitor_names_every_gauge() {
 /// What users are told to look for is what the program says.
 #[test]
 fn troubleshooting_quotes_what_is_said() {
-    let page = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let page = page("docs/troubleshooting.md");
     let sources: String = sources().split_whitespace().collect::<Vec<_>>().join(" ").replace("\\ ", "");
     let rows =
         page.lines().skip_while(|line| !line.starts_with("| words ")).skip(2).take_while(|line| !line.is_empty());

@@ -40,6 +40,19 @@ fn amounts_have_units() {
 }
 
 #[test]
+fn a_wave_swells_and_ebbs_but_never_turns_back() {
+    let steady: Counter = value("{ start = 7, per_second = 1_000 }").unwrap();
+    let wave: Counter = value("{ start = 7, per_second = 1_000, wave = '40s' }").unwrap();
+    let at =
+        |counter: Counter, seconds: u64| counter.at(Moment { poll: 0, elapsed_ns: seconds * 1_000_000_000, index: 0 });
+    let speeds: Vec<u64> = (0..400).map(|s| at(wave, s + 1).checked_sub(at(wave, s)).unwrap()).collect();
+    assert!(speeds.iter().any(|speed| *speed < 200) && speeds.iter().any(|speed| *speed > 1_800), "{speeds:?}");
+    assert!(speeds.iter().all(|speed| *speed <= 2_000), "{speeds:?}");
+    // A whole number of periods of both its parts.
+    assert_eq!(at(wave, 400), at(steady, 400));
+}
+
+#[test]
 fn counters_move() {
     for (text, values) in [
         ("7", [7, 7, 7]),

@@ -28,6 +28,8 @@ pub struct Counter {
     start: u64,
     per_poll: u64,
     per_second: u64,
+    /// The period in ns with which `per_second` swells and ebbs; 0 is steady.
+    wave: u64,
     per_domain: u64,
     per_poll_per_domain: u64,
 }
@@ -75,13 +77,25 @@ impl Counter {
         value = value.wrapping_add(per_poll.wrapping_mul(now.poll));
         if self.per_second != 0 {
             let rate = i128::from(self.per_second as i64);
-            value = value.wrapping_add((rate * i128::from(now.elapsed_ns) / 1_000_000_000) as u64);
+            let ns = i128::from(now.elapsed_ns) + self.ahead_ns(now.elapsed_ns);
+            value = value.wrapping_add((rate * ns / 1_000_000_000) as u64);
         }
         value
     }
 
+    /// How far a wave is ahead of what is steady: the integral of 0.7 sin(x) + 0.3 sin(3.1x), which never falls as
+    /// fast as time goes on, so that a counter never turns back. The second part makes no two swells alike.
+    fn ahead_ns(&self, elapsed_ns: u64) -> i128 {
+        if self.wave == 0 {
+            return 0;
+        }
+        let radian = self.wave as f64 / std::f64::consts::TAU;
+        let x = elapsed_ns as f64 / radian;
+        ((0.7 * (1.0 - x.cos()) + 0.3 / 3.1 * (1.0 - (3.1 * x).cos())) * radian) as i128
+    }
+
     pub const fn of(start: u64) -> Counter {
-        Counter { start, per_poll: 0, per_second: 0, per_domain: 0, per_poll_per_domain: 0 }
+        Counter { start, per_poll: 0, per_second: 0, wave: 0, per_domain: 0, per_poll_per_domain: 0 }
     }
 }
 
@@ -157,6 +171,7 @@ impl TryFrom<Value> for Counter {
             start: Amount,
             per_poll: Amount,
             per_second: Amount,
+            wave: Amount,
             per_domain: Amount,
             per_poll_per_domain: Amount,
         }
@@ -168,6 +183,7 @@ impl TryFrom<Value> for Counter {
             start: moving.start.0,
             per_poll: moving.per_poll.0,
             per_second: moving.per_second.0,
+            wave: moving.wave.0,
             per_domain: moving.per_domain.0,
             per_poll_per_domain: moving.per_poll_per_domain.0,
         })

@@ -1,0 +1,216 @@
+//! The dashboards for Grafana: what they ask for is sent, and is looked at in the way it is meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use xenmonitor::detail::Detail;
+use xenmonitor::metrics::{GAUGES, Kind};
+
+use crate::support::root;
+
+/// What makes a speed, or an increase, of what counts up.
+const GROWTH: [&str; 4] = ["perSecond", "nonNegativeDerivative", "rate", "increase"];
+/// All else that is made of gauges.
+const OTHERS: [&str; 9] =
+    ["alias", "aliasByNode", "averageSeries", "avg", "by", "groupByNode", "scale", "sum", "sumSeries"];
+
+/// All gauges by their names below the host and the domain, in which capitals stand for a device.
+pub fn vocabulary() -> BTreeMap<String, Kind> {
+    let columns = GAUGES.iter().map(|gauge| (gauge.name.to_owned(), gauge.kind));
+    let more = xenmonitor::detail::vocabulary(&[Detail::All]).into_iter().chain(xenmonitor::host::vocabulary());
+    columns.chain(more.map(|(name, kind, _)| (name, kind))).collect()
+}
+
+/// What a gauge is called in Prometheus.
+pub fn in_prometheus(gauge: &str) -> String {
+    let is_device = |part: &&str| part.chars().all(|c| c.is_ascii_uppercase());
+    match *gauge.split('.').collect::<Vec<_>>() {
+        [kind, device, name] if is_device(&device) => format!("xen_{kind}s_{name}"),
+        _ => format!("xen_{}", gauge.replace('.', "_")),
+    }
+}
+
+fn dashboard(name: &str) -> Value {
+    let text = std::fs::read_to_string(root().join("packaging/grafana").join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn word<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+/// A gauge in a query.
+struct Asked {
+    name: String,
+    /// Those around it, the outermost first.
+    functions: Vec<String>,
+    /// What follows it in Prometheus: `{…}`, and whether a range after that.
+    labels: String,
+    is_range: bool,
+}
+
+/// The gauges in a query of either language: words that begin with `begins`.
+fn asked(query: &str, begins: &str) -> Vec<Asked> {
+    let (mut found, mut functions, mut rest) = (Vec::new(), Vec::new(), query);
+    while !rest.is_empty() {
+        let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_$.*-".contains(c))).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(length);
+        rest = after;
+        if word.starts_with(begins) {
+            let mut between = |open, close| {
+                let inner = rest.strip_prefix(open)?;
+                let (inside, after) = inner.split_once(close).unwrap_or_else(|| panic!("no {close} in {query}"));
+                rest = after;
+                Some(inside.to_owned())
+            };
+            let labels = between('{', '}').unwrap_or_default();
+            let is_range = between('[', ']').is_some();
+            found.push(Asked { name: word.to_owned(), functions: functions.clone(), labels, is_range });
+            continue;
+        }
+        match rest.chars().next() {
+            Some('(') => functions.push(word.to_owned()),
+            Some(')') => drop(functions.pop().unwrap_or_else(|| panic!("too many ')' in {query}"))),
+            Some('\'') => rest = &rest[1 + rest[1..].find('\'').expect("the end of a string")..],
+            _ => {}
+        }
+        rest = rest.get(1..).unwrap_or("");
+    }
+    assert!(functions.is_empty(), "')' is missing in {query}");
+    found
+}
+
+/// Whose gauges a query is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    Host,
+    AnyDomain,
+    ChosenDomain,
+}
+
+type Sight = BTreeSet<(String, Whose)>;
+
+/// A speed or an increase is made of what counts up, and of nothing else.
+fn suits(kind: Kind, asked: &Asked, query: &str) {
+    for function in asked.functions.iter().filter(|function| !function.is_empty()) {
+        let is_known = GROWTH.iter().chain(&OTHERS).any(|known| known == function);
+        assert!(is_known, "{function} in {query}");
+    }
+    let grows = asked.functions.iter().any(|function| GROWTH.contains(&function.as_str()));
+    assert_eq!(grows, kind == Kind::CountsUp, "{} in {query} is {kind:?}", asked.name);
+}
+
+/// The gauges of a query to Graphite, `*` written out.
+fn in_graphite(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
+    let mut sight = Sight::new();
+    for asked in asked(query, "$prefix") {
+        let below = asked.name.strip_prefix("$prefix.$host.").unwrap_or_else(|| panic!("{query}"));
+        let (whose, gauge) = match (below.strip_prefix("$domain."), below.strip_prefix("*.")) {
+            (Some(gauge), _) => (Whose::ChosenDomain, gauge),
+            (_, Some(gauge)) => (Whose::AnyDomain, gauge),
+            _ => (Whose::Host, below),
+        };
+        let matches = |name: &str| {
+            name.split('.').count() == gauge.split('.').count()
+                && name.split('.').zip(gauge.split('.')).all(|(part, pattern)| pattern == "*" || part == pattern)
+                && (whose == Whose::Host) == (name.starts_with("node.") || name.starts_with("xenmonitor."))
+        };
+        let before = sight.len();
+        for (name, kind) in vocabulary.iter().filter(|(name, _)| matches(name)) {
+            suits(*kind, &asked, query);
+            sight.insert((name.clone(), whose));
+        }
+        assert!(sight.len() > before, "{gauge} in {query} is no gauge");
+    }
+    sight
+}
+
+/// The gauges of a query to Prometheus.
+fn in_promql(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
+    let gauge = |asked: Asked| {
+        let is_it = |name: &&String| in_prometheus(name) == asked.name;
+        let name = vocabulary.keys().find(is_it).unwrap_or_else(|| panic!("{} in {query} is no gauge", asked.name));
+        suits(vocabulary[name], &asked, query);
+        assert_eq!(asked.is_range, vocabulary[name] == Kind::CountsUp, "{query}");
+        let whose = match asked.labels.as_str() {
+            "host=~'$host', domain=~'$domain'" => Whose::ChosenDomain,
+            "host=~'$host'" if name.starts_with("node.") || name.starts_with("xenmonitor.") => Whose::Host,
+            "host=~'$host'" => Whose::AnyDomain,
+            labels => panic!("{labels} in {query}"),
+        };
+        (name.clone(), whose)
+    };
+    asked(query, "xen_").into_iter().map(gauge).collect()
+}
+
+#[test]
+fn dashboards_ask_for_what_is_sent_and_for_the_same() {
+    let vocabulary = vocabulary();
+    assert_eq!(vocabulary.keys().map(|gauge| in_prometheus(gauge)).collect::<BTreeSet<_>>().len(), vocabulary.len());
+    let [graphite, prometheus] = ["graphite.json", "prometheus.json"].map(dashboard);
+    let (ours, theirs) = (list(&graphite, "panels"), list(&prometheus, "panels"));
+    assert!(ours.len() > 30 && ours.len() == theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        for key in ["id", "type", "title", "description", "gridPos", "fieldConfig", "options"] {
+            assert_eq!(ours[key], theirs[key], "{key}");
+        }
+        let mut sights = [Sight::new(), Sight::new()];
+        for target in list(ours, "targets") {
+            sights[0].extend(in_graphite(word(target, "target"), &vocabulary));
+        }
+        for target in list(theirs, "targets") {
+            sights[1].extend(in_promql(word(target, "expr"), &vocabulary));
+        }
+        assert_eq!(sights[0].is_empty(), ours["type"] == "row", "{}", ours["title"]);
+        assert_eq!(sights[0], sights[1], "{}", ours["title"]);
+    }
+}
+
+/// What Grafana does not forgive, or makes the best of in its own way.
+#[test]
+fn dashboards_can_be_imported() {
+    let mut uids = BTreeSet::new();
+    for source in ["graphite", "prometheus"] {
+        let dashboard = dashboard(&format!("{source}.json"));
+        assert!(uids.insert(word(&dashboard, "uid").to_owned()) && word(&dashboard, "uid").len() <= 40);
+        assert!(dashboard["schemaVersion"].as_u64() >= Some(36) && dashboard["id"].is_null());
+        // The first of the variables is the data source, which the others and all panels have.
+        let variables = list(&dashboard["templating"], "list");
+        let names: Vec<&str> = variables.iter().map(|variable| word(variable, "name")).collect();
+        assert_eq!((word(&variables[0], "type"), word(&variables[0], "query")), ("datasource", source));
+        let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        let panels = list(&dashboard, "panels");
+        for asking in variables.iter().filter(|one| one["type"] == "query").chain(panels) {
+            for name in asking.to_string().split('$').skip(1).filter(|name| !name.starts_with(['_', ')'])) {
+                let name = name.trim_start_matches('{');
+                let name = &name[..name.find(|c: char| !c.is_ascii_alphabetic()).unwrap()];
+                assert!(names.contains(&name), "${name} in {asking}");
+            }
+            if asking["type"] != "row" {
+                let theirs = (word(&asking["datasource"], "type"), word(&asking["datasource"], "uid"));
+                assert_eq!(theirs, (source, "${datasource}"), "{asking}");
+            }
+        }
+        for panel in panels {
+            let title = word(panel, "title");
+            assert!(ids.insert(panel["id"].as_u64().expect("a number")), "{title}: its id is another's");
+            let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().expect("a number"));
+            assert!(w > 0 && h > 0 && x + w <= 24, "{title}");
+            let cells = (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y)));
+            assert!(cells.into_iter().all(|cell| taken.insert(cell)), "{title} lies upon another");
+            let mut targets = BTreeSet::new();
+            assert!(list(panel, "targets").iter().all(|target| targets.insert(word(target, "refId"))), "{title}");
+            for matcher in list(&panel["fieldConfig"], "overrides").iter().map(|one| &one["matcher"]) {
+                assert_eq!(word(matcher, "id"), "byFrameRefID");
+                assert!(targets.contains(word(matcher, "options")), "{title}: {matcher}");
+            }
+        }
+        // No gaps either, which Grafana would close.
+        let height = taken.iter().map(|(_, y)| y + 1).max().unwrap();
+        assert_eq!(taken.len() as u64, 24 * height);
+    }
+}

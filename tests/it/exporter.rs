@@ -1,0 +1,95 @@
+//! statsd_exporter's mapping: what it makes of the gauges, by its rules as they are documented.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::dashboards::{in_prometheus, vocabulary};
+use crate::support::{last_values, on_the_shims_clock, out_of, root, scenario, xenmonitor};
+
+/// A metric of Prometheus: name and labels.
+type Metric = (String, BTreeMap<String, String>);
+
+struct Rule {
+    pattern: Vec<String>,
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+fn rules() -> Vec<Rule> {
+    let text = std::fs::read_to_string(root().join("packaging/statsd_exporter/xenmonitor.yml")).unwrap();
+    let config = &YamlLoader::load_from_str(&text).unwrap()[0];
+    assert_eq!(config["defaults"]["match_type"].as_str(), Some("glob"));
+    assert_eq!(config["defaults"]["ttl"].as_str(), Some("1m"));
+    let text = |yaml: &Yaml| yaml.as_str().expect("text").to_owned();
+    let rule = |rule: &Yaml| {
+        let keys = rule.as_hash().unwrap().keys().map(text);
+        assert!(keys.into_iter().all(|key| ["match", "name", "labels"].contains(&key.as_str())), "{rule:?}");
+        let labels = rule["labels"].as_hash().into_iter().flatten();
+        Rule {
+            pattern: text(&rule["match"]).split('.').map(str::to_owned).collect(),
+            name: text(&rule["name"]),
+            labels: labels.map(|(key, value)| (text(key), text(value))).collect(),
+        }
+    };
+    config["mappings"].as_vec().unwrap().iter().map(rule).collect()
+}
+
+/// The first rule that fits: a `*` is one component, `$1` the first of those. What fits none has its dots as `_`.
+fn mapped(gauge: &str, rules: &[Rule]) -> Metric {
+    let parts: Vec<&str> = gauge.split('.').collect();
+    let fits = |rule: &&Rule| {
+        let mut pairs = rule.pattern.iter().zip(&parts);
+        rule.pattern.len() == parts.len() && pairs.all(|(pattern, part)| pattern == "*" || pattern == part)
+    };
+    let Some(rule) = rules.iter().find(fits) else { return (gauge.replace('.', "_"), BTreeMap::new()) };
+    let stars = rule.pattern.iter().zip(&parts).filter(|(pattern, _)| *pattern == "*").map(|(_, part)| part);
+    let fill = |text: &String| {
+        let stars = stars.clone().enumerate();
+        stars.fold(text.clone(), |text, (place, part)| text.replace(&format!("${}", place + 1), part))
+    };
+    (fill(&rule.name), rule.labels.iter().map(|(key, value)| (key.clone(), fill(value))).collect())
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn every_gauge_has_a_name_and_labels_in_prometheus() {
+    let rules = rules();
+    for gauge in vocabulary().into_keys() {
+        let (host, domain, device) = (("host", "h"), ("domain", "d"), ("device", "DEV"));
+        let (path, expected) = match gauge.split('.').collect::<Vec<_>>()[..] {
+            ["node" | "xenmonitor", ..] => (format!("xen.h.{gauge}"), labels(&[host])),
+            [kind, "N" | "ID" | "DEV", name] => (format!("xen.h.d.{kind}.DEV.{name}"), labels(&[host, domain, device])),
+            _ => (format!("xen.h.d.{gauge}"), labels(&[host, domain])),
+        };
+        assert_eq!(mapped(&path, &rules), (in_prometheus(&gauge), expected), "{path}");
+    }
+}
+
+#[test]
+fn with_tags_it_is_the_same_in_prometheus() {
+    let printed = |more: &[&str]| {
+        let mut command = xenmonitor(&scenario("ordinary"));
+        on_the_shims_clock(&mut command).args(["--count", "2", "--print", "statsd", "--detail", "all"]).args(more);
+        out_of(&mut command)
+    };
+    let rules = rules();
+    let plain: BTreeSet<Metric> = last_values(&printed(&[])).keys().map(|path| mapped(path, &rules)).collect();
+    let tagged = printed(&["--tags", "datadog"]);
+    let tagged: BTreeSet<Metric> = tagged
+        .lines()
+        .map(|line| {
+            let (path, tags) = (line.split(':').next().unwrap(), line.split_once("|#").unwrap().1);
+            let (name, mut labels) = mapped(path, &rules);
+            labels.extend(tags.split(',').map(|tag| tag.split_once(':').unwrap()).map(|(k, v)| (k.into(), v.into())));
+            // In a tag names may have dots.
+            labels.values_mut().for_each(|value| *value = value.replace('.', "_"));
+            (name, labels)
+        })
+        .collect();
+    assert!(plain.len() > 100, "{plain:?}");
+    assert_eq!(plain, tagged);
+}

@@ -3,7 +3,7 @@
 use xenmonitor::detail::Detail;
 use xenmonitor::metrics::{GAUGES, Kind};
 
-use crate::support::{bare, out_of, root};
+use crate::support::{bare, out_of, root, run, scenario, xenmonitor};
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -74,6 +74,20 @@ fn every_option_is_told() {
         if word.starts_with("STATSD_") || word.starts_with("DD_") {
             assert!(page.contains(word), "{word} is not in docs/options.md");
         }
+    }
+}
+
+/// In docs/servers.md; that nobody listens at the other end is no fault of theirs.
+#[test]
+fn commands_for_servers_are_understood() {
+    let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
+    let blocks = guide.split("\n```sh\n").skip(1).flat_map(|block| block.split("```").next().unwrap().lines());
+    let commands: Vec<&str> = blocks.filter_map(|line| line.strip_prefix("xenmonitor ")).collect();
+    assert!(commands.len() >= 2, "{commands:?}");
+    for command in commands {
+        let options = command.replace("stats.example.com", "127.0.0.1");
+        let said = run(xenmonitor(&scenario("demo")).arg("--check").args(options.split(' ')));
+        assert!(said.out.contains("destination") && said.status < Some(2), "{command}: {}", said.err);
     }
 }
 

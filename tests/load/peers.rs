@@ -7,7 +7,18 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use crate::servers::{Process, Server, free_port, udp_socket, wait_until};
-use crate::support::{PATIENCE, Scratch, clean};
+use crate::support::{PATIENCE, Scratch, clean, root};
+
+/// A configuration file as docs/servers.md tells it, with other values, each of which has to be there.
+fn documented(file: &str, changes: &[(&str, &str)]) -> String {
+    let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
+    let block = guide.split_once(&format!("\n# {file}\n")).expect(file).1;
+    let block = block.split_once("```").expect("the end of a block").0;
+    changes.iter().fold(block.to_owned(), |text, (theirs, ours)| {
+        assert_eq!(text.matches(theirs).count(), 1, "{theirs} in {file}");
+        text.replace(theirs, ours)
+    })
+}
 
 /// collectd, which hands over what it has got every ten seconds, as by default.
 pub struct Collectd {
@@ -20,9 +31,10 @@ impl Collectd {
     pub fn start() -> Self {
         let scratch = Scratch::new();
         let (directory, port) = (scratch.display(), free_port());
+        let changes = [("0.0.0.0", "127.0.0.1"), ("8125", &port.to_string())];
+        let statsd = documented("/etc/collectd/collectd.conf.d/statsd.conf", &changes);
         let config = format!(
-            "Hostname \"h\"\nFQDNLookup false\nBaseDir \"{directory}\"\nPIDFile \"{directory}/pid\"\nInterval 10\n\
-             LoadPlugin statsd\n<Plugin statsd>\nHost \"127.0.0.1\"\nPort \"{port}\"\n</Plugin>\n\
+            "Hostname \"h\"\nFQDNLookup false\nBaseDir \"{directory}\"\nPIDFile \"{directory}/pid\"\nInterval 10\n{statsd}\
              LoadPlugin unixsock\n<Plugin unixsock>\nSocketFile \"{directory}/socket\"\n</Plugin>\n"
         );
         let mut command = clean("/usr/sbin/collectd");
@@ -93,12 +105,13 @@ impl Netdata {
             "checks",
         ];
         let plugins: String = plugins.map(|which| format!("{which} = no\n")).concat();
+        let changes = [("*:8125", &*format!("127.0.0.1:{port}")), ("20000", "1000000\nprivate charts history = 5")];
+        let statsd = documented("/etc/netdata/netdata.conf", &changes);
         let config = format!(
             "[directories]\n{directories}\n[db]\nmode = alloc\nupdate every = 1\n[logs]\nerror = none\naccess = none\n\
              [ml]\nenabled = no\n[health]\nenabled = no\n[cloud]\nenabled = no\n\
              [web]\nbind to = 127.0.0.1:{web}\n[plugins]\n{plugins}statsd = yes\n\
-             [statsd]\nbind to = udp:127.0.0.1:{port}\ncreate private charts for metrics matching = *\n\
-             max private charts hard limit = 1000000\nprivate charts history = 5\n"
+             {statsd}"
         );
         let mut command = clean("/usr/sbin/netdata");
         command.arg("-D").arg("-c").arg(scratch.file("netdata.conf", &config));

@@ -2,7 +2,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-load test-names bench demo demo-run lint npm-statsd shim shim-files FORCE
+.PHONY: help test test-load test-names bench demo demo-run lint npm-statsd pictures shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,14 @@ demo-run:
 	@$(DEMO) --count 3 --print table
 	@echo; echo "What statsd gets of one domain, at the second poll:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
+
+pictures: ## Draw docs/img from what statsd and Graphite make of a made-up host: three minutes
+	@tests/need.sh $(BUILD) node:nodejs npm:npm carbon-cache:graphite-carbon graphite-manage:graphite-web \
+	    /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
+	@$(MAKE) --no-print-directory shim npm-statsd
+	cargo build --release
+	/usr/bin/python3 tests/pictures/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB) \
+	    $(TARGET)/npm/node_modules/statsd/stats.js
 
 lint: ## Check format, clippy, docs and packaging
 	@tests/need.sh $(BUILD)

@@ -12,7 +12,8 @@ BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:li
     /usr/lib/llvm-*/lib/libclang.so:libclang-dev
 # What the tests run besides.
 PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
-    /bin/kill:procps ip:iproute2 unshare:util-linux prlimit:util-linux faketime:faketime
+    /bin/kill:procps ip:iproute2 unshare:util-linux prlimit:util-linux faketime:faketime \
+    systemd-analyze:systemd setpriv:util-linux
 
 test: ## Run the tests, but for test-load, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)

@@ -88,7 +88,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     lines.push((
         "disks",
         match &no_disks {
-            Some(error) => (Bad, format!("withheld: no disks from the kernel: {error}")),
+            Some(error) => (Bad, format!("withheld: none {error}")),
             None if !untold.is_empty() => (Bad, words),
             None if found == "0" && xentops_disks != "0" && vbd => (Bad, words),
             None => part(vbd, words),

@@ -255,6 +255,10 @@ pub struct Options {
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
     pub wait_for_xen: bool,
 
+    /// Give up neither capabilities nor system calls, see docs/privileges.md
+    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
+    pub keep_privileges: bool,
+
     /// libxenstat to load [default: the running Xen's own, else the newest found]
     #[arg(long, value_name = "FILE", help_heading = "Xen")]
     pub libxenstat: Option<PathBuf>,

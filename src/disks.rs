@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
 
 use crate::blkback::{self, TAPDISK3};
 use crate::drives::{Disk, Name};
@@ -56,24 +57,26 @@ pub fn are_ours(who: Disks) -> bool {
             // Not every file system says what kind its entries are of.
             let may_be = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
             let of_qemu = |name: &str, kind| may_be(kind) && domid(name).is_some();
-            SOCKETS.iter().any(|directory| has(directory, of_qemu))
-                || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name))
+            // Where we may not look there may be some: then none are told, and why.
+            let may_have = |directory| has(directory, of_qemu).unwrap_or_else(|error| error == Errno::ACCESS);
+            SOCKETS.into_iter().any(may_have)
+                || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name)).unwrap_or(false)
         }
     }
 }
 
 /// Whether a directory has such an entry. Looking, which every poll does, takes no memory.
-fn has(directory: &str, such: impl Fn(&str, FileType) -> bool) -> bool {
+fn has(directory: &str, such: impl Fn(&str, FileType) -> bool) -> rustix::io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else { return false };
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     let mut room = [MaybeUninit::uninit(); 8 << 10];
     let mut entries = RawDir::new(directory, &mut room);
     while let Some(Ok(entry)) = entries.next() {
         if entry.file_name().to_str().is_ok_and(|name| such(name, entry.file_type())) {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
 fn domid(socket: &str) -> Option<u32> {
@@ -81,15 +84,24 @@ fn domid(socket: &str) -> Option<u32> {
 }
 
 /// What has the name of a guest's socket, and whether it is one; links are not followed.
-fn sockets() -> BTreeMap<u32, (PathBuf, bool)> {
+fn sockets() -> io::Result<BTreeMap<u32, (PathBuf, bool)>> {
     let mut sockets = BTreeMap::new();
-    for entry in SOCKETS.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
-        if let Some(domid) = entry.file_name().to_str().and_then(domid) {
-            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            sockets.entry(domid).or_insert_with(|| (entry.path(), is_socket));
+    for directory in SOCKETS {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let words = format!("from QEMU: {directory}: {error}, let this user read it or use --disks libxenstat");
+                return Err(io::Error::new(error.kind(), words));
+            }
+            entries => entries,
+        };
+        for entry in entries.into_iter().flatten().flatten() {
+            if let Some(domid) = entry.file_name().to_str().and_then(domid) {
+                let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+                sockets.entry(domid).or_insert_with(|| (entry.path(), is_socket));
+            }
         }
     }
-    sockets
+    Ok(sockets)
 }
 
 /// Whom of the guests' QEMUs to ask, poll by poll.
@@ -106,7 +118,8 @@ impl Qemus {
         snapshot.own_disks = true;
         let at = Instant::now();
         let mut kernels: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
-        for (domid, vbd) in blkback::read()? {
+        let of_kernel = |error: io::Error| io::Error::new(error.kind(), format!("from the kernel: {error}"));
+        for (domid, vbd) in blkback::read().map_err(of_kernel)? {
             kernels.entry(domid).or_default().push(vbd);
         }
         let read = Some(Moment { at, took: at.elapsed() });
@@ -114,7 +127,7 @@ impl Qemus {
         let at = Instant::now();
         let tapdisks = tapdisk::read();
         let read = Some(Moment { at, took: at.elapsed() });
-        let mut answers = self.ask(snapshot, limit);
+        let mut answers = self.ask(snapshot, limit)?;
 
         let mut untold = Vec::new();
         for domain in &mut snapshot.domains {
@@ -136,8 +149,8 @@ impl Qemus {
     }
 
     /// What the QEMUs of living guests answer.
-    fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> BTreeMap<u32, Answer> {
-        let sockets = sockets();
+    fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> io::Result<BTreeMap<u32, Answer>> {
+        let sockets = sockets()?;
         let living = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
         let (mut asked, others): (Vec<_>, Vec<_>) =
             living.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
@@ -149,7 +162,7 @@ impl Qemus {
         self.first = asked.iter().find(was_not_asked).map_or(0, |(domid, _)| *domid);
         let no_socket = || Err(io::Error::other("no socket is where libxl puts one").into());
         answers.extend(others.into_iter().map(|(domid, ..)| (domid, no_socket())));
-        answers
+        Ok(answers)
     }
 }
 

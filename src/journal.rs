@@ -62,8 +62,8 @@ impl Journal {
             None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
         }
         match &polled.no_disks {
-            Some(error) => self.no_disks.is(format!("no disks from the kernel: {error}: their gauges are withheld")),
-            None => self.no_disks.seems_over(|| "the kernel tells its disks again".into()),
+            Some(error) => self.no_disks.is(format!("no disks {error}: their gauges are withheld")),
+            None => self.no_disks.seems_over(|| "disks can be told again".into()),
         }
         self.withheld(std::mem::take(&mut polled.untold), snapshot);
         match polled.cause.as_ref().and_then(|cause| untold(snapshot.told, cause)) {

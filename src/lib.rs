@@ -8,7 +8,7 @@
 //! end; `statsd` packs them, and `table` (on the `screen`) and `json` print. The `journal` has what the log says of polls, which `trouble`
 //! keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers disks. `servers`
 //! has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes to a `socket`;
-//! `schedule` says when the next tick is.
+//! `schedule` says when the next tick is. Before all that the process gives up its `privileges`.
 
 mod addresses;
 mod blkback;
@@ -30,6 +30,7 @@ mod output;
 mod pace;
 mod paths;
 mod poller;
+pub mod privileges;
 mod qmp;
 mod release;
 mod roll;

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use env_logger::Target;
-use log::{Level, warn};
+use log::{Level, info, warn};
 use xenmonitor::cli::{self, Options};
 use xenmonitor::monitor::{Failure, Monitor};
+use xenmonitor::privileges;
 use xenmonitor::stderr::Stderr;
 
 const FAILURE: u8 = 1;
@@ -27,11 +28,13 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(io::stderr(), &cli::one_line(&error, &arguments), BAD_COMMAND_LINE),
     };
+    let kept = if options.keep_privileges { Vec::new() } else { privileges::give_up() };
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
         Err(error) => return complain(io::stderr(), &format!("cannot start a thread: {error}"), FAILURE),
     };
     start_logger(&options, stderr.clone());
+    kept.iter().for_each(|line| info!("{line}"));
     for name in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("the variable {name} is none of this program's: see --help");
     }

@@ -129,8 +129,17 @@ impl Socket {
     /// A datagram socket in the file system.
     fn unix(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        let inode = inode(path)?;
-        socket.connect(path)?;
+        let with_advice = |error: io::Error| match error.kind() {
+            ErrorKind::PermissionDenied => io::Error::new(
+                error.kind(),
+                format!(
+                    "{error}; it has to be writable, and root's power over others' files is given up (see --keep-privileges)"
+                ),
+            ),
+            _ => error,
+        };
+        let inode = inode(path).map_err(with_advice)?;
+        socket.connect(path).map_err(with_advice)?;
         Ok(Socket::Unix(socket, path.to_owned(), inode))
     }
 

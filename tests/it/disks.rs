@@ -1,6 +1,7 @@
 //! Disks of every kind of host, with made-up QEMUs, backends and tapdisks where the daemon looks for real ones.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, PATIENCE, Scratch, behind, out_of, run, unshared, xenmonitor};
+use crate::support::{Daemon, PATIENCE, Said, Scratch, behind, out_of, run, unshared, xenmonitor};
 
 /// What a dom0 has that the daemon looks at, beside libxenstat.
 struct Dom0 {
@@ -426,6 +427,25 @@ fn the_kernels_disks_and_tapdisks() {
     ];
     let told: Vec<Value> = dom0.told(&[]).iter().map(|domain| domain["vbd"].clone()).collect();
     assert_eq!(told, expected);
+}
+
+/// Who may not look whether QEMUs have sockets does not take it for none, which libxenstat would.
+#[test]
+fn sockets_that_may_not_be_looked_for() {
+    let dom0 = Dom0::new(1);
+    let may_be = |mode| {
+        std::fs::set_permissions(dom0.scratch.join("run"), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    may_be(0);
+    let said = run(&mut dom0.daemon(true, &["--once", "--print", "json"]));
+    let check = run(&mut dom0.daemon(true, &["--check", "--print", "json"]));
+    let told = run(&mut dom0.daemon(true, &["--once", "--print", "json", "--disks", "libxenstat"]));
+    may_be(0o700);
+    let rd = |said: &Said| serde_json::from_str::<Value>(&said.out).unwrap()["domains"][1]["vbd_rd"].clone();
+    assert_eq!((rd(&said), rd(&told)), (Value::Null, 77.into()), "{}{}", said.err, told.err);
+    let why = "from QEMU: /run/xen: Permission denied (os error 13), let this user read it or use --disks libxenstat";
+    assert!(said.err.contains(&format!("no disks {why}: their gauges are withheld\n")), "{}", said.err);
+    assert!(check.out.contains(&format!("disks        BAD  withheld: none {why}\n")), "{}", check.out);
 }
 
 /// libxenstat is asked where nothing shows that it would be wrong, or where it is told to; and not otherwise.

@@ -124,7 +124,7 @@ fn a_poll_that_hangs_starves_the_watchdog() {
         assert_eq!(gauge(&datagram, "collector.vif"), (up == 0.0).then_some(0.0), "{datagram}");
         stuck.push(gauge(&datagram, "xenmonitor.stuck_sec").unwrap());
     }
-    assert!(stuck.is_sorted() && stuck[0] >= 0.4 && stuck[3] >= 1.6, "{stuck:?}");
+    assert!(stuck.is_sorted() && stuck[0] > 0.35 && stuck[3] > 1.5, "{stuck:?}");
 
     // Fed no later than two intervals after the call that hangs; and told all along how it is.
     let heard: Vec<_> = systemd.0.try_iter().collect();

@@ -127,7 +127,7 @@ pub fn in_network_of(daemon: &Daemon, script: &str) -> Command {
     command
 }
 
-fn am_root() -> bool {
+pub fn am_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }

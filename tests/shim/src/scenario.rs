@@ -129,6 +129,8 @@ pub struct Fault {
     pub delay: Amount,
     pub hang: bool,
     pub stderr: String,
+    pub run: String,
+    pub system_calls: Vec<i64>,
     pub empty: bool,
 }
 

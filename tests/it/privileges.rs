@@ -1,0 +1,182 @@
+//! What the process may do once it has started: its work, and hardly anything else.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram;
+
+use crate::support::{Daemon, Listener, PATIENCE, Scratch, am_root, behind, clean, run, scenario, xenmonitor};
+
+/// The lines of a thread's `status` that tell its privileges.
+const LINES: [&str; 7] = ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd", "NoNewPrivs", "Seccomp"];
+
+/// Each thread of a daemon by its name, with the values of [`LINES`].
+fn threads(daemon: &Daemon) -> Vec<(String, Vec<String>)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
+    let status = |task: std::io::Result<std::fs::DirEntry>| {
+        // One may have ended meanwhile.
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
+        let value = |line: &str| {
+            let prefix = format!("{line}:");
+            status.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("missing").trim().to_owned()
+        };
+        Some((value("Name"), LINES.iter().map(|line| value(line)).collect()))
+    };
+    tasks.filter_map(status).collect()
+}
+
+#[test]
+fn every_thread_has_given_up_everything() {
+    let scratch = Scratch::new();
+    let udp = Listener::new("127.0.0.1:0");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = scratch.join("statsd");
+    let _unix = UnixDatagram::bind(&unix).unwrap();
+    let urls = [
+        udp.url().replace("127.0.0.1", "localhost"),
+        format!("tcp://{}", tcp.local_addr().unwrap()),
+        format!("unix://{}", unix.display()),
+    ];
+    let mut command = xenmonitor(&scenario("demo"));
+    let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--statsd", &urls.join(",")]));
+    daemon.wait_for_log("reading Xen");
+    udp.datagram();
+    let none = "0000000000000000";
+    // A process that cannot lose the bounding set, as it has no capabilities, can gain nothing from it.
+    let bounding = am_root().then_some(none);
+    let threads = threads(&daemon);
+    for (name, values) in &threads {
+        for (line, value) in LINES.iter().zip(values) {
+            let expected = match *line {
+                "CapBnd" => bounding.unwrap_or(value),
+                "NoNewPrivs" => "1",
+                // A filter.
+                "Seccomp" => "2",
+                _ => none,
+            };
+            assert_eq!(value, expected, "{line} of {name}");
+        }
+    }
+    let of = |name: &str| threads.iter().filter(|(thread, _)| thread == name).count();
+    assert_eq!((of("xenmonitor"), of("poller"), of("signals"), of("sender")), (1, 1, 1, 3), "{threads:?}");
+    daemon.signal("HUP");
+    daemon.wait_for_log("reading Xen");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    assert!(said.err.contains("failed: 0"), "{}", said.err);
+}
+
+#[test]
+fn it_can_be_told_to_keep_all() {
+    let mut command = xenmonitor(&scenario("demo"));
+    let mut daemon = Daemon::start(command.args(["--keep-privileges", "--print", "json"]));
+    daemon.wait_for_line();
+    let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    for (name, values) in threads(&daemon) {
+        assert_eq!((&*values[2], &*values[6]), (own, "0"), "{name}");
+    }
+}
+
+/// libxenstat, or whoever has taken it over, tries to.
+#[test]
+fn it_can_run_no_program() {
+    let scratch = Scratch::new();
+    let scenario = scratch.file("s.toml", "[[domain]]\nid = 0\n[[fault]]\nat = 0\nrun = \"/bin/true\"\n");
+    let said = run(xenmonitor(&scenario).args(["--once", "--print", "table"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    assert!(said.err.contains("/bin/true: Function not implemented (os error 38)\n"), "{}", said.err);
+    let said = run(xenmonitor(&scenario).args(["--once", "--print", "table", "--keep-privileges"]));
+    assert!(said.err.contains("/bin/true: exit status: 0\n"), "{}", said.err);
+}
+
+/// Each call answers otherwise to arguments of 0 where it is not refused.
+#[test]
+fn what_needs_no_capability_is_refused_all_the_same() {
+    let refused = [
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_fork,
+        // Of no thread.
+        libc::SYS_clone,
+        libc::SYS_clone3,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_io_uring_setup,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_modify_ldt,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_keyctl,
+        // Of no family.
+        libc::SYS_socket,
+    ];
+    let scratch = Scratch::new();
+    let fault = format!("[[domain]]\nid = 0\n[[fault]]\nat = 0\nsystem_calls = {refused:?}\n");
+    let said = run(xenmonitor(&scratch.file("s.toml", &fault)).args(["--once", "--print", "table"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    for call in refused {
+        let line = format!("system call {call}: Function not implemented (os error 38)\n");
+        assert!(said.err.contains(&line), "{call}: {}", said.err);
+    }
+}
+
+/// As Datadog's agent and others make them: their own, and for others to write to or not.
+#[test]
+fn others_sockets_take_gauges_by_their_mode() {
+    if !am_root() {
+        println!("SKIPPED: only root can make others' sockets");
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.join("dsd.socket");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    chown(&path, Some(1), Some(1)).unwrap();
+    let send = |mode, more: &[&str]| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let url = format!("unix://{}", path.display());
+        run(xenmonitor(&scenario("demo")).args(["--once", "--statsd", &url]).args(more))
+    };
+    let gets_gauges = || socket.recv(&mut [0; 2000]).unwrap() > 0;
+    let said = send(0o722, &[]);
+    assert!(said.status == Some(0) && gets_gauges(), "{}", said.err);
+    let said = send(0o755, &[]);
+    assert_eq!(said.status, Some(1));
+    let advice = "Permission denied (os error 13); it has to be writable, and root's power over others' files is given up \
+                  (see --keep-privileges)";
+    assert!(said.err.contains(advice), "{}", said.err);
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut [0; 2000]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    let said = send(0o755, &["--keep-privileges"]);
+    assert!(said.status == Some(0) && gets_gauges(), "{}", said.err);
+}
+
+/// A log of what strace lets a daemon without capabilities do in vain, beside another that has them, if root runs this.
+#[test]
+fn what_cannot_be_given_up_stops_nothing() {
+    let log = |wrapper: &[&str], refused: &str| {
+        let mut command = clean(wrapper[0]);
+        command.args(&wrapper[1..]).args(["strace", "-f", "-o", "/dev/null"]);
+        command.args([format!("-etrace={refused}"), format!("-einject={refused}:error=EPERM")]);
+        let mut command = behind(command, &xenmonitor(&scenario("demo")));
+        let said = run(command.args(["--once", "--print", "table"]));
+        assert_eq!((said.status, said.out.lines().count()), (Some(0), 6), "{}", said.err);
+        said.err
+    };
+    let told = log(&["env"], "seccomp");
+    assert_eq!(told.matches("cannot give up").count(), 1, "{told}");
+    assert!(told.contains(" INFO  cannot give up system calls: "), "{told}");
+    let told = log(&["env"], "capset,seccomp");
+    assert_eq!(told.contains("cannot give up capabilities: "), am_root(), "{told}");
+    // As in the unit for systemd, whose filter refuses to change what is not there.
+    let told = log(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "capset");
+    assert!(!told.contains("cannot give up"), "{told}");
+}

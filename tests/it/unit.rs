@@ -1,0 +1,181 @@
+//! The unit for systemd: judged by systemd's own tools, which need no systemd that runs, and run by a systemd of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Daemon, Listener, PATIENCE, Scratch, am_root, clean, out_of, root, run, scenario, shim};
+
+/// Tenths of a point by which `systemd-analyze security` may find it exposed, of 100; docs/privileges.md tells of each.
+const EXPOSED: u32 = 18;
+
+/// The packaged unit with the binary that was built, in place of one that is installed.
+fn unit(scratch: &Scratch) -> PathBuf {
+    let unit = std::fs::read_to_string(root().join("packaging/systemd/xenmonitor.service")).unwrap();
+    let installed = "ExecStart=/usr/sbin/xenmonitor\n";
+    assert!(unit.contains(installed));
+    let built = format!("ExecStart={}\n", env!("CARGO_BIN_EXE_xenmonitor"));
+    scratch.file("xenmonitor.service", &unit.replace(installed, &built))
+}
+
+fn analyze(arguments: &[&str], unit: &Path) -> (Option<i32>, String) {
+    let said = run(clean("systemd-analyze").args(arguments).arg(unit));
+    (said.status, said.out + &said.err)
+}
+
+#[test]
+fn systemd_understands_it() {
+    let scratch = Scratch::new();
+    let (status, said) = analyze(&["verify", "--man=no", "--recursive-errors=no"], &unit(&scratch));
+    assert_eq!(status, Some(0), "{said}");
+    // Of other units on this machine it may say what it likes.
+    assert!(!said.contains("xenmonitor"), "{said}");
+}
+
+#[test]
+fn its_exposure_is_as_documented() {
+    let scratch = Scratch::new();
+    let unit = unit(&scratch);
+    let security = |threshold: u32| {
+        analyze(&["security", "--offline=true", "--no-pager", &format!("--threshold={threshold}")], &unit)
+    };
+    let (status, said) = security(EXPOSED);
+    // Others count otherwise.
+    let counts_so = out_of(clean("systemd-analyze").arg("--version")).starts_with("systemd 252 ");
+    if counts_so {
+        assert_eq!(status, Some(0), "{said}");
+        assert_eq!(security(EXPOSED - 1).0, Some(1), "it is less exposed than is told");
+    } else {
+        assert_eq!(security(EXPOSED + 5).0, Some(0), "{said}");
+    }
+    let docs = std::fs::read_to_string(root().join("docs/privileges.md")).unwrap();
+    let score = format!("{}.{}", EXPOSED / 10, EXPOSED % 10);
+    assert!(docs.contains(&format!("exposure level {score}")), "docs/privileges.md does not tell of {score}");
+    // Every shortcoming it finds stands in the table there.
+    for shortcoming in said.lines().filter_map(|line| line.strip_prefix("✗ ")).filter(|_| counts_so) {
+        let name = shortcoming.split_whitespace().next().unwrap();
+        assert!(docs.contains(&format!("`{name}`")), "docs/privileges.md does not explain {name}");
+    }
+}
+
+/// Boots a systemd that has nothing but the unit to start, as a container would: in namespaces, with nothing of the
+/// machine's to write to but its scratch directory and the daemon's to see under /mnt, where no Protect…= is in the way.
+const BOOT: &str = r#"
+set -e
+mount --bind "$SCRATCH" "$SCRATCH"
+mount -o remount,bind,ro /
+mount -t tmpfs none /run && mount -t tmpfs none /mnt
+cp "$DAEMON" /mnt/xenmonitor && cp "$SHIM" /mnt/libxenstat.so && cp "$SCENARIO" /mnt/scenario.toml
+umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup
+mount -t proc none /proc
+exec env -i container=test SYSTEMD_UNIT_PATH="$SCRATCH/units" /lib/systemd/systemd --system --unit=xenmonitor.service \
+    --log-target=console --show-status=no
+"#;
+
+/// What is different there.
+const DROP_IN: &str = "[Unit]\nDefaultDependencies=no\nConditionPathExists=\n\
+    [Service]\nEnvironmentFile=\nEnvironmentFile=SCRATCH/default\n\
+    ExecStart=\nExecStart=/mnt/xenmonitor\nStandardError=append:SCRATCH/log\n";
+
+/// A control group for it, outside of those that the machine's own systemd may have.
+struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    fn new() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let path = Path::new(mounts.find(|mount| mount[2] == "cgroup2")?[1])
+            .join(format!("xenmonitor-test-{}", std::process::id()));
+        std::fs::create_dir(&path).ok().map(|()| Self(path))
+    }
+
+    /// Once there is one: the first process in a group under it.
+    fn first_in(&self, group: &str) -> u32 {
+        let start = Instant::now();
+        loop {
+            let processes = std::fs::read_to_string(self.0.join(group).join("cgroup.procs")).unwrap_or_default();
+            if let Some(Ok(pid)) = processes.lines().next().map(str::parse) {
+                return pid;
+            }
+            assert!(start.elapsed() < PATIENCE, "nothing runs in {group}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        // What is killed takes a moment to be gone.
+        for _ in 0..200 {
+            let _ =
+                Command::new("find").arg(&self.0).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).output();
+            if !self.0.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// What the unit forbids is nothing that the daemon needs, nor needs to give up the rest.
+#[test]
+fn the_daemon_does_its_work_in_it() {
+    let Some(group) = ControlGroup::new().filter(|_| am_root()) else {
+        println!("SKIPPED: a systemd of its own needs root and version 2 of cgroups");
+        return;
+    };
+    let scratch = Scratch::new();
+    let units = scratch.join("units");
+    std::fs::create_dir_all(units.join("xenmonitor.service.d")).unwrap();
+    std::fs::copy(root().join("packaging/systemd/xenmonitor.service"), units.join("xenmonitor.service")).unwrap();
+    let place = scratch.display().to_string();
+    std::fs::write(units.join("xenmonitor.service.d/test.conf"), DROP_IN.replace("SCRATCH", &place)).unwrap();
+    let listener = Listener::new("127.0.0.1:0");
+    let url = listener.url().replace("127.0.0.1", "localhost");
+    scratch.file(
+        "default",
+        &format!(
+            "XENSTAT_SCENARIO=/mnt/scenario.toml\nXENMONITOR_LIBXENSTAT=/mnt/libxenstat.so\n\
+             XENMONITOR_INTERVAL=50ms\nXENMONITOR_DISKS=backends\nXENMONITOR_STATSD={url}\n"
+        ),
+    );
+
+    let mut command = clean("sh");
+    let enter = "echo $$ >\"$GROUP/cgroup.procs\" && exec unshare --pid --fork --kill-child --mount --cgroup --uts --ipc \
+                 sh -c \"$BOOT\"";
+    command.args(["-c", enter]).env("BOOT", BOOT).env("GROUP", &group.0).env("SCRATCH", &*scratch);
+    command.env("DAEMON", env!("CARGO_BIN_EXE_xenmonitor")).env("SHIM", shim()).env("SCENARIO", scenario("demo"));
+    let systemd = Daemon::start(&mut command);
+
+    assert!(listener.datagram().contains("|g"));
+    let daemon = group.first_in("system.slice/xenmonitor.service");
+    let status = std::fs::read_to_string(format!("/proc/{daemon}/status")).unwrap();
+    for line in ["CapBnd:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "no {line}: {status}");
+    }
+    let enter = ["--target", &group.first_in("init.scope").to_string(), "--mount", "--pid"];
+    out_of(clean("nsenter").args(enter).args(["systemctl", "reload", "xenmonitor"]));
+    let log = || std::fs::read_to_string(scratch.join("log")).unwrap();
+    let start = Instant::now();
+    while log().matches("reading Xen 4.17.0").count() < 2 {
+        assert!(start.elapsed() < PATIENCE, "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let state = |property| {
+        out_of(clean("nsenter").args(enter).args([
+            "systemctl",
+            "show",
+            "--value",
+            "--property",
+            property,
+            "xenmonitor",
+        ]))
+    };
+    assert_eq!(state("ActiveState"), "active\n");
+    assert!(state("StatusText").contains("5 domains"), "{}", state("StatusText"));
+    out_of(clean("nsenter").args(enter).args(["systemctl", "stop", "xenmonitor"]));
+    drop(systemd);
+    let log = log();
+    assert!(log.contains("SIGTERM: goodbye") && log.contains("failed: 0"), "{log}");
+    assert!(!log.contains("cannot") && !log.contains("WARN"), "{log}");
+}

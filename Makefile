@@ -2,7 +2,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-load test-names bench demo demo-run lint npm-statsd pictures shim shim-files FORCE
+.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run lint npm-statsd pictures \
+    shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +28,61 @@ test-load: ## Send what large hosts and a fleet send to real servers: five minut
 
 test-names: ## Try the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
+
+# --- sanitizers -------------------------------------------------------------------------------------------
+# Stable compilers can do it but do not promise to: hence RUSTC_BOOTSTRAP. ThreadSanitizer has to see std's locks, and
+# std is built anew for it. What counts is what they find, which is written beside the daemon: some tests fail because it
+# is so slow and large. Those left out have it run by a program, a root or a clock that a sanitizer does not go with.
+
+SANITIZERS ?= address thread
+STD_FOR_thread := -Zbuild-std
+NOT_SANITIZED := $(addprefix --skip ,valgrind it_starts_threads chroot:: a_long_life)
+
+test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then with ThreadSanitizer
+	@tests/need.sh $(BUILD) $(PEERS)
+	@$(MAKE) --no-print-directory shim npm-statsd
+	@rustup component list 2>/dev/null | grep -q '^rust-src (installed)' || rustup component add rust-src
+	@for sanitizer in $(SANITIZERS); do $(MAKE) --no-print-directory sanitizer-$$sanitizer || exit 1; done
+
+sanitizer-%: OUT = $(abspath $(TARGET))/$*
+sanitizer-%: IT = TESTED_WITH=$* TESTED_BINARY=$(OUT)/$(HOST_TRIPLE)/debug/xenmonitor cargo test --quiet --test it --
+sanitizer-%: FORCE
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$* cargo build --quiet $(STD_FOR_$*) --target $(HOST_TRIPLE) --target-dir $(OUT)
+	$(IT) --ignored the_sanitizer_sees_what_is_wrong
+	@rm -f $(OUT)/found.*
+	-ASAN_OPTIONS=log_path=$(OUT)/found TSAN_OPTIONS=log_path=$(OUT)/found $(IT) $(NOT_SANITIZED) >$(OUT)/tests.log 2>&1
+	@grep '^test result: .* [0-9][0-9]* passed' $(OUT)/tests.log | grep -v ' [0-9]\?[0-9] passed' || \
+	    { cat $(OUT)/tests.log; exit 1; }
+	@if ls $(OUT)/found.* >/dev/null 2>&1; then cat $(OUT)/found.*; exit 1; else echo "$* sanitizer: nothing found"; fi
+
+# --- fuzz: hostile input (src/hostile.rs) ------------------------------------------------------------------
+# FUZZ_TIME is in seconds for each target; FUZZ="names qmp" are the targets. What is found new is kept from run to run
+# in target/fuzz/corpus; what makes a target panic is named, and belongs into tests/fuzz/corpus once it is mended.
+
+FUZZ_TIME ?= 60
+FUZZ ?= $(notdir $(wildcard tests/fuzz/corpus/*))
+HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZER = $(TARGET)/fuzz/$(HOST_TRIPLE)/fuzz/examples/fuzz
+# As cargo-fuzz does it, but for the sanitizers, which stable compilers do not have and code without unsafe does not need.
+COVERAGE := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 \
+    inline-8bit-counters pc-table trace-compares)
+
+fuzz: ## Let libFuzzer look for input that breaks a parser or a name: a minute for each target, or FUZZ_TIME=seconds
+	@tests/need.sh $(BUILD) g++:g++
+	RUSTFLAGS="$(COVERAGE)" cargo build --quiet --target $(HOST_TRIPLE) --target-dir $(TARGET)/fuzz --profile fuzz \
+	    --example fuzz
+	@failed=0; for target in $(FUZZ); do \
+	    corpus=$(TARGET)/fuzz/corpus/$$target; mkdir -p $$corpus; log=$(TARGET)/fuzz/$$target.log; \
+	    FUZZ_TARGET=$$target $(FUZZER) -max_total_time=$(FUZZ_TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 \
+	        -print_final_stats=1 -artifact_prefix=$(TARGET)/fuzz/$$target- $$corpus tests/fuzz/corpus/$$target \
+	        >$$log 2>&1 && found=nothing || { found="something"; failed=1; grep -v '^#' $$log | tail -n 40 >&2; }; \
+	    sed -n "s/^stat::number_of_executed_units: */$$target: found $$found, inputs tried: /p" $$log; \
+	done; exit $$failed
+
+test-soak: ## Live through 200 000 polls of a host on which everything comes and goes, by a fast clock: four minutes
+	@tests/need.sh $(BUILD)
+	@$(MAKE) --no-print-directory shim
+	SOAK_POLLS=200000 cargo test --release --test it a_long_life -- --nocapture
 
 bench: ## Measure what it costs, beside xentop, a script over xentop, and libxenstat
 	@tests/need.sh $(BUILD) $(PEERS) bash:bash python3:python3 pip3:python3-pip

@@ -26,7 +26,8 @@ pub fn read() -> io::Result<Vec<(u32, Vbd)>> {
         let device = entry?.file_name();
         let Some((domid, kind, dev)) = device.to_str().and_then(by_name) else { continue };
         let directory = Path::new(DEVICES).join(&device);
-        let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(&directory.join("statistics")) } else { None };
+        let file = |name: &str| fs::read_to_string(directory.join("statistics").join(name)).ok();
+        let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(file) } else { None };
         // What has gone since the list was read is gone, and not in error.
         if counters.is_some() || directory.exists() {
             vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
@@ -42,7 +43,7 @@ const BLKTAP: u32 = 2;
 pub const TAPDISK3: u32 = 3;
 
 /// Domid, kind and number of what the bus calls `vbd-5-51712`; the kinds are those that libxenstat tells apart.
-fn by_name(device: &str) -> Option<(u32, u32, u32)> {
+pub fn by_name(device: &str) -> Option<(u32, u32, u32)> {
     let mut parts = device.split('-');
     let (kind, domid, dev) = (parts.next()?, parts.next()?, parts.next()?);
     let kind = match kind {
@@ -56,8 +57,8 @@ fn by_name(device: &str) -> Option<(u32, u32, u32)> {
 }
 
 /// `None` where one of those that xentop shows cannot be read: the device is just coming or going.
-fn counters(statistics: &Path) -> Option<VbdCounters> {
-    let count = |name: &str| fs::read_to_string(statistics.join(name)).ok().and_then(|text| decimal(text.trim_end()));
+pub fn counters(file: impl Fn(&str) -> Option<String>) -> Option<VbdCounters> {
+    let count = |name: &str| file(name).and_then(|text| decimal(text.trim_end()));
     Some(VbdCounters {
         oo_reqs: Some(count("oo_req")?),
         rd_reqs: count("rd_req")?,

@@ -446,7 +446,9 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     };
     let option = argument.split(' ').next().unwrap_or_default();
     let typed = arguments.iter().any(|typed| typed.to_string_lossy().split('=').next() == Some(option));
-    if typed { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
+    // An argument that is none of ours may be anything.
+    let ours = Options::command().get_arguments().any(|ours| ours.get_long() == option.strip_prefix("--"));
+    if typed || !ours { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
 }
 
 /// Lets an option be set by the variable of its name.
@@ -535,6 +537,21 @@ mod tests {
             (&["--once", "--count", "3"], Some(3)),
         ] {
             assert_eq!(options(arguments, &[]).unwrap().count(), count, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn no_variable_is_blamed_for_what_was_typed() {
+        for (arguments, end) in [
+            (&["--interval", "x"][..], "10s or 1m"),
+            (&["--interval=x"], "10s or 1m"),
+            (&["two words"], "unexpected argument 'two words' found"),
+            (&["a=--b"], "unexpected argument 'a=--b' found"),
+            (&["-\u{e9}"], "unexpected argument '-\u{e9}' found"),
+            (&["-xy"], "unexpected argument '-x' found"),
+        ] {
+            let complaint = options(arguments, &[]).unwrap_err();
+            assert!(complaint.ends_with(end), "{arguments:?}: {complaint}");
         }
     }
 

@@ -102,7 +102,9 @@ fn host(text: &str, scheme: &str) -> Result<Host, String> {
 
 /// An IPv6 address, perhaps with the interface it is valid on: `fe80::1%eth0`.
 fn is_ipv6(host: &str) -> bool {
-    host.split_once('%').map_or(host, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
+    let (address, interface) = host.split_once('%').unwrap_or((host, "none"));
+    let named = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    !interface.is_empty() && interface.chars().all(named) && address.parse::<Ipv6Addr>().is_ok()
 }
 
 impl Destination {
@@ -190,6 +192,8 @@ mod tests {
             ("tcp://:8125", Err("no host is named")),
             ("udp://::1", Err("an IPv6 address stands in brackets: udp://[ADDRESS]:PORT")),
             ("tcp://::1", Err("an IPv6 address stands in brackets: tcp://[ADDRESS]:PORT")),
+            ("udp://[fe80::1%]", Err("what stands in brackets is not an IPv6 address")),
+            ("udp://[fe80::1%e\nth0]", Err("what stands in brackets is not an IPv6 address")),
             ("udp://[h]", Err("what stands in brackets is not an IPv6 address")),
             ("udp://[::1]8125", Err("'8125' after the brackets is not a port")),
             ("udp://h:", Err("'' is not a port from 1 to 65535")),

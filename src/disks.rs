@@ -172,7 +172,7 @@ fn vbd(kind: u32, dev: u32, counters: Option<VbdCounters>, read: Option<Moment>)
 
 /// One domain's disks by their numbers. Those on the kernel's bus that are tapdisk3's get its counters; what a
 /// tapdisk3 has left behind of those that others serve now is not counted.
-fn together(kernels: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemus: Option<(Vec<Disk>, Moment)>) -> Vec<Vbd> {
+pub fn together(kernels: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemus: Option<(Vec<Disk>, Moment)>) -> Vec<Vbd> {
     let mut vbds = kernels;
     tapdisks.retain(|tapdisk| !vbds.iter().any(|vbd| vbd.dev == tapdisk.dev && vbd.kind != TAPDISK3));
     vbds.retain(|vbd| !tapdisks.iter().any(|tapdisk| tapdisk.dev == vbd.dev));

@@ -20,6 +20,8 @@ pub mod detail;
 mod disks;
 mod drives;
 pub mod host;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod inbox;
 mod journal;
 mod json;

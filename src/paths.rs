@@ -191,13 +191,11 @@ fn around_metric(pieces: &[Piece]) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use crate::statsd::Decimal;
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::template::is_clean;
+    use crate::hostile::{named, tell_apart};
+    use crate::statsd::Decimal;
 
     /// Four ways of naming that differ in what stands for a domain.
     const WAYS: [(Layout, Letters, Dialect); 4] = [
@@ -206,11 +204,6 @@ mod tests {
         (Layout::XenMonitor, Letters::Plain, Dialect::None),
         (Layout::Xentop, Letters::Plain, Dialect::Graphite),
     ];
-
-    fn named(host: &str, (layout, letters, dialect): (Layout, Letters, Dialect)) -> Paths {
-        let template = &layout.template(dialect);
-        Paths::new(&Scheme { template, prefix: None, host, layout, letters, dialect, constants: &[] }).unwrap()
-    }
 
     /// Names by a template alone.
     fn by_template(template: &str, prefix: Option<&str>, host: &str) -> Result<Paths, String> {
@@ -244,7 +237,7 @@ mod tests {
     }
 
     /// Names as strangers would choose them: near each other in every way there is, or any bytes at all.
-    fn names() -> impl Strategy<Value = (Paths, Vec<(Vec<u8>, u32)>)> {
+    fn names() -> impl Strategy<Value = (Dialect, Paths, Vec<(Vec<u8>, u32)>)> {
         let near = prop::sample::select(vec![
             &b"a"[..],
             b"A",
@@ -274,7 +267,7 @@ mod tests {
             let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
             let called = paths.domains(&borrowed, &HashSet::new()).pop().unwrap();
             living.push((called.into_bytes(), 1000));
-            (paths, living)
+            (way.2, paths, living)
         })
     }
 
@@ -282,52 +275,9 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_names_at_all((paths, living) in names(), turn in any::<prop::sample::Index>()) {
-            let by_domid = |living: &[(Vec<u8>, u32)]| {
-                let borrowed: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
-                let names = paths.domains(&borrowed, &HashSet::new());
-                living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
-            };
-            let names = by_domid(&living);
-            for name in names.values() {
-                prop_assert!(!name.is_empty(), "{name}");
-                let line = whole(&paths, name, &"m".repeat(MAX_METRIC));
-                let (path, value) = line.split_once(':').unwrap();
-                prop_assert_eq!(value, "5|g");
-                match path.split_once(';') {
-                    None => {
-                        prop_assert!(path.len() <= MAX_NAME, "{path}");
-                        prop_assert!(path.chars().all(|c| is_clean(c) || c == '.'), "{path}");
-                        prop_assert!(name.chars().all(is_clean), "{name}");
-                    }
-                    Some((path, tags)) => {
-                        prop_assert_eq!(path, format!("xen.{}", "m".repeat(MAX_METRIC)));
-                        prop_assert_eq!(tags, format!("host=xen1.example.com;domain={name}"));
-                        prop_assert!(!name.contains([',', ';', '=', '|', '#', '[', ']', ' ', '\n']), "{name}");
-                    }
-                }
-            }
-            // As servers see them: one that folds them, npm's statsd with tags, and Datadog.
-            let of_datadog = |name: &String| {
-                let kept = |c: char| c.is_alphanumeric() || "-:./".contains(c);
-                let text: String = name.to_lowercase().chars().map(|c| if kept(c) { c } else { '_' }).collect();
-                text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
-            };
-            let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_clean(c) && c != '.', "");
-            let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold(name)).collect()];
-            if paths.naming.tagged {
-                views.push(names.values().map(of_datadog).collect());
-                views.push(names.values().map(of_npm).collect());
-            }
-            for seen in views {
-                prop_assert_eq!(seen.iter().collect::<HashSet<_>>().len(), living.len(), "{:?}", names);
-            }
-
-            let mut other = living.clone();
-            other.rotate_left(turn.index(living.len()));
-            prop_assert_eq!(&by_domid(&other), &names);
-            other.reverse();
-            prop_assert_eq!(&by_domid(&other), &names);
+        fn any_names_at_all((dialect, paths, living) in names(), turn in 0..12_usize) {
+            let living: Vec<(&[u8], u32)> = living.iter().map(|(name, domid)| (&**name, *domid)).collect();
+            tell_apart(&paths, dialect, &living, turn);
         }
     }
 

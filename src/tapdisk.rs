@@ -105,7 +105,7 @@ fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<Fi
 
 /// Both structures are of 64-bit words, in this machine's order; neither is longer than this. tapdisk makes a
 /// whole page.
-fn words(mut file: File) -> io::Result<[u64; 14]> {
+pub fn words(mut file: impl Read) -> io::Result<[u64; 14]> {
     let mut bytes = [0; 14 * 8];
     file.read_exact(&mut bytes)?;
     let mut words = [0; 14];
@@ -117,7 +117,7 @@ fn words(mut file: File) -> io::Result<[u64; 14]> {
 
 /// Version and padding; oo_reqs; reads submitted, completed, sectors, ticks; the same of writes; io_errors; flags.
 /// The ticks are microseconds.
-fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
+pub fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
     let [version, oo, rd, rd_done, rd_sect, rd_us, wr, wr_done, wr_sect, wr_us, errors, ..] = *words;
     let version = version.to_ne_bytes();
     (u32::from_ne_bytes([version[0], version[1], version[2], version[3]]) == VERSION).then_some(())?;
@@ -129,7 +129,7 @@ fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
 
 /// Discards and flushes, always 0; oo_req; reads received, completed, sectors, microseconds, the longest; the same
 /// of writes; flags.
-fn blkback_stats(words: &[u64; 14]) -> Option<VbdCounters> {
+pub fn blkback_stats(words: &[u64; 14]) -> Option<VbdCounters> {
     let [_, _, oo, rd, rd_done, rd_sect, rd_us, _, wr, wr_done, wr_sect, wr_us, _, _] = *words;
     Some(counters(oo, [rd, rd_done, rd_sect, rd_us], [wr, wr_done, wr_sect, wr_us]))
 }

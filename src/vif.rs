@@ -88,7 +88,7 @@ impl Vifs {
 
 /// The VIFs in the text of `/proc/net/dev`; `by_device` knows those that have another name. What is cut short or
 /// garbled is left out rather than guessed.
-fn parse(
+pub fn parse(
     list: &mut Vec<((u32, u32), Vif)>,
     taps: &mut Vec<((u32, u32), Vif)>,
     text: &str,
@@ -159,7 +159,7 @@ fn by_name(interface: &str) -> Option<(u32, u32)> {
 }
 
 /// What xenstore calls a VIF's backend: `backend/vif/5/0`.
-fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
+pub fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
     pair(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
 }
 

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Scratch, clean, out_of, run, scenario, shim, unshared};
+use crate::support::{Scratch, binary, clean, out_of, run, scenario, shim, unshared};
 
 /// A root with our binary, the libraries it is linked with, and the demo scenario.
 fn a_root() -> Scratch {
     let root = Scratch::new();
-    let binary = env!("CARGO_BIN_EXE_xenmonitor");
+    let binary = binary();
     let copy = |from: &Path, to: PathBuf| {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
     };
-    copy(binary.as_ref(), root.join("xenmonitor"));
+    copy(&binary, root.join("xenmonitor"));
     copy(&scenario("demo"), root.join("demo.toml"));
-    for of in [Path::new(binary), shim()] {
+    for of in [&binary, shim()] {
         for word in out_of(clean("ldd").arg(of)).split_whitespace().filter(|word| word.starts_with('/')) {
             copy(word.as_ref(), root.join(&word[1..]));
         }

@@ -132,9 +132,19 @@ pub fn am_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
+/// The file of the shipped binary, or of the one that was built with a sanitizer.
+pub fn binary() -> PathBuf {
+    std::env::var_os("TESTED_BINARY").map_or(env!("CARGO_BIN_EXE_xenmonitor").into(), PathBuf::from)
+}
+
+/// Which sanitizer it was built with: `address`, `thread`.
+pub fn sanitizer() -> Option<String> {
+    std::env::var("TESTED_WITH").ok()
+}
+
 /// The shipped binary, on whatever libxenstat it finds.
 pub fn bare() -> Command {
-    clean(env!("CARGO_BIN_EXE_xenmonitor"))
+    clean(binary())
 }
 
 /// The shipped binary on the shim.
@@ -220,8 +230,13 @@ impl Daemon {
 
     /// With standard input, output and error as the command has them.
     pub fn start_as_is(command: &mut Command) -> Self {
+        Self::start_for(PATIENCE, command)
+    }
+
+    /// The same, for what takes long.
+    pub fn start_for(patience: Duration, command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let _alive = kill_if_forgotten(&child, PATIENCE);
+        let _alive = kill_if_forgotten(&child, patience);
         Self { child, _alive }
     }
 

@@ -1,0 +1,27 @@
+//! Whether the sanitizers see anything at all: `make test-sanitizers` runs all the tests on a daemon built with one.
+
+use std::process::Command;
+
+use crate::support::{Scratch, bare, out_of, root, run, sanitizer, scenario, shim};
+
+/// Beside a libxenstat that does wrong (wrong.c).
+#[test]
+#[ignore = "needs a daemon built with a sanitizer: make test-sanitizers"]
+fn the_sanitizer_sees_what_is_wrong() {
+    let (scratch, sanitizer) = (Scratch::new(), sanitizer().expect("TESTED_WITH names the sanitizer"));
+    let library = scratch.join("wrong.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-fno-builtin", "-o"]).arg(&library).arg(root().join("tests/it/wrong.c"));
+    cc.arg("-Wl,--no-as-needed").arg(shim()).arg(format!("-Wl,-rpath,{}", shim().parent().unwrap().display()));
+    out_of(&mut cc);
+    let mut daemon = bare();
+    // Not where reports are counted.
+    daemon.env_remove("ASAN_OPTIONS").env_remove("TSAN_OPTIONS");
+    daemon.env("XENSTAT_SCENARIO", scenario("demo")).env("WRONG", &sanitizer);
+    let said = run(daemon.arg("--libxenstat").arg(library).args(["--once", "--print", "table", "--host", "h"]));
+    let seen = match sanitizer.as_str() {
+        "address" => "ERROR: AddressSanitizer: heap-use-after-free",
+        _ => "WARNING: ThreadSanitizer: data race",
+    };
+    assert!(said.err.contains(seen) && said.status != Some(0), "{:?} {}", said.status, said.err);
+}

@@ -102,3 +102,5 @@ $(SHIM_ARCHIVE): $(SHIM_SOURCES)
 $(SHIM_MAP): FORCE
 	@printf '%s { global: xenstat_*; local: _R*; _ZN*; __rust*; rust_*; %s };\n' VERS_$(SHIM_VERSION) \
 	    '$(SHIM_WITHOUT:%=%;)' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new
+
+include packaging/rules.mk

@@ -1,0 +1,66 @@
+# Where systemd does not run: the .deb with its init script, and OpenRC's.
+
+# in_chroot SCRIPT: with processes of its own, which end with it.
+in_chroot() {
+    mkdir -p "$root/dev/xen"
+    touch "$root/dev/xen/privcmd"
+    [ -c "$root/dev/null" ] || fail "$root/dev has no null"
+    unshare --mount --pid --fork --kill-child env -i PATH=/usr/sbin:/usr/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
+        chroot "$root" sh -euc "mount -t proc proc /proc; $1" </dev/null >"$work/said" 2>&1
+}
+signal_files() {
+    # Steps wait for each other through files.
+    printf 'reached() { touch "/opt/$1"; while [ ! -e "/opt/$1.seen" ]; do sleep 0.1; done; }\n'
+}
+reached() {
+    until_true 60 test -e "$root/opt/$1" || { cat "$work/said" >&2; fail "$1 is not reached"; }
+}
+seen() {
+    touch "$root/opt/$1.seen"
+}
+
+test_sysv() {
+    unpack sysv
+    files >"$work/before"
+    in_chroot "$(signal_files)
+        apt-get -qq -y --no-install-recommends install /opt/this.deb
+        $(settings)
+        ls /etc/rc2.d/S??xenmonitor
+        script=/etc/init.d/xenmonitor
+        \$script restart; \$script status; reached running
+        \$script start; \$script reload; \$script status
+        \$script stop; ! \$script status; reached stopped
+        echo XENMONITOR_SPREAD=2 >>/etc/default/xenmonitor; ! \$script start
+        apt-get -qq -y purge xenmonitor" &
+    inside=$!
+    reached running
+    gauges_arrive || { cat "$work/said" >&2; fail "no gauge arrives"; }
+    seen running
+    reached stopped
+    no_gauges_arrive || fail "it runs on after a stop"
+    seen stopped
+    wait "$inside" || { cat "$work/said" >&2; fail "the init script does not work"; }
+    nothing_more_than "$work/before" || fail "apt purge leaves the above"
+    ok "sysv: the init script starts, reloads, stops and tells; a bad setting is a failed start; a purge leaves nothing"
+}
+
+test_openrc() {
+    unpack openrc
+    make -s install FROM="$BUILT" DESTDIR="$root" INIT=openrc PREFIX=/usr >"$work/said"
+    in_chroot "$(signal_files)
+        dpkg -i --force-all /opt/openrc/*.deb
+        $(settings)
+        mkdir -p /run/openrc && touch /run/openrc/softlevel
+        rc-service --nodeps xenmonitor start; rc-service xenmonitor status; reached running
+        rc-service xenmonitor reload; rc-service xenmonitor status
+        rc-service xenmonitor stop; ! rc-service xenmonitor status; reached stopped" &
+    inside=$!
+    reached running
+    gauges_arrive || { cat "$work/said" >&2; fail "no gauge arrives"; }
+    seen running
+    reached stopped
+    no_gauges_arrive || fail "it runs on after a stop"
+    seen stopped
+    wait "$inside" || { cat "$work/said" >&2; fail "OpenRC's script does not work"; }
+    ok "openrc: the script starts, reloads, stops and tells"
+}

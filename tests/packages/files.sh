@@ -18,7 +18,6 @@ test_files() {
     ok "sh -n: the scripts"
 
     # Each shell is asked what may come after `xenmonitor --stat`.
-    # shellcheck disable=SC2016
     found=$(bash -euc 'complete() { function=$4; }; . "$1"; COMP_WORDS=(xenmonitor --stat) COMP_CWORD=1
         _xenmonitor xenmonitor --stat xenmonitor; echo "${COMPREPLY[@]}"' bash "$papers/xenmonitor.bash" 2>&1)
     [ "$found" = --statsd ] || fail "bash completes --stat as '$found'"

@@ -1,9 +1,9 @@
 # A clean Debian 12, and what the daemon needs in it that Xen would bring.
 
-# start_listener: sets listener and port; what arrives is in $work/statsd.
+# start_listener: sets port; what arrives is in $work/statsd.
 start_listener() {
     python3 $here/listen.py >"$work/statsd" &
-    listener=$!
+    listeners=$!
     until_true 10 test -s "$work/statsd" || fail "the listener does not start"
     port=$(head -n 1 "$work/statsd")
 }
@@ -27,7 +27,6 @@ unpack() {
         rm -rf --one-file-system "$base" "$base.new"
         mkdir -p "$CACHE"
         # OpenRC lies in it without being installed: it cannot be beside another. procps has the kill of the unit.
-        # shellcheck disable=SC2016
         mmdebstrap --quiet --format=directory --variant=minbase --include=systemd,systemd-sysv,dbus,procps \
             --customize-hook='cd "$1" && mkdir opt/openrc && chroot . apt-get update -qq &&
                 chroot . sh -c "cd /opt/openrc && apt-get download -qq openrc libeinfo1 librc1 insserv"' \

@@ -7,13 +7,12 @@ test_rpm() {
         grep -vE 'CompressedFileNames|FileDigests|PayloadFilesHavePrefix' && fail "CentOS 7's rpm lacks this"
     unpack rpm
     files >"$work/before"
-    $NEXT_RPM -s 'version = "0.1.1"' -o "$root/opt/next.rpm"
     by_rpm -i "$RPM"
     chroot "$root" sh -euc "$(settings)"
     cp "$root/etc/default/xenmonitor" "$work/settings"
     in_chroot "XENMONITOR_LIBXENSTAT=/opt/xen/libxenstat.so XENSTAT_SCENARIO=/opt/xen/demo.toml \
         xenmonitor --check --statsd udp://127.0.0.1:$port" || { cat "$work/said"; fail "xenmonitor --check"; }
-    by_rpm -U "$root/opt/next.rpm"
+    by_rpm -U "$NEXT_RPM"
     cmp -s "$root/etc/default/xenmonitor" "$work/settings" || fail "an upgrade changes the settings"
     by_rpm -e xenmonitor
     rm -r "$root/var/lib/rpm"

@@ -8,16 +8,19 @@ here=tests/packages
 work=$(mktemp -d)
 passed=0
 skipped=0
-listener=
+listeners=
 container=
+chrooted=
 roots=
 
 end() {
     status=$?
     set +e
     [ -z "$container" ] || { kill "$container"; wait "$container"; }
-    [ -z "$listener" ] || kill "$listener"
-    for root in $roots; do umount "$root"; done
+    # The one below it takes all that runs there along.
+    [ -z "$chrooted" ] || pkill -P "$chrooted"
+    for listener in $listeners; do kill "$listener"; done
+    for root in $roots; do umount -l "$root"; done
     rm -rf --one-file-system "$work"
     [ "$status" = 0 ] || echo "test-packages: FAILED"
     exit "$status"

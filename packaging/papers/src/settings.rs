@@ -36,7 +36,7 @@ pub fn file(command: Command) -> Result<String, Box<dyn Error>> {
 fn words(option: &Arg) -> String {
     let help = option.get_help().map(ToString::to_string).unwrap_or_default();
     let help = help.replace("may be given several times", "a list");
-    let values = option.get_possible_values();
+    let values = if option.is_hide_possible_values_set() { Vec::new() } else { option.get_possible_values() };
     let values: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
     match (option.get_action().takes_values(), values.is_empty()) {
         (false, _) => format!("{help} (1, or 0)"),

@@ -32,7 +32,8 @@ test_sysv() {
         ls /etc/rc2.d/S??xenmonitor
         script=/etc/init.d/xenmonitor
         \$script restart; \$script status; reached running
-        \$script start; \$script reload; \$script status
+        before=\$(pidof xenmonitor); \$script start; \$script reload; \$script status
+        sleep 1; [ \"\$(pidof xenmonitor)\" = \"\$before\" ]
         \$script stop; refused \$script status; reached stopped
         echo XENMONITOR_SPREAD=2 >>/etc/default/xenmonitor; refused \$script start
         apt-get -qq -y purge xenmonitor" &
@@ -59,7 +60,8 @@ test_openrc() {
         $(settings)
         mkdir -p /run/openrc && touch /run/openrc/softlevel
         rc-service --nodeps xenmonitor start; rc-service xenmonitor status; reached running
-        rc-service xenmonitor reload; rc-service xenmonitor status
+        before=\$(pidof xenmonitor); rc-service xenmonitor reload; rc-service xenmonitor status
+        sleep 1; [ \"\$(pidof xenmonitor)\" = \"\$before\" ]
         rc-service xenmonitor stop; refused rc-service xenmonitor status; reached stopped" &
     chrooted=$!
     reached running

@@ -51,7 +51,10 @@ pub fn of_the_program(workspace: &Path, target: &str) -> Result<Licences, Box<dy
         return Err(format!("of {} crates only {} are known to cargo metadata", compiled_in.len(), crates.len()).into());
     }
     crates.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Licences { copyright: copyright(&fs::read_to_string(workspace.join("LICENSE"))?, &crates), texts: texts(&crates) })
+    Ok(Licences {
+        copyright: copyright(&fs::read_to_string(workspace.join("LICENSE"))?, &crates),
+        texts: texts(&crates),
+    })
 }
 
 /// Crates that end up in the program, as `NAME vVERSION`: neither what only builds or tests nor procedural macros.
@@ -95,7 +98,9 @@ fn files(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
-        if ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"].iter().any(|word| name.starts_with(word))
+        if ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"]
+            .iter()
+            .any(|word| name.starts_with(word))
             && path.is_file()
         {
             files.insert(name, fs::read_to_string(&path)?);

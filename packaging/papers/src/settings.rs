@@ -84,7 +84,8 @@ mod tests {
         let text = file(Options::command()).unwrap();
         let mut lines = BTreeMap::new();
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# ") && *line != "#") {
-            let Some((variable, value)) = line.strip_prefix("#XENMONITOR_").and_then(|rest| rest.split_once('=')) else {
+            let Some((variable, value)) = line.strip_prefix("#XENMONITOR_").and_then(|rest| rest.split_once('='))
+            else {
                 assert!(line.starts_with("## "), "neither a setting nor words: {line}");
                 continue;
             };

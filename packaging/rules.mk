@@ -116,7 +116,8 @@ TO_RPM = $(CARGO_RPM) --target $(TRIPLE) --target-dir $(TARGET) --payload-compre
 
 test-packages: deb rpm ## Install, upgrade and remove the packages in a clean Debian 12, under systemd, sysvinit and OpenRC
 	@tests/need.sh $(BUILD) lintian:lintian rpm:rpm mmdebstrap:mmdebstrap systemd-nspawn:systemd-container python3:python3 \
-	    man:man-db zsh:zsh fish:fish nsenter:util-linux
+	    man:man-db zsh:zsh fish:fish nsenter:util-linux pgrep:procps \
+	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	@$(MAKE) --no-print-directory shim
 	@$(TO_RPM) -s 'version = "$(VERSION).1"' -o $(TARGET)/next.rpm
 	$(if $(filter-out 0,$(shell id -u)),sudo -n )env DEB=$(DEB) RPM=$(RPM) NEXT_RPM=$(TARGET)/next.rpm \

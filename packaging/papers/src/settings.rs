@@ -27,7 +27,7 @@ pub fn file(command: Command) -> Result<String, Box<dyn Error>> {
             text += &format!("\n## {}\n", heading.unwrap_or("Other"));
         }
         let words = words(option);
-        text += &format!("\n{}\n#{}={}\n", comment(&words), variable.display(), default(option)?);
+        text += &format!("\n{}\n#{}={}\n", comment(&words), variable.to_string_lossy(), default(option)?);
     }
     Ok(text)
 }
@@ -94,14 +94,14 @@ mod tests {
         for option in Options::command().get_arguments() {
             let Some(variable) = option.get_env() else { continue };
             let value = lines.remove(&*variable.to_string_lossy());
-            let value = value.unwrap_or_else(|| panic!("{} is missing", variable.display()));
+            let value = value.unwrap_or_else(|| panic!("{} is missing", variable.to_string_lossy()));
             // What the help calls the default; in words where there is no value for it.
             let help = option.get_help().unwrap().to_string();
             let said = help.split_once("[default: ").map(|(_, rest)| rest.split([',', ']']).next().unwrap());
             assert!(
                 value.is_empty() || value == "0" || said == Some(&value),
                 "{}: {value} is not {said:?}",
-                variable.display()
+                variable.to_string_lossy()
             );
         }
         assert_eq!(lines, BTreeMap::new(), "no option has these");

@@ -2,11 +2,11 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run lint npm-statsd pictures \
-    shim shim-files FORCE
+.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run lint msrv deny npm-statsd \
+    pictures shim shim-files FORCE
 
 help: ## Print this list
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # What a build needs, and the Debian packages that bring it.
 BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:libxen-dev \
@@ -15,6 +15,8 @@ BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:li
 PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
     /bin/kill:procps ip:iproute2 unshare:util-linux prlimit:util-linux faketime:faketime \
     systemd-analyze:systemd setpriv:util-linux
+
+include packaging/rules.mk
 
 test: ## Run the tests, but for test-load, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
@@ -119,7 +121,22 @@ lint: ## Check format, clippy, docs and packaging
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --test load -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	cargo package --workspace --allow-dirty
+	cargo package -p xenmonitor -p xenstat-sys --allow-dirty
+	@cargo package -p xenmonitor --list --allow-dirty | grep -v '^src/' | tr '\n' ' ' | grep -qx '$(CRATE_FILES) ' || \
+	    { echo "the crate has other files than $(CRATE_FILES): see include in Cargo.toml" >&2; exit 1; }
+
+# What cargo packages of us besides src/; .cargo_vcs_info.json is its own.
+CRATE_FILES := .cargo_vcs_info.json CHANGELOG.md Cargo.lock Cargo.toml Cargo.toml.orig LICENSE README.md build.rs
+
+msrv: ## Check that the oldest Rust that is promised (rust-version in Cargo.toml) compiles all of it
+	@tests/need.sh $(BUILD)
+	rustup toolchain install --profile minimal --no-self-update $(MSRV)
+	CARGO_TARGET_DIR=$(TARGET)/msrv cargo +$(MSRV) check --quiet --locked --workspace --all-targets
+
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+deny: $(CARGO_DENY) ## Check licences, sources and doubles of all crates, see deny.toml
+	$(CARGO_DENY) --log-level error check licenses bans sources
 
 # The statsd server that is asked its gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js

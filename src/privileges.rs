@@ -3,10 +3,13 @@
 //!
 //! Both are a thread's own and inherited by those that it starts, so this comes before any other is started.
 
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 /// Gives up what the kernel lets go. A line for each part that it does not: no reason to stop, but to be known.
 pub fn give_up() -> Vec<String> {
+    // Where there is no /dev/xen/hypercall libxenctrl locks memory for each hypercall, and crashes where it cannot.
+    let _ = rustix::process::setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
     let parts = [
         ("capabilities", capabilities().map_err(|error| error.to_string())),
         (

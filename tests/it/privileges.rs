@@ -76,6 +76,20 @@ fn it_can_be_told_to_keep_all() {
     }
 }
 
+/// What libxenctrl needs CAP_IPC_LOCK for on old kernels a limit allows too, which is to be raised before.
+#[test]
+fn memory_may_be_locked_all_the_same() {
+    let scratch = Scratch::new();
+    let trace = scratch.join("trace");
+    let mut command = clean("strace");
+    command.args(["-f", "-e", "trace=prlimit64,capset", "-o"]).arg(&trace);
+    run(behind(command, &xenmonitor(&scenario("demo"))).args(["--once", "--print", "table"]));
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let raised = trace.find("RLIMIT_MEMLOCK, {rlim_cur=RLIM64_INFINITY, rlim_max=RLIM64_INFINITY}, NULL)");
+    // Who has no capabilities to give up cannot raise it either.
+    assert!(raised.is_some() && trace.find("capset(").is_none_or(|given_up| raised < Some(given_up)), "{trace}");
+}
+
 /// libxenstat, or whoever has taken it over, tries to.
 #[test]
 fn it_can_run_no_program() {

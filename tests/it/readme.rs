@@ -157,11 +157,17 @@ fn troubleshooting_quotes_what_is_said() {
     assert!(quoted > 10);
 }
 
+/// Everywhere that `make TARGET` is said, and each target of `make help` is told to readers.
 #[test]
 fn its_make_targets_exist() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
-    let readme = readme();
-    let targets: Vec<&str> = readme
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let makefile = read("Makefile") + &read("packaging/rules.mk");
+    let mut told = readme() + &read("CONTRIBUTING.md");
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        told += &std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+    }
+    let all = told.clone() + &read(".github/workflows/ci.yml") + &read(".ci/run");
+    let targets: Vec<&str> = all
         .split("make ")
         .skip(1)
         .map(|rest| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap())
@@ -169,5 +175,9 @@ fn its_make_targets_exist() {
     assert!(targets.contains(&"demo") && targets.contains(&"test"));
     for target in targets.iter().filter(|target| !target.is_empty()) {
         assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+    let helped = makefile.lines().filter(|line| line.contains(": ") && line.contains(" ## "));
+    for target in helped.map(|line| line.split(':').next().unwrap()).filter(|target| *target != "help") {
+        assert!(told.contains(&format!("make {target}")), "make {target} is not told");
     }
 }

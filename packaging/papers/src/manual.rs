@@ -1,0 +1,62 @@
+//! The man page: clap's own words, and what an admin looks for besides.
+
+use std::io;
+
+use clap::Command;
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+
+/// xenmonitor(8).
+pub fn page(command: Command) -> io::Result<Vec<u8>> {
+    let version = env!("CARGO_PKG_VERSION");
+    // Without this the synopsis is a paragraph of forty options.
+    let command = command.override_usage("xenmonitor [OPTIONS]");
+    let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let man = Man::new(command)
+        .title("XENMONITOR")
+        .section("8")
+        .source(format!("xenmonitor {version}"))
+        .manual("System administration");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+
+    let mut roff = Roff::new();
+    roff.control("SH", ["NOTES"]);
+    for line in notes.lines() {
+        roff.text([roman(line)]);
+        if line.ends_with('.') {
+            roff.control("PP", []);
+        }
+    }
+    roff.control("SH", ["FILES"]);
+    for (file, what) in [
+        ("/etc/default/xenmonitor", "variables that the service is started with, one for each option"),
+        ("/dev/xen/privcmd", "what libxenstat asks Xen through; where it is missing the service is not started"),
+        ("/run/xen/qmp-libxenstat-DOMID", "where the QEMU of a guest is asked for its disks"),
+        ("/sys/hypervisor/version", "names the libxenstat that is loaded"),
+    ] {
+        entry(&mut roff, file, what);
+    }
+    roff.control("SH", ["EXAMPLES"]);
+    for (line, what) in [
+        ("xenmonitor --check", "Is all there that it needs?"),
+        ("xenmonitor --print table --count 2 --interval 2s", "What xentop -b -f prints."),
+        ("xenmonitor --statsd udp://stats.example.com:8125", "Send every 10 seconds, until told to stop."),
+    ] {
+        entry(&mut roff, line, what);
+    }
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([bold("xentop"), roman("(1), "), bold("xl"), roman("(1), "), bold("systemctl"), roman("(1)")]);
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}
+
+fn entry(roff: &mut Roff, what: &str, words: &str) {
+    roff.control("TP", []);
+    roff.text([bold(what)]);
+    roff.text(Vec::<Inline>::from([roman(words)]));
+}

@@ -1,0 +1,5 @@
+# Neither enables nor starts it by itself, as is the custom: systemctl enable xenmonitor.
+if [ $1 -eq 1 ] && [ -x /usr/bin/systemctl ]; then
+    systemctl --no-reload preset xenmonitor.service >/dev/null 2>&1 || :
+fi
+[ ! -d /run/systemd/system ] || systemctl daemon-reload >/dev/null 2>&1 || :

@@ -1,0 +1,66 @@
+# What is in the packages, looked at where they lie.
+
+papers=$BUILT/papers
+
+test_files() {
+    lintian --allow-root --tag-display-limit 0 --display-info --fail-on error,warning,info "$DEB" ||
+        fail "lintian is not content with $DEB"
+    ok "lintian: $(basename "$DEB") is clean but for what packaging/deb/lintian-overrides gives reasons for"
+
+    said=$(MANWIDTH=100 man -l --warnings -E UTF-8 "$papers/xenmonitor.8.gz" 2>&1 >/dev/null)
+    [ -z "$said" ] || fail "man: $said"
+    man -l -E UTF-8 "$papers/xenmonitor.8.gz" 2>/dev/null | grep -q -- '--resolve-every' || fail "no option in the man page"
+    ok "man: no warnings"
+
+    for script in packaging/sysv/xenmonitor packaging/openrc/xenmonitor packaging/deb/p* packaging/rpm/*.sh; do
+        quiet sh -n "$script"
+    done
+    ok "sh -n: the scripts"
+
+    # Each shell is asked what may come after `xenmonitor --stat`.
+    found=$(bash -euc 'complete() { function=$4; }; . "$1"; COMP_WORDS=(xenmonitor --stat) COMP_CWORD=1
+        _xenmonitor xenmonitor --stat xenmonitor; echo "${COMPREPLY[@]}"' bash "$papers/xenmonitor.bash" 2>&1)
+    [ "$found" = --statsd ] || fail "bash completes --stat as '$found'"
+    found=$(zsh -fc 'autoload -U compinit; compinit -D; . "$1"; print $_comps[xenmonitor]' zsh "$papers/_xenmonitor" 2>&1)
+    [ "$found" = _xenmonitor ] || fail "zsh completes xenmonitor by '$found'"
+    found=$(fish -Nc 'source $argv[1]; complete -C "xenmonitor --stat"' "$papers/xenmonitor.fish" 2>&1 | cut -f1)
+    [ "$found" = --statsd ] || fail "fish completes --stat as '$found'"
+    ok "completions: bash, zsh, fish"
+}
+
+# in_common LIST: a list of files without what only one way of installing has.
+in_common() {
+    sed 's|^\./|/|; s|/zsh/[a-z-]*/|/zsh/|; s|^/usr/local/|/usr/|' "$1" |
+        grep -vE '/$|/lintian/|changelog.Debian.gz$|^/etc/init.d/' | sort
+}
+
+test_install() {
+    destination=$work/destination
+    for init in systemd sysv openrc; do
+        make -s install FROM="$BUILT" DESTDIR="$destination" INIT=$init >"$work/said" || fail "make install INIT=$init"
+    done
+    find "$destination" -type f | sed "s|^$destination||" >"$work/installed"
+    dpkg-deb -c "$DEB" | awk '{print $6}' >"$work/deb"
+    rpm -qlp "$RPM" >"$work/rpm" 2>/dev/null
+    for list in deb rpm installed; do in_common "$work/$list" >"$work/$list.common"; done
+    [ "$(wc -l <"$work/deb.common")" -ge 10 ] || fail "the package is empty"
+    for list in rpm installed; do
+        diff "$work/deb.common" "$work/$list.common" || fail "deb and $list have not the same files"
+    done
+    ok "deb, rpm and make install have the same $(wc -l <"$work/deb.common") files"
+
+    for starter in usr/local/lib/systemd/system/xenmonitor.service etc/init.d/xenmonitor; do
+        grep -q /usr/local/sbin/xenmonitor "$destination/$starter" || fail "$starter starts another program"
+        ! grep -q '[= ]/usr/sbin' "$destination/$starter" || fail "$starter starts another program too"
+    done
+    echo XENMONITOR_INTERVAL=2s >>"$destination/etc/default/xenmonitor"
+    make -s install FROM="$BUILT" DESTDIR="$destination" >"$work/said"
+    grep -q 2s "$destination/etc/default/xenmonitor" || fail "make install overwrites the settings"
+    for init in systemd sysv openrc; do make -s uninstall FROM="$BUILT" DESTDIR="$destination" INIT=$init; done >"$work/said"
+    [ "$(find "$destination" -type f)" = "$destination/etc/default/xenmonitor" ] ||
+        fail "make uninstall leaves more than changed settings: $(find "$destination" -type f)"
+    cp "$papers/settings" "$destination/etc/default/xenmonitor"
+    make -s uninstall FROM="$BUILT" DESTDIR="$destination"
+    [ -z "$(find "$destination" -type f -o -name '*xenmonitor*')" ] || fail "make uninstall leaves unchanged settings"
+    ok "make install keeps settings that are there; uninstall leaves changed settings and nothing else"
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Tests what `make deb rpm install` make as an admin uses them, see `make test-packages`. No Xen is needed: the
+# daemon is given the tests' libxenstat. Roots of Debian 12 are laid over one that is kept in the cache.
+set -eu
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "test-packages: packages are installed in a root of their own, which takes root" >&2; exit 1; }
+here=tests/packages
+work=$(mktemp -d)
+passed=0
+skipped=0
+listeners=
+container=
+chrooted=
+roots=
+
+end() {
+    status=$?
+    set +e
+    [ -z "$container" ] || { kill "$container"; wait "$container"; }
+    # The one below it takes all that runs there along.
+    [ -z "$chrooted" ] || pkill -P "$chrooted"
+    for listener in $listeners; do kill "$listener"; done
+    for root in $roots; do umount -l "$root"; done
+    rm -rf --one-file-system "$work"
+    [ "$status" = 0 ] || echo "test-packages: FAILED"
+    exit "$status"
+} 2>/dev/null
+trap end EXIT
+
+# fail WORDS...: what is wrong.
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+# ok WORDS...: what holds.
+ok() {
+    echo "ok: $*"
+    passed=$((passed + 1))
+}
+# quiet COMMAND...: succeeds and says nothing.
+quiet() {
+    said=$("$@" 2>&1) || fail "$*: $said"
+    [ -z "$said" ] || fail "$* says: $said"
+}
+# until_true SECONDS COMMAND...
+until_true() {
+    left=$(($1 * 5))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+. $here/files.sh
+. $here/roots.sh
+. $here/systemd.sh
+. $here/sysv.sh
+. $here/rpm.sh
+
+start_listener
+test_files
+test_install
+test_systemd
+test_sysv
+test_openrc
+test_rpm
+echo "$passed passed, 0 failed, $skipped skipped"

@@ -136,7 +136,7 @@ fn the_daemon_does_its_work_in_it() {
         "default",
         &format!(
             "XENSTAT_SCENARIO=/mnt/scenario.toml\nXENMONITOR_LIBXENSTAT=/mnt/libxenstat.so\n\
-             XENMONITOR_INTERVAL=50ms\nXENMONITOR_DISKS=backends\nXENMONITOR_STATSD={url}\n"
+             XENMONITOR_INTERVAL=1s\nXENMONITOR_DISKS=backends\nXENMONITOR_STATSD={url}\n"
         ),
     );
 

@@ -20,7 +20,8 @@ const HURRY: f64 = 1000.0;
 /// Time between its polls, by its clock.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The last line of every poll.
+/// A line that tells of a poll, and of none that is missed; and the last of each.
+const OF_A_POLL: &str = ".xenmonitor.poll_ms:";
 const LAST_LINE: &str = ".xenmonitor.collector.vbd:";
 
 fn polls() -> usize {
@@ -92,8 +93,9 @@ fn write_host(path: &Path, generation: u32) {
         if n == 5 && generation % 3 == 0 {
             continue;
         }
-        let _ = write!(text, "[[domain]]\nid = {id}\nname = \"{name}\"\nvcpus = {}\n", 1 + (generation + n) % 3);
-        let _ = write!(text, "cpu_ns = {{ start = {generation}, per_second = 300000000 }}\n");
+        let vcpus = 1 + (generation + n) % 3;
+        let _ = writeln!(text, "[[domain]]\nid = {id}\nname = \"{name}\"\nvcpus = {vcpus}");
+        let _ = writeln!(text, "cpu_ns = {{ start = {generation}, per_second = 300000000 }}");
         for _ in 0..(generation + n) % 4 {
             text += "[[domain.network]]\nrbytes = { per_poll = 1000 }\n";
             text += "[[domain.vbd]]\nrd_reqs = { per_poll = 7 }\nerror = [\"every 9\"]\n";
@@ -171,12 +173,13 @@ impl Life {
     fn watch(id: u32, stdout: ChildStdout, polls: usize) -> Self {
         let mut lines = BufReader::with_capacity(1 << 20, stdout);
         let mut life = Life { late: Vec::new(), skipped: 0, memory: Vec::new(), files: Vec::new(), failed: 0 };
-        let (mut line, mut first) = (String::new(), None);
+        let (mut line, mut first, mut is_poll) = (String::new(), None, false);
         while lines.read_line(&mut line).unwrap() > 0 {
             let value = |of: &str| line.rsplit_once(of)?.1.split('|').next()?.parse().ok();
             life.skipped = value(".xenmonitor.skipped_ticks:").unwrap_or(life.skipped);
             life.failed = value(".xenmonitor.poll_errors:").unwrap_or(life.failed);
-            if line.contains(LAST_LINE) {
+            is_poll |= line.contains(OF_A_POLL);
+            if line.contains(LAST_LINE) && std::mem::take(&mut is_poll) {
                 let first = *first.get_or_insert_with(Instant::now);
                 let due = (life.late.len() as u64 + life.skipped) as f64 * INTERVAL.as_secs_f64();
                 life.late.push(first.elapsed().as_secs_f64() * HURRY - due);

@@ -2,8 +2,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run lint msrv deny npm-statsd \
-    pictures shim shim-files FORCE
+.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen lint msrv deny \
+    npm-statsd pictures shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -114,6 +114,12 @@ pictures: ## Draw docs/img from what statsd and Graphite make of a made-up host:
 	cargo build --release
 	/usr/bin/python3 tests/pictures/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB) \
 	    $(TARGET)/npm/node_modules/statsd/stats.js
+
+e2e-xen: ## Judge it beside the real xentop in the dom0 of a real Xen, emulated: ten minutes, 4 GB of memory
+	@tests/need.sh $(BUILD) mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
+	    busybox:busybox-static python3:python3 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	cargo build --release
+	tests/xen/run $(TARGET)/release/xenmonitor $(TARGET)/e2e-xen
 
 lint: ## Check format, clippy, docs and packaging
 	@tests/need.sh $(BUILD)

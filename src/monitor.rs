@@ -348,8 +348,8 @@ impl Monitor {
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
         let send = start.elapsed();
         self.send = Some(send);
-        let domains = snapshot.domains.len();
-        debug!("{domains} domains read in {took:?}, told in {send:?}");
+        let (domains, library) = (snapshot.domains.len(), moments.xenstat.took);
+        debug!("{domains} domains read in {took:?}, of which libxenstat {library:?}; told in {send:?}");
         self.supervisor.working(start, || {
             let lost = self.output.servers().count().map_or(0, |count| count.lost);
             format!("{domains} domains read in {took:.0?}; datagrams known to be lost: {lost}")

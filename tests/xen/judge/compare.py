@@ -1,0 +1,102 @@
+"""xentop's tables beside our gauges, number by number."""
+
+from dom0 import DEVICES, VIF
+
+whole = int
+
+
+def one_decimal(value):
+    return float(f"{value:.1f}")
+
+
+# xentop's numeric columns but CPU(%), our gauges, and how xentop writes them.
+COLUMNS = {
+    "CPU(sec)": ("cpu_sec", whole),
+    "MEM(k)": ("mem_k", whole),
+    "MEM(%)": ("mem_percent", one_decimal),
+    "MAXMEM(k)": ("maxmem_k", whole),
+    "MAXMEM(%)": ("maxmem_percent", one_decimal),
+    "VCPUS": ("vcpus", whole),
+    "NETS": ("nets", whole),
+    "NETTX(k)": ("nettx_k", whole),
+    "NETRX(k)": ("netrx_k", whole),
+    "VBDS": ("vbds", whole),
+    "VBD_OO": ("vbd_oo", whole),
+    "VBD_RD": ("vbd_rd", whole),
+    "VBD_WR": ("vbd_wr", whole),
+    "VBD_RSECT": ("vbd_rsect", whole),
+    "VBD_WSECT": ("vbd_wsect", whole),
+    "SSID": ("ssid", whole),
+}
+STATES = {"d": "dying", "s": "shutdown", "b": "blocked", "c": "crashed", "p": "paused", "r": "running"}
+TYPES = {"BlkBack": 1}
+
+
+class Comparison:
+    """Counts what was compared and keeps what differs. Each number of ours has to be from `before` to `after`."""
+
+    def __init__(self):
+        self.compared, self.still, self.differing = 0, 0, []
+
+    def number(self, what, before, ours, after):
+        self.compared += 1
+        self.still += before == after
+        if ours is None or not before <= ours <= after:
+            self.differing.append(f"{what} is {ours}, not from {before} to {after}")
+
+    def same(self, what, theirs, ours):
+        self.number(what, theirs, ours, theirs)
+
+    def __str__(self):
+        if self.differing:
+            return "; ".join(self.differing[:8]) + f" ({len(self.differing)} of {self.compared} differ)"
+        return f"{self.compared} compared, {self.still} of them stood still between the two readings and are equal"
+
+
+def with_xentop(before, document, gauges, after, states, qemus=()):
+    """All columns and details of all domains, but of those with QEMU's disks not the disks."""
+    result = Comparison()
+    names = {domain["name"]: domain["component"] for domain in document["domains"]}
+    result.same("the domains", sorted(before), sorted(names))
+    for name, component in names.items():
+        if name not in before or name not in after:
+            continue
+        one, other = before[name], after[name]
+        stem = f"xen.dom0.{component}."
+        own = {metric.removeprefix(stem): value for metric, value in gauges.items() if metric.startswith(stem)}
+        for column, (metric, as_xentop) in COLUMNS.items():
+            if name in qemus and column.startswith("VBD"):
+                continue
+            value = own.get(metric)
+            if one.columns[column] in ("no-limit", "n/a"):
+                result.same(f"{name} {column}", None, value)
+            else:
+                written = None if value is None else as_xentop(value)
+                result.number(f"{name} {column}", float(one.columns[column]), written, float(other.columns[column]))
+        if states:
+            letters = "".join(letter if own.get(f"state.{state}") else "-" for letter, state in STATES.items())
+            result.same(f"{name} STATE", one.columns["STATE"], letters)
+        details(result, name, one, own, other)
+        if name not in qemus:
+            disks(result, name, one, own, other)
+    return result
+
+
+def details(result, name, one, own, other):
+    """xentop -v -n beside --detail vcpus,vifs."""
+    vcpus = range(int(one.columns["VCPUS"]))
+    result.same(f"{name} online vcpus", list(one.vcpus), [n for n in vcpus if own.get(f"vcpu.{n}.online")])
+    for n, seconds in one.vcpus.items():
+        result.number(f"{name} vcpu {n}", seconds, int(own.get(f"vcpu.{n}.cpu_sec") or 0), other.vcpus[n])
+    for n, net in enumerate(one.nets):
+        for key, before, after in zip(VIF, net, other.nets[n]):
+            result.number(f"{name} vif {n} {key}", before, own.get(f"vif.{n}.{key}"), after)
+
+
+def disks(result, name, one, own, other):
+    """xentop -x beside --detail vbds."""
+    for (kind, dev, before), (_, _, after) in zip(one.vbds, other.vbds):
+        device = f"vbd.{DEVICES[dev]}"
+        result.same(f"{name} {device} type", TYPES[kind], own.get(f"{device}.type"))
+        for key, low, high in zip(["oo", "rd", "wr", "rsect", "wsect"], before, after):
+            result.number(f"{name} {device} {key}", low, own.get(f"{device}.{key}"), high)

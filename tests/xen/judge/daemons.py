@@ -1,0 +1,189 @@
+"""What a daemon does while dom0 changes around it, and with fewer rights. Each function shows one thing."""
+
+import os
+import re
+import subprocess
+import time
+
+import dom0
+import tools
+from dom0 import check, note, run, wait
+from tools import Daemon, ours
+
+
+def guests_come_and_go():
+    """A daemon polls while a guest is born, runs, is paused and is destroyed, and another is rebooted."""
+    daemon = Daemon()
+
+    def latest(gauge):
+        return (daemon.polls() or [{}])[-1].get(gauge)
+
+    old = dom0.domid("web01")
+    dom0.create("born", kernel="grub", memory=16)
+    wait("a poll with the guest just created", lambda: latest("born.mem_k"))
+    memory, paused = latest("born.mem_k"), latest("born.state.paused")
+    check("created while polling", (memory, paused) == (16384, 1), f"born: mem_k {memory}, state.paused {paused}")
+
+    def percents(paused):
+        """What it used in the polls in which it was paused or was not. A poll that took long tells no CPU(%)."""
+        polls = [poll for poll in daemon.polls() if poll.get("born.state.paused") == paused]
+        return [poll["born.cpu_percent"] for poll in polls if "born.cpu_percent" in poll]
+
+    run("xl", "unpause", "born")
+    wait("a poll while it runs", lambda: any(percents(paused=0)))
+    seen = len(percents(paused=1))
+    run("xl", "pause", "born")
+    wait("three polls more", lambda: len(percents(paused=1)) >= seen + 3)
+    ran, stands = percents(paused=0), percents(paused=1)
+    check("paused while polling", max(ran) > 0 and stands[-1] == 0, f"born: cpu_percent {ran}, then paused {stands}")
+
+    run("xl", "destroy", "born")
+    seen = len(daemon.polls())
+    wait("six polls more", lambda: len(daemon.polls()) >= seen + 6)
+    memory = [poll.get("born.mem_k") for poll in daemon.polls()]
+    last = max(place for place, value in enumerate(memory) if value)
+    ends = memory[last + 1 :]
+    zeros = ends[:3] == [0] * 3 and ends[3:] == [None] * len(ends[3:])
+    check("destroyed while polling: three zeros and no more", zeros, f"born: mem_k afterwards {ends}")
+
+    run("xl", "reboot", "web01")
+    new = wait("web01 to reboot", lambda: new_domid("web01", old))
+    seen = len(daemon.polls())
+    wait("four polls more", lambda: len(daemon.polls()) >= seen + 4)
+    polls = daemon.polls()
+    seconds = [poll["web01.cpu_sec"] for poll in polls if "web01.cpu_sec" in poll]
+    used = [poll["web01.cpu_percent"] for poll in polls if "web01.cpu_percent" in poll]
+    fell = seconds[-1] < max(seconds)
+    told = f"web01: domid {old}, then {new}; cpu_sec {max(seconds)}, then {seconds[-4:]}; cpu_percent {used[-4:]}"
+    check("rebooted while polling", fell and all(0 <= percent <= 101 for percent in used), told)
+    failed = latest("xenmonitor.poll_errors")
+    took, status = daemon.end()
+    told = f"poll_errors {failed} of {len(polls)} polls; SIGTERM: status {status} after {took:.2f} s"
+    check("nothing of it failed a poll", failed == 0 and status == 0, told)
+
+
+def new_domid(name, old):
+    found = re.search(rf"^{name} +(\d+)", run("xl", "list"), re.MULTILINE)
+    return found and int(found[1]) != old and int(found[1])
+
+
+def hostile_name(name):
+    """xl rename takes anything: no line is forged, no terminal steered."""
+    domid = dom0.domid(name)
+    hostile = "evil\nxen.dom0.web01.mem_k:1|g\x1b[31m"
+    run("xl", "rename", name, hostile)
+    server = tools.Server()
+    table = run(tools.OURS, "--print", "table", "--once", "--statsd", server.url)
+    document, gauges = ours()
+    time.sleep(1)
+    run("xl", "rename", str(domid), name)
+    told = {domain["id"]: domain for domain in document["domains"]}[domid]
+    lines = [line for _, line in server.lines]
+    forged = [line for line in lines if not re.fullmatch(r"xen\.dom0\.[A-Za-z0-9_.-]+:[0-9.]+\|g", line)]
+    memory = gauges.get("xen.dom0.web01.mem_k")
+    rows = table.splitlines()
+    check(
+        "a name with a newline and ESC",
+        told["name"] == hostile
+        and not forged
+        and "\x1b" not in table
+        and len(rows) == len(document["domains"]) + 1
+        and memory == 112 << 10,
+        f"as {told['component']!r}; {len(rows)} rows of table; no gauges: {forged}; web01.mem_k {memory}",
+    )
+
+
+def as_the_service():
+    """The unit as it is packaged, by systemd itself."""
+    server = tools.Server()
+    run("install", "-m", "755", tools.OURS, "/usr/sbin/xenmonitor")
+    run("install", "-m", "644", "xenmonitor.service", "/etc/systemd/system/")
+    with open("/etc/default/xenmonitor", "w") as file:
+        file.write(
+            f"XENMONITOR_STATSD={server.url}\nXENMONITOR_DETAIL=all\n"
+            "XENMONITOR_INTERVAL=20s\nXENMONITOR_QMP_TIMEOUT=10s\n"
+        )
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "xenmonitor")
+    wait("the service's first poll", lambda: "xen.dom0.xenmonitor.collector.vbd" in server.gauges())
+    document, gauges = ours()
+    service = server.gauges()
+    pid = run("systemctl", "show", "-p", "MainPID", "--value", "xenmonitor").strip()
+    with open(f"/proc/{pid}/status") as status:
+        may = re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s*(\S+)", status.read(), re.MULTILINE)
+    missing = sorted(name for name in gauges if name not in service and not name.endswith(("_ms", "percent")))
+    check(
+        "the packaged service tells all that root does",
+        not missing,
+        f"{len(service)} gauges; missing: {missing[:5]}; {may}",
+    )
+    check("it may nothing else", dict(may)["CapEff"] == "0" * 16 and dict(may)["NoNewPrivs"] == "1", may)
+    start = time.monotonic()
+    run("systemctl", "stop", "xenmonitor")
+    took = time.monotonic() - start
+    result = run("systemctl", "show", "-p", "Result,ExecMainStatus", "xenmonitor").split()
+    note("service.txt", run("journalctl", "--no-pager", "-u", "xenmonitor"))
+    check("systemctl stop", result == ["Result=success", "ExecMainStatus=0"] and took < 10, f"{took:.1f} s, {result}")
+
+
+def as_another_user():
+    """A user who may open what it opens, by its group, and nothing else, is told all that root is."""
+    group = 990
+    sockets = [f"/run/xen/{name}" for name in os.listdir("/run/xen") if name.startswith("qmp-libxenstat-")]
+    for path in ["/dev/xen/privcmd", "/dev/xen/hypercall", "/run/xenstored/socket", *sockets]:
+        os.chown(path, 0, group)
+        os.chmod(path, 0o660)
+    os.chown("/run/xen", 0, group)
+    os.chmod("/run/xen", 0o750)
+    _, roots = ours()
+    user = [
+        "setpriv",
+        f"--reuid={group}",
+        f"--regid={group}",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    ]
+    _, gauges = ours(by=user)
+    missing = sorted(set(roots) - set(gauges))
+    disks = gauges.get("xen.dom0.files.vbds")
+    told = f"{len(gauges)} gauges, root's: {len(roots)}; missing: {missing[:5]}; QEMU's disks: {disks}"
+    check("another user, by group, tells all that root does", not missing and disks == 2, told)
+
+
+def xenstored_dies():
+    """The last check: it does not come back. Nobody is declared gone, and SIGTERM is heard, whoever hangs."""
+    daemon = Daemon()
+    wait("a poll", lambda: daemon.polls())
+    run("pkill", "-9", "xenstored")
+    # After one poll without domains the next one hangs.
+    wait("a failed poll", lambda: daemon.server.gauges().get("xen.dom0.xenmonitor.poll_errors") == 1, 120)
+    time.sleep(8)
+    polls = daemon.polls()
+    gone = [name for poll in polls[1:] for name, value in poll.items() if name.endswith("web01.mem_k") and value == 0]
+    up = daemon.server.gauges()["xen.dom0.xenmonitor.up"]
+    took, status = daemon.end()
+    check(
+        "xenstored dies under the daemon: nobody is told gone",
+        not gone and up == 0,
+        f"xenmonitor.up {up}, zeros of web01: {gone}",
+    )
+    check("xenstored dies under the daemon: SIGTERM", status == 0 and took < 5, f"status {status} after {took:.2f} s")
+
+    # libxenstat waits for ever; of itself the daemon goes on telling.
+    blocked = Daemon()
+    time.sleep(8)
+    told = blocked.server.gauges()
+    domains, up = [name for name in told if name.endswith("mem_k")], told.get("xen.dom0.xenmonitor.up")
+    took, status = blocked.end()
+    compared = f"xenmonitor.up {up}, gauges of domains: {domains}; SIGTERM: status {status} after {took:.2f} s"
+    check("started without xenstored: SIGTERM", not domains and up == 0 and status == 0 and took < 5, compared)
+    start = time.monotonic()
+    done = subprocess.run([tools.OURS, "--check"], capture_output=True, text=True, timeout=120)
+    took = time.monotonic() - start
+    line = next((line for line in done.stdout.splitlines() if line.startswith("libxenstat")), done.stdout)
+    check(
+        "--check without xenstored",
+        done.returncode == 1 and "BAD" in line and "xenstored" in line and took < 40,
+        f"status {done.returncode} after {took:.1f} s: {line}",
+    )

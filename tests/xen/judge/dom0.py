@@ -1,0 +1,162 @@
+"""dom0 as it is: its guests, what its kernel and its QEMUs count, and how a check says what it found."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+
+DISKS = "/e2e/disks"
+# Names that xl gives to the numbers of disks.
+DEVICES = {51712: "xvda", 51728: "xvdb"}
+
+results = []
+
+
+def say(line):
+    """A line for whoever looks on; the host shows those with the mark."""
+    print(f"e2e: {line}")
+
+
+def check(name, holds, compared):
+    """One judgement, and what it is judged by."""
+    results.append(bool(holds))
+    line = f"{'ok  ' if holds else 'FAIL'} {name}: {compared}"
+    with open("out/checks.txt", "a") as file:
+        file.write(line + "\n")
+    say(line)
+
+
+def note(name, text):
+    """Keeps what was seen beside the verdict."""
+    with open(f"out/{name}", "a") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+
+
+def run(*command, limit=300):
+    """What a command prints; it has to end well and in time."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode(errors="replace")
+
+
+def wait(what, holds, limit=600):
+    """Waits until something holds, and returns what it gave."""
+    end = time.monotonic() + limit
+    while not (value := holds()):
+        if time.monotonic() > end:
+            raise RuntimeError(f"waited {limit} s for {what}")
+        time.sleep(0.5)
+    return value
+
+
+def bridge():
+    """Where there is one xentop shows networks. Its address is what the guests talk to."""
+    run("ip", "link", "add", "xenbr0", "type", "bridge", "forward_delay", "0")
+    run("ip", "addr", "add", "10.77.0.1/24", "dev", "xenbr0")
+    run("ip", "link", "set", "xenbr0", "up")
+
+
+# --- guests -----------------------------------------------------------------------------------------------------
+
+
+def file_for_disk(name, megabytes):
+    os.makedirs(DISKS, exist_ok=True)
+    path = f"{DISKS}/{name}"
+    with open(path, "wb") as file:
+        file.truncate(megabytes << 20)
+    return path
+
+
+def phy(vdev, name, megabytes, access="w"):
+    """A disk that blkback serves."""
+    loop = run("losetup", "-f", "--show", file_for_disk(name, megabytes)).strip()
+    return f"vdev={vdev},access={access},backendtype=phy,script=/e2e/block,target={loop}"
+
+
+def qdisk(vdev, path, form="raw"):
+    """A disk that QEMU serves from a file."""
+    return f"vdev={vdev},access=w,backendtype=qdisk,format={form},target={path}"
+
+
+def create(name, *, kernel="vmlinux", memory=112, vcpus=1, maxvcpus=1, vifs=(), disks=(), extra="", stays=False):
+    """A guest, paused, and its domid. `stays`: xl goes on looking after it, so that it can reboot."""
+    vifs = [f"mac=00:16:3e:00:00:{mac:02x},script=/e2e/vif{more}" for mac, more in vifs]
+    ramdisk = 'ramdisk = "/e2e/guest/initrd"' if kernel == "vmlinux" else ""
+    config = f"/run/guest{time.monotonic_ns()}.cfg"
+    with open(config, "w") as file:
+        file.write(
+            f'name = "{name}"\ntype = "pv"\nkernel = "/e2e/guest/{kernel}"\n{ramdisk}\nmemory = {memory}\n'
+            f"vcpus = {vcpus}\nmaxvcpus = {maxvcpus}\n"
+            f'extra = "console=hvc0 quiet {extra}"\nvif = {json.dumps(vifs)}\ndisk = {json.dumps(list(disks))}\n'
+        )
+    for attempt in range(3):
+        try:
+            run("xl", "create", "-q", "-p", *([] if stays else ["-e"]), config)
+            return domid(name)
+        except RuntimeError as error:
+            # xl gives a QEMU ten seconds to come up, which may be too short here.
+            say(f"{name} is not created: {error}")
+            if attempt == 2:
+                raise
+
+
+def domid(name):
+    return int(run("xl", "domid", name))
+
+
+def connected(domids):
+    """Whether all devices of these guests are up, as xenstore has it."""
+    states = re.findall(
+        r"/backend/(?:vbd|vif|qdisk)/(\d+)/\d+/state = \"(\d)\"", run("xenstore-ls", "-f", "/local/domain/0/backend")
+    )
+    return all(any(int(of) == domid for of, _ in states) for domid in domids) and all(
+        state == "4" for of, state in states if int(of) in domids
+    )
+
+
+# --- counters ---------------------------------------------------------------------------------------------------
+
+VIF = ["rx_bytes", "rx_packets", "rx_errs", "rx_drop", "tx_bytes", "tx_packets", "tx_errs", "tx_drop"]
+
+
+def kernels_vifs():
+    """The kernel's counters of every VIF, by domid and number: each interface known by its device in xenstore."""
+    vifs = {}
+    with open("/proc/net/dev") as file:
+        for line in file.readlines()[2:]:
+            name, columns = line.split(":")
+            try:
+                with open(f"/sys/class/net/{name.strip()}/device/nodename") as node:
+                    _, kind, of, number = node.read().strip().split("/")
+            except OSError:
+                continue
+            columns = [int(column) for column in columns.split()]
+            vifs[int(of), int(number)] = dict(zip(VIF, columns[0:4] + columns[8:12]))
+    return vifs
+
+
+def qemus_disks(of):
+    """What QEMU counts of each disk of a guest, by the disk's name. One client at a time: it hangs up again."""
+    with socket.socket(socket.AF_UNIX) as qmp:
+        qmp.settimeout(60)
+        qmp.connect(f"/run/xen/qmp-libxenstat-{of}")
+        lines = qmp.makefile("rw")
+        lines.readline()
+        for command in ["qmp_capabilities", "query-blockstats"]:
+            lines.write(json.dumps({"execute": command}))
+            lines.flush()
+            while "return" not in (answer := json.loads(lines.readline())):
+                pass
+    disks = {}
+    for disk in answer["return"]:
+        stats = disk["stats"]
+        disks[disk["node-name"].split("-")[0]] = {
+            "rd": stats["rd_operations"],
+            "wr": stats["wr_operations"],
+            "rsect": stats["rd_bytes"] // 512,
+            "wsect": stats["wr_bytes"] // 512,
+        }
+    return disks

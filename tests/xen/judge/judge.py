@@ -1,0 +1,72 @@
+"""Starts the guests and judges xenmonitor beside the real xentop."""
+
+import sys
+import traceback
+
+import checks
+import daemons
+import dom0
+import measure
+import tools
+from dom0 import check, create, note, phy, qdisk, run, say, wait
+
+ODD = "odd name; $(x).y"
+
+
+def start_guests():
+    dom0.bridge()
+    # QEMU first, which xl gives ten seconds to come up: later there is more to do.
+    base = dom0.file_for_disk("base", 16)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, f"{dom0.DISKS}/overlay")
+    files = create(
+        "files",
+        disks=[qdisk("xvda", dom0.file_for_disk("files-a", 16)), qdisk("xvdb", f"{dom0.DISKS}/overlay", "qcow2")],
+    )
+    web = create(
+        "web01",
+        vifs=[(0x11, ""), (0x12, ",vifname=web-lan")],
+        disks=[phy("xvda", "web-a", 16), phy("xvdb", "web-b", 16, "r")],
+        stays=True,
+    )
+    # These run no Linux but GRUB, which reads its disk once, and then uses all the CPU it gets.
+    create("spin", kernel="grub", memory=16)
+    create("db01", kernel="grub", memory=16, maxvcpus=2, vifs=[(0x13, "")], disks=[phy("xvda", "db-a", 16)])
+    create(ODD, kernel="grub", memory=16, vifs=[(0x14, "")], disks=[phy("xvda", "odd-a", 8)])
+    for guest in ["db01", ODD]:
+        run("xl", "unpause", guest)
+        wait(f"{guest} to read its disk", lambda: int(tools.xentop()[0][guest].columns["VBD_RD"]) > 0)
+        run("xl", "pause", guest)
+    for guest in checks.BUSY:
+        run("xl", "unpause", guest)
+    wait("the guests' devices", lambda: dom0.connected([web, files]))
+
+
+def main():
+    start_guests()
+    note("guests.txt", run("xl", "list", "-v"))
+    say("judging")
+    for judgement in [
+        checks.library_of_the_running_xen,
+        checks.beside_xentop,
+        checks.cpu_percent,
+        checks.without_a_bridge,
+        checks.disks_of_qemu,
+        checks.a_hung_qemu,
+        daemons.guests_come_and_go,
+        lambda: daemons.hostile_name(ODD),
+        daemons.as_the_service,
+        daemons.as_another_user,
+        measure.all_of_it,
+        daemons.xenstored_dies,
+    ]:
+        try:
+            judgement()
+        except Exception as error:
+            note("errors.txt", traceback.format_exc())
+            check("no check breaks off", False, repr(error))
+    with open("out/verdict", "w") as file:
+        file.write(f"e2e-xen: {sum(dom0.results)} passed, {dom0.results.count(False)} failed\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

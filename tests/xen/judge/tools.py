@@ -1,0 +1,115 @@
+"""The two programs that are compared: the real xentop, and ours."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+
+from dom0 import run
+
+with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
+    RELEASE = f"{major.read().strip()}.{minor.read().strip()}"
+
+# Not /usr/sbin/xentop, which is a script that calls it.
+XENTOP = f"/usr/lib/xen-{RELEASE}/bin/xentop"
+# As root: no limit holds.
+SO_RCVBUFFORCE = 33
+OURS = os.path.abspath("xenmonitor")
+
+
+class Row:
+    """What xentop shows of one domain: `columns` by their headings, and the lines below."""
+
+    def __init__(self, name, columns):
+        self.name, self.columns = name, columns
+        self.vcpus, self.nets, self.vbds = {}, [], []
+
+
+def tables(text):
+    """Every table in xentop's output, each a dictionary of rows by name. Names may have blanks in them."""
+    found, row = [], None
+    for line in text.splitlines():
+        if re.match(r" *NAME  STATE ", line):
+            headings = line.split()[1:]
+            found.append({})
+        elif line.startswith("VCPUs(sec):"):
+            row.vcpus = {int(n): int(seconds) for n, seconds in re.findall(r"(\d+): *(\d+)s", line)}
+        elif line.startswith("Net"):
+            row.nets.append([int(number) for number in re.findall(r"(\d+)(?:bytes|pkts|err|drop)", line)])
+        elif line.startswith("VBD "):
+            kind, dev = line.split()[1:3]
+            row.vbds.append((kind, int(dev), [int(number) for number in re.findall(r"[A-Z]: *(\d+)", line)]))
+        else:
+            name, *columns = line.replace("no limit", "no-limit").rsplit(None, len(headings))
+            row = found[-1][name.strip()] = Row(name.strip(), dict(zip(headings, columns)))
+    return found
+
+
+def xentop(*options, times=1, delay=1):
+    """The tables of so many iterations."""
+    return tables(run(XENTOP, "-b", "-f", "-i", str(times), "-d", str(delay), *options))
+
+
+class Server:
+    """A statsd server that takes down every line, and when it came."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.url = f"udp://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.lines = []
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            datagram = self.socket.recv(65536).decode(errors="replace")
+            self.lines += [(time.monotonic(), line) for line in datagram.split("\n") if line]
+
+    def gauges(self):
+        """The latest value of each."""
+        return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for _, line in self.lines)}
+
+
+def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
+    """Our last document and the gauges that went with it; `by` a program that starts ours."""
+    server = Server()
+    how = f"--print json --detail all --spread 0 --log warn --count {times} --interval {interval}".split()
+    printed = run(*by, OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
+    time.sleep(0.2)
+    return json.loads(printed.splitlines()[-1]), server.gauges()
+
+
+class Daemon:
+    """Ours, running."""
+
+    def __init__(self, *options, interval="2s"):
+        self.server = Server()
+        self.log = open(f"out/daemon{time.monotonic_ns()}.log", "w+")
+        command = [OURS, "--statsd", self.server.url, "--detail", "all", "--interval", interval, *options]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+
+    def polls(self):
+        """Each poll as a dictionary of its gauges: every one ends with the collectors of the program itself."""
+        polls, poll = [], {}
+        for _, line in list(self.server.lines):
+            name, value = line[:-2].rsplit(":", 1)
+            poll[name.removeprefix("xen.dom0.")] = float(value)
+            if name == "xen.dom0.xenmonitor.collector.vbd":
+                polls.append(poll)
+                poll = {}
+        return polls
+
+    def end(self):
+        """SIGTERM; how long it took to end, and with what status."""
+        start = time.monotonic()
+        self.process.terminate()
+        try:
+            status = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = "none"
+        return time.monotonic() - start, status

@@ -34,7 +34,7 @@ unpack() {
         touch "$base.new"
         mv "$base.new" "$base"
     fi
-    root=$work/$1
+    root=$work/root-$1
     mkdir "$root" "$root.upper" "$root.work"
     mount -t overlay -o "lowerdir=$base,upperdir=$root.upper,workdir=$root.work" overlay "$root"
     roots="$roots $root"

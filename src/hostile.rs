@@ -30,6 +30,16 @@ pub const TARGETS: &[(&str, Target)] = &[
 #[cfg(test)]
 pub(crate) use names::{named, tell_apart};
 
+/// What a component of a name may hold. Told here once more: what is tested is not asked.
+fn is_plain(c: char) -> bool {
+    matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-')
+}
+
+/// What moves a terminal's cursor, ends its line or turns its text round.
+fn steers(c: char) -> bool {
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Bytes to choose by. Once they are used up they are all 0.
 struct Input<'a>(&'a [u8]);
 

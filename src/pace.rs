@@ -1,16 +1,21 @@
 //! How the datagrams of a tick are spread over time.
 //!
 //! A server's receive buffer has room for some ninety datagrams, and what does not fit is lost without a word. So
-//! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval.
+//! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval: a few at a time, so that
+//! a server may be busy elsewhere for as long as can be. Where they would follow one another closely there are rather
+//! fewer and larger bursts, as to wake up costs more than to send.
 
 use std::time::Duration;
 
 /// Datagrams that go back to back at the most, where the time suffices.
 pub const AT_ONCE: usize = 32;
 
-/// Datagrams in a burst, and the least time between two, where there are more than [`AT_ONCE`].
+/// Datagrams in a burst where there are more than [`AT_ONCE`].
 const BURST: usize = 8;
-const GAP: Duration = Duration::from_millis(1);
+
+/// Bursts that would come closer than this become larger, up to [`AT_ONCE`]; then they come closer, up to the least.
+const GAP: Duration = Duration::from_millis(2);
+const LEAST_GAP: Duration = Duration::from_millis(1);
 
 /// However long the interval, a tick is out within this.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
@@ -48,8 +53,9 @@ impl Pace {
         if datagrams <= AT_ONCE || window.is_zero() {
             return Self { burst: datagrams.min(AT_ONCE), gap: Duration::ZERO };
         }
-        let longest = (window.as_nanos() / GAP.as_nanos()).clamp(1, datagrams as u128) as usize;
-        let bursts = datagrams.div_ceil(BURST).min(longest);
+        let most = |gap: Duration| (window.as_nanos() / gap.as_nanos()).clamp(1, datagrams as u128) as usize;
+        let bursts = datagrams.div_ceil(BURST).min(most(GAP));
+        let bursts = bursts.max(datagrams.div_ceil(AT_ONCE)).min(most(LEAST_GAP));
         Self { burst: datagrams.div_ceil(bursts), gap: window / u32::try_from(bursts).unwrap_or(u32::MAX) }
     }
 }
@@ -67,8 +73,9 @@ mod tests {
             (33, seconds(5), 7, seconds(1)),
             (800, seconds(5), 8, Duration::from_millis(50)),
             (6000, seconds(5), 8, Duration::from_nanos(6_666_666)),
-            // Bursts come no closer than a millisecond: they become larger.
-            (6000, Duration::from_millis(500), 12, Duration::from_millis(1)),
+            // Rather larger bursts than many, and rather many than too large ones.
+            (6000, Duration::from_millis(500), 24, Duration::from_millis(2)),
+            (570, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888)),
             (6400, Duration::from_millis(200), 32, Duration::from_millis(1)),
             // No time.
             (6400, Duration::from_millis(100), 64, Duration::from_millis(1)),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Input;
 use super::lines::{are_whole, read, text};
 use super::made_up::change;
 use super::names::{WAYS, named};
+use super::{Input, steers};
 use crate::choice::Choice;
 use crate::detail::Detail;
 use crate::host::{Health, node_gauges, own_gauges};
@@ -19,7 +19,7 @@ use crate::paths::{Paths, Scheme};
 use crate::roll::{OnVanish, Roll, Telling};
 use crate::snapshot::Snapshot;
 use crate::statsd::{Name, Statsd};
-use crate::table::{Order, Table, is_invisible};
+use crate::table::{Order, Table};
 use crate::tags::Dialect;
 
 /// Polls without a change after which nothing may tell of what was before.
@@ -50,8 +50,8 @@ pub fn host(input: &[u8]) {
         roll: Roll::new(telling()),
         paths: paths(way, template),
         dialect,
-        // A server that turns dots to `_` takes nothing for another either.
-        flat: letters == Letters::Strict && template == 0,
+        // A server that turns dots to `_` takes nothing for another either; none does it to tags.
+        flat: letters == Letters::Strict && template == 0 && dialect == Dialect::None,
         statsd: Statsd::new(max_datagram),
         max_datagram,
         table: Table::new(order, true, &Choice::default()),
@@ -148,10 +148,10 @@ impl Teller {
         let views = self.roll.views(now, before);
         let rows = self.table.rows(views.iter().map(|(view, _)| view));
         assert_eq!(rows.len(), views.len() + 1);
-        rows.iter().for_each(|row| assert!(!row.text.contains(is_invisible), "{:?}", row.text));
+        rows.iter().for_each(|row| assert!(!row.text.contains(steers), "{:?}", row.text));
         let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
         let document = json::document(&Taken { time: 0.5, elapsed, host: "h\n1\u{202e}" }, now, &views);
-        assert!(!document.contains(is_invisible), "{document:?}");
+        assert!(!document.contains(steers), "{document:?}");
         let read: Value = serde_json::from_str(&document).expect("JSON");
         assert_eq!(read["domains"].as_array().map(Vec::len), Some(views.len()));
     }

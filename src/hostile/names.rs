@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use super::Input;
+use super::{Input, is_plain, steers};
 use crate::cli::{self, Options};
 use crate::destination::Destination;
 use crate::naming::{Layout, Letters, fold};
 use crate::paths::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Paths, Scheme};
 use crate::statsd::Name;
-use crate::table::{is_invisible, printable};
+use crate::table::printable;
 use crate::tags::{self, Dialect, Tag};
-use crate::template::{Prefix, Template, is_clean};
+use crate::template::{Prefix, Template};
 
 /// The ways of naming that go together.
 pub const WAYS: [(Layout, Letters, Dialect); 8] = [
@@ -47,7 +47,7 @@ pub fn names(input: &[u8]) {
     tell_apart(&paths, way.2, &living, usize::from(many));
     for (name, _) in &living {
         let (shown, tag) = (printable(name), tags::value(name));
-        assert!(!shown.contains(is_invisible), "{shown:?}");
+        assert!(!shown.contains(steers), "{shown:?}");
         assert!(tag.len() <= 3 * name.len().max(1) && format!("k={tag}").parse::<Tag>().is_ok(), "{tag:?}");
     }
     // But for Domain-0, nobody is called what was left.
@@ -75,8 +75,8 @@ pub fn tell_apart(paths: &Paths, dialect: Dialect, living: &[(&[u8], u32)], turn
         if tagged {
             assert!(!name.contains(|c: char| ",|:=#;[]\\ ".contains(c) || c.is_control()), "{name:?}");
         } else {
-            assert!(name.chars().all(is_clean), "{name:?}");
-            assert!(whole.path.chars().all(|c| is_clean(c) || c == '.') && whole.tags.is_empty(), "{whole:?}");
+            assert!(name.chars().all(is_plain), "{name:?}");
+            assert!(whole.path.chars().all(|c| is_plain(c) || c == '.') && whole.tags.is_empty(), "{whole:?}");
         }
     }
     // As servers see them: one that folds them, npm's statsd with tags, and Datadog.
@@ -85,7 +85,7 @@ pub fn tell_apart(paths: &Paths, dialect: Dialect, living: &[(&[u8], u32)], turn
         let text: String = name.to_lowercase().chars().map(|c| if kept(c) { c } else { '_' }).collect();
         text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
     };
-    let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_clean(c) && c != '.', "");
+    let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_plain(c) && c != '.', "");
     let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold(name)).collect()];
     if tagged {
         views.push(names.values().map(of_datadog).collect());

@@ -1,5 +1,5 @@
 # Installing from source, and packages. Part of the Makefile beside README.md.
-.PHONY: build install uninstall release deb rpm test-packages licences
+.PHONY: build install uninstall release release-papers deb rpm test-packages
 
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -25,7 +25,7 @@ COPIES = 755:$(FROM)/xenmonitor:$(sbindir)/xenmonitor \
     644:$(PAPERS)/_xenmonitor:$(datadir)/zsh/site-functions/_xenmonitor \
     644:$(PAPERS)/xenmonitor.fish:$(datadir)/fish/vendor_completions.d/xenmonitor.fish \
     644:$(PAPERS)/copyright:$(docdir)/copyright
-# FILE:PLACE of what starts it, which names the program by its path.
+# MODE:FILE:PLACE of what starts it, which names the program by its path.
 STARTER.systemd = 644:packaging/systemd/xenmonitor.service:$(unitdir)/xenmonitor.service
 STARTER.openrc = 755:packaging/openrc/xenmonitor:$(sysconfdir)/init.d/xenmonitor
 STARTER.sysv = 755:packaging/sysv/xenmonitor:$(sysconfdir)/init.d/xenmonitor

@@ -281,19 +281,24 @@ impl Options {
         let matches = command.try_get_matches_from(arguments)?;
         let mut options = Options::from_arg_matches(&matches)?;
         let typed = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::CommandLine);
-        // What is typed wins over variables, and what is typed last over what is typed before.
-        if options.watch && options.print.replace(Print::Table).is_some_and(|print| print != Print::Table) {
-            return Err(
-                Options::command().error(ErrorKind::ArgumentConflict, "--watch shows the table: no other --print")
-            );
-        }
         let defaulted = |name| ArgMatches::value_source(&matches, name) == Some(ValueSource::DefaultValue);
-        if options.watch && defaulted("interval") {
-            options.interval = WATCHED;
+        // What is typed wins over variables.
+        if options.watch && options.print.is_some_and(|print| print != Print::Table) {
+            match (typed("watch"), typed("print")) {
+                (true, false) => options.print = None,
+                (false, true) => options.watch = false,
+                _ => {
+                    let words = "--watch shows the table: no other --print";
+                    return Err(Options::command().error(ErrorKind::ArgumentConflict, words));
+                }
+            }
         }
-        if options.watch && defaulted("log") {
-            options.log = LevelFilter::Warn;
+        if options.watch {
+            options.print = Some(Print::Table);
+            options.interval = if defaulted("interval") { WATCHED } else { options.interval };
+            options.log = if defaulted("log") { LevelFilter::Warn } else { options.log };
         }
+        // And what is typed last over what is typed before.
         options.once &= !typed("count") || (typed("once") && matches.index_of("once") > matches.index_of("count"));
         Ok(options)
     }
@@ -451,7 +456,6 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     if typed || !ours { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
 }
 
-/// Lets an option be set by the variable of its name.
 /// Those of these variables that look like ours and are not, as when an option's name is misspelt.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let ours = Options::command();
@@ -464,6 +468,7 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     unknown
 }
 
+/// Lets an option be set by the variable of its name.
 fn with_variable(argument: clap::Arg) -> clap::Arg {
     match argument.get_long().map(variable_of) {
         Some(variable) => argument.env(variable).hide_env(true),
@@ -505,6 +510,20 @@ mod tests {
                 let said = format!("[default: {}", default.to_string_lossy());
                 assert!(help.contains(&said), "{long}: {said} is not in {help}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_watched() {
+        for (arguments, expected) in [
+            (&["--watch"][..], Ok((true, Some(Print::Table), 2))),
+            (&["--watch", "--interval", "5s"], Ok((true, Some(Print::Table), 5))),
+            (&["--watch", "--print", "table"], Ok((true, Some(Print::Table), 2))),
+            (&["--watch", "--print", "json"], Err(())),
+        ] {
+            let found = options(arguments, &[]).map_err(drop);
+            let found = found.map(|options| (options.watch, options.print, options.interval.as_secs()));
+            assert_eq!(found, expected, "{arguments:?}");
         }
     }
 

@@ -64,12 +64,12 @@ const NODE: &[HostGauge<Snapshot>] = &[
 
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
-    HostGauge { name: "up", kind: Now, meaning: "1 if the poll gave something; 0 if it failed or has taken two intervals", value: |h| Some(h.up.into()) },
+    HostGauge { name: "up", kind: Now, meaning: "1 if the latest poll gave something; 0 if it failed or has taken two intervals", value: |h| Some(h.up.into()) },
     HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took: libxenstat, the kernel, QEMU", value: |h| h.poll.map(milliseconds) },
     HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming, packing and printing took, at the good poll before", value: |h| h.send.map(milliseconds) },
     HostGauge { name: "stuck_sec", kind: Now, meaning: "seconds a poll has been under way, while that is longer than the interval; else 0", value: |h| Some(h.stuck.as_secs_f64()) },
     HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| h.domains.map(|domains| domains as f64) },
-    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran", value: |h| Some(h.skipped as f64) },
+    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran, or this program was stopped", value: |h| Some(h.skipped as f64) },
     HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },
     HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost, for each server", value: |h| Some(h.send_errors as f64) },
     HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| Some(h.datagrams as f64) },

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use env_logger::Target;
-use log::{Level, info, warn};
+use log::{Level, warn};
 use xenmonitor::cli::{self, Options};
 use xenmonitor::monitor::{Failure, Monitor};
 use xenmonitor::privileges;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) => return complain(io::stderr(), &format!("cannot start a thread: {error}"), FAILURE),
     };
     start_logger(&options, stderr.clone());
-    kept.iter().for_each(|line| info!("{line}"));
+    kept.iter().for_each(|line| warn!("{line}"));
     for name in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("the variable {name} is none of this program's: see --help");
     }

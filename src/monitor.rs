@@ -121,6 +121,8 @@ pub struct Monitor {
     polls: u64,
     failed: u64,
     skipped: u64,
+    /// Whether the latest poll that is over gave something.
+    answered: bool,
     /// When the poll under way was asked for.
     asked: Option<Instant>,
     /// When to try again after polls that failed, and how long after the next that does.
@@ -169,6 +171,7 @@ impl Monitor {
             polls: 0,
             failed: 0,
             skipped: 0,
+            answered: false,
             asked: None,
             retry: None,
             wait: RETRY,
@@ -203,7 +206,10 @@ impl Monitor {
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
         let wait = schedule.next().saturating_duration_since(Instant::now());
         if wait > Duration::from_secs(1) {
-            info!("the first poll is in {} seconds, by --jitter and --align", wait.as_secs());
+            let words = format!("the first poll is in {} seconds, by --jitter and --align", wait.as_secs());
+            info!("{words}");
+            // Whoever waits for a start may not wait as long.
+            self.supervisor.working(Instant::now(), true, || words);
         }
         let (reason, end) = loop {
             match next_event(&inbox, self.wake(schedule.next())) {
@@ -292,6 +298,11 @@ impl Monitor {
             self.skipped += missed;
             match self.asked {
                 None => self.poll(requests, now),
+                // It was asked for between two deadlines, as after one that failed, and is not late yet.
+                Some(asked) if now - asked < self.interval / 2 => {
+                    self.skipped += 1;
+                    Ok(())
+                }
                 Some(asked) => self.miss(now - asked),
             }
         } else if self.retry.is_some_and(|retry| now >= retry) {
@@ -317,10 +328,11 @@ impl Monitor {
     fn miss(&mut self, stuck: Duration) -> Result<(), Failure> {
         self.skipped += u64::from(self.count != Some(self.polls));
         self.journal.late(self.interval);
-        self.supervisor.stuck(|| format!("no answer from libxenstat for {} seconds", stuck.as_secs()));
+        self.supervisor.stuck(Instant::now(), || format!("no answer from libxenstat for {} seconds", stuck.as_secs()));
         // Once late is slow, twice is stuck; deadlines are not kept to the microsecond.
-        let up = stuck < self.interval * 3 / 2;
-        let mut health = Health { stuck, ..self.health(up, None, (!up).then(Collectors::default)) };
+        let is_slow = stuck < self.interval * 3 / 2;
+        let told = (!is_slow).then_some(Collectors::NONE);
+        let mut health = Health { stuck, ..self.health(is_slow && self.answered, None, told) };
         self.output.send_host(None, &mut health).map_err(Failure::Stdout)
     }
 
@@ -334,7 +346,7 @@ impl Monitor {
             Ok(snapshot) => snapshot,
             Err(error) => return self.failed(error, took),
         };
-        self.wait = RETRY;
+        (self.answered, self.wait) = (true, RETRY);
         self.journal.read(&mut polled, &snapshot, self.interval, || self.output.describe());
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| Before {
@@ -350,7 +362,7 @@ impl Monitor {
         self.send = Some(send);
         let (domains, library) = (snapshot.domains.len(), moments.xenstat.took);
         debug!("{domains} domains read in {took:?}, of which libxenstat {library:?}; told in {send:?}");
-        self.supervisor.working(start, || {
+        self.supervisor.working(start, true, || {
             let lost = self.output.servers().count().map_or(0, |count| count.lost);
             format!("{domains} domains read in {took:.0?}; datagrams known to be lost: {lost}")
         });
@@ -360,7 +372,7 @@ impl Monitor {
     }
 
     fn failed(&mut self, error: Error, took: Duration) -> Result<(), Failure> {
-        self.failed += 1;
+        (self.answered, self.failed) = (false, self.failed + 1);
         let nothing_read = self.count == Some(self.polls) && self.failed == self.polls;
         // Later all may come back: libxenstat is being upgraded, say.
         let hopeless = self.polls == 1 && !error.may_pass() && !self.wait_for_xen;
@@ -374,8 +386,8 @@ impl Monitor {
             self.retry = Some(now + self.wait);
             self.wait = (self.wait * 2).min(LONGEST_RETRY);
         }
-        self.supervisor.working(now, || format!("{error}; trying again"));
-        let mut health = self.health(false, Some(took), Some(Collectors::default()));
+        self.supervisor.working(now, false, || format!("{error}; trying again"));
+        let mut health = self.health(false, Some(took), Some(Collectors::NONE));
         self.output.send_host(None, &mut health).map_err(Failure::Stdout)
     }
 

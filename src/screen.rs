@@ -26,8 +26,9 @@ impl Screen {
     /// Watched or not, on a terminal or not: what is no terminal gets the bare text, and all of it.
     pub fn new(watch: bool) -> Self {
         // A terminal, and one that is not said to be without colours (NO_COLOR, TERM=dumb).
-        let colours = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-        Self { colours, in_place: watch && termios::isatty(io::stdout()) }
+        let is_terminal = termios::isatty(io::stdout());
+        let colours = is_terminal && AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+        Self { colours, in_place: watch && is_terminal }
     }
 
     /// A table as it is to be written: header and domains of `node`, polled every `interval` as `host`.
@@ -75,7 +76,7 @@ fn heading(node: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
     let mut gauges = BTreeMap::new();
     host::node_gauges(node, |_, name, value| gauges.extend([(name.to_owned(), value)]));
-    let value = |name: &str| gauges.get(name).copied().unwrap_or_default();
+    let value = |name: &str| gauges[name];
     let states = ["running", "blocked", "paused", "shutdown", "crashed", "dying"]
         .map(|state| (value(&format!("domains_{state}")), state));
     let states: Vec<String> =

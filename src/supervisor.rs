@@ -23,11 +23,14 @@ pub struct Supervisor {
     ready: bool,
     /// How often it has to hear of this, if it wants to.
     every: Option<Duration>,
+    /// When it last heard that this is alive; when, how it goes; and whether that was well.
     heard: Option<Instant>,
+    told: Option<Instant>,
+    well: bool,
 }
 
 impl Supervisor {
-    /// From the environment.
+    /// From the environment: NOTIFY_SOCKET, WATCHDOG_USEC.
     pub fn new() -> Self {
         let path = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
         let address = path.and_then(|path| match path.as_bytes() {
@@ -44,16 +47,20 @@ impl Supervisor {
         Some(self.heard? + self.every.filter(|_| self.ready)?)
     }
 
-    /// The loop is at work: a poll was answered. The first time this has started well.
-    pub fn working(&mut self, now: Instant, status: impl FnOnce() -> String) {
-        let often = self.every.map_or(OFTEN, |every| every.min(OFTEN));
-        let lately = self.ready && self.heard.is_some_and(|heard| now < heard + often);
-        if self.address.is_none() || lately {
+    /// The loop is at work: a poll was answered, well or not. The first time this has started well.
+    pub fn working(&mut self, now: Instant, well: bool, status: impl FnOnce() -> String) {
+        if self.address.is_none() {
             return;
         }
-        let status = status().replace(char::is_control, " ");
-        let first = (!self.ready).then_some(Ready);
-        self.ready = self.tell(&[first.as_slice(), &[Status(&status), Watchdog]].concat()) || self.ready;
+        let status = self.news(now, well).then(|| status().replace(char::is_control, " "));
+        let is_due = self.due().is_none_or(|due| now >= due);
+        if status.is_none() && self.ready && !(is_due && self.every.is_some()) {
+            return;
+        }
+        let mut states = Vec::from_iter((!self.ready).then_some(Ready));
+        states.extend(status.as_deref().map(Status));
+        states.push(Watchdog);
+        self.ready = self.tell(&states) || self.ready;
         self.heard = Some(now);
     }
 
@@ -64,10 +71,21 @@ impl Supervisor {
     }
 
     /// A poll is late; the watchdog is not fed until it is over.
-    pub fn stuck(&self, status: impl FnOnce() -> String) {
-        if self.address.is_some() {
+    pub fn stuck(&mut self, now: Instant, status: impl FnOnce() -> String) {
+        if self.address.is_some() && self.news(now, false) {
             self.tell(&[Status(&status())]);
         }
+    }
+
+    /// Whether how it goes is worth telling: not too often, but at once where that has changed.
+    fn news(&mut self, now: Instant, well: bool) -> bool {
+        let changed = self.well != well;
+        let lately = self.told.is_some_and(|told| now < told + OFTEN);
+        if lately && !changed {
+            return false;
+        }
+        (self.told, self.well) = (Some(now), well);
+        true
     }
 
     /// It was asked to begin anew, and will.

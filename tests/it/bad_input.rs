@@ -77,6 +77,19 @@ fn what_is_typed_wins_over_variables() {
     }
 }
 
+/// The same of what is watched and printed.
+#[test]
+fn what_is_typed_says_what_is_printed() {
+    for (variable, value, arguments, start) in [
+        ("XENMONITOR_PRINT", "json", &["--watch"][..], "  "),
+        ("XENMONITOR_WATCH", "1", &["--print", "json"], "{\"time\""),
+    ] {
+        let mut command = xenmonitor(&scenario("demo"));
+        let printed = out_of(command.env(variable, value).arg("--once").args(arguments));
+        assert!(printed.starts_with(start), "{variable} {arguments:?}: {printed}");
+    }
+}
+
 #[test]
 fn a_library_that_cannot_be_loaded_is_named() {
     refuses(

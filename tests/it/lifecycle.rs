@@ -188,7 +188,7 @@ fn zeros_are_taken_for_nobody_elses() {
         (goes, &[], ["web WEB_#", "WEB_# web!", "WEB WEB_#!", "WEB"]),
         (thin, &tags, ["web we\u{e9}b_#", "we\u{e9}b_# web!", "we\u{e9}b we\u{e9}b_#!", "we\u{e9}b"]),
     ] {
-        let lines = lines(host, &[&["--count", "9", "--metrics", "mem_k,xenmonitor.up"], more].concat());
+        let lines = lines(host, &[&["--count", "9", "--metrics", "mem_k,node.cpus"], more].concat());
         // Names, those that get a 0 with `!`, digits as `#`.
         let told = |line: &str| {
             let (name, value) = line.strip_suffix("|g").unwrap().rsplit_once(':').unwrap();
@@ -202,7 +202,7 @@ fn zeros_are_taken_for_nobody_elses() {
         };
         let of_poll =
             |poll: &str| poll.lines().filter(|line| line.contains("mem_k")).map(told).collect::<Vec<_>>().join(" ");
-        let told: Vec<String> = lines.split("xenmonitor.up").map(of_poll).collect();
+        let told: Vec<String> = lines.split("node.cpus").map(of_poll).collect();
         let expected = [&[polls[0]; 2][..], &[polls[1]; 3], &[polls[2]; 3], &[polls[3]]].concat();
         assert_eq!(told[..9], expected, "{host}");
     }

@@ -91,7 +91,6 @@ fn commands_for_servers_are_understood() {
     }
 }
 
-/// docs/libxenstat.md names the tests that show each fact, at least one, and tests of those names there have to be.
 /// All that is in our own source, where tests are.
 fn sources() -> String {
     let files = ["src", "tests/it"].iter().flat_map(|directory| std::fs::read_dir(root().join(directory)).unwrap());
@@ -111,6 +110,7 @@ fn has_its_tests(row: &str, sources: &str) {
     }
 }
 
+/// docs/libxenstat.md names the tests that show each fact, at least one, and tests of those names there have to be.
 #[test]
 fn every_fact_has_its_tests() {
     let (facts, sources) = (page("docs/libxenstat.md"), sources());

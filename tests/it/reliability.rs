@@ -71,6 +71,20 @@ fn systemd_is_told_how_it_goes() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
+/// A first poll that is put off by more than a service may take to start is no reason to kill it.
+#[test]
+fn a_start_is_not_put_off() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
+    let daemon = Daemon::start(command.args(["--interval", "1d", "--jitter", "1d", "--statsd", "udp://127.0.0.1:9"]));
+    let first = systemd.hears();
+    assert!(first.starts_with("READY=1\nSTATUS=the first poll is in ") && first.ends_with("\nWATCHDOG=1\n"), "{first}");
+    assert_eq!(systemd.hears(), "WATCHDOG=1\n");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
 /// Nothing of it where nobody listens.
 #[test]
 fn a_watchdog_without_a_socket_is_none() {
@@ -131,7 +145,7 @@ fn a_poll_that_hangs_starves_the_watchdog() {
     let fed = heard.iter().rfind(|(_, message)| message.contains("WATCHDOG=1")).unwrap().0;
     assert!(fed < late_at + interval, "{:?} after it was late", fed - late_at);
     let told = heard.iter().filter(|(_, message)| message.starts_with("STATUS=no answer from libxenstat for ")).count();
-    assert!(told >= 4, "{heard:?}");
+    assert!(told >= 2, "once a second: {heard:?}");
 
     daemon.signal("TERM");
     let said = daemon.end();
@@ -169,7 +183,9 @@ fn a_slow_poll_is_not_stuck() {
         let values = said.out.lines().filter_map(|line| line.split_once(name)?.1.strip_suffix("|g")?.parse().ok());
         values.collect()
     };
-    assert!(all("xenmonitor.up:").iter().all(|up| *up == 1.0), "{}", said.out);
+    // Until the first is answered nobody knows that any will be.
+    let ups = all("xenmonitor.up:");
+    assert!(ups[0] == 0.0 && ups[1..].iter().all(|up| *up == 1.0), "{}", said.out);
     let stuck = all("xenmonitor.stuck_sec:");
     assert!(stuck.contains(&0.0) && stuck.iter().any(|sec| (0.2..0.3).contains(sec)), "{stuck:?}");
     systemd.wait_for("WATCHDOG=1");

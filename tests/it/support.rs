@@ -87,7 +87,10 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["XENMONITOR_", "STATSD_", "DD_", "XENSTAT_", "LD_", "JOURNAL_"].iter().any(|ours| name.starts_with(ours)) {
+        if ["XENMONITOR_", "STATSD_", "DD_", "XENSTAT_", "LD_", "JOURNAL_", "NOTIFY_", "WATCHDOG_"]
+            .iter()
+            .any(|ours| name.starts_with(ours))
+        {
             command.env_remove(name);
         }
     }

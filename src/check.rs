@@ -13,6 +13,7 @@ use crate::poller::{self, Polled, Request, Sources, Vifs};
 use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::socket::{Socket, Unsent};
+use crate::xenstat::Error;
 
 /// How long libxenstat and name servers are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +58,8 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     let node = match result {
         Ok(node) => node,
         Err(error) => {
-            lines.push(("Xen", (Bad, error.to_string())));
+            let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable { .. } | Error::Lacks { .. });
+            lines.push((if of_library { "libxenstat" } else { "Xen" }, (Bad, error.to_string())));
             return lines;
         }
     };

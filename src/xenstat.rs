@@ -101,7 +101,7 @@ impl fmt::Display for Error {
         match self {
             Error::NotFound { tried } => write!(
                 f,
-                "no libxenstat found (tried {tried}): install Xen's tools (Debian: xen-utils-common), \
+                "no libxenstat found (tried {tried}): install Xen's tools (Debian: xen-utils-4.17 or its like), \
                  or name the file with --libxenstat"
             ),
             Error::Unloadable { reason } => write!(f, "libxenstat cannot be loaded: {reason}"),

@@ -40,7 +40,7 @@ fn what_is_wrong_is_told() {
 
     let said = run(bare().args(["--check", "--print", "table", "--libxenstat", "/nonexistent"]));
     assert_eq!(said.status, Some(1));
-    assert!(line(&said, "Xen").starts_with("BAD  libxenstat cannot be loaded: /nonexistent"), "{}", said.out);
+    assert!(line(&said, "libxenstat").starts_with("BAD  libxenstat cannot be loaded: /nonexistent"), "{}", said.out);
 }
 
 #[test]

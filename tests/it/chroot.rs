@@ -44,7 +44,7 @@ fn where_there_is_none_all_that_was_tried_is_named() {
     assert_eq!(
         said.err,
         "xenmonitor: no libxenstat found (tried libxenstat.so.4.40 down to .4.12, libxenstat.so.0, libxenstat.so): \
-         install Xen's tools (Debian: xen-utils-common), or name the file with --libxenstat\n"
+         install Xen's tools (Debian: xen-utils-4.17 or its like), or name the file with --libxenstat\n"
     );
 }
 

@@ -59,12 +59,15 @@ fn main() -> ExitCode {
 /// The one line that says why. Not by the logger: it is said whatever `--log` says.
 fn complain(mut stderr: impl Write, what: &str, status: u8) -> ExitCode {
     let priority = if stderr_is_journald() { "<3>" } else { "" };
-    // One line, whatever was typed or is in a variable.
-    let what: String =
-        what.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let what = one_line(what);
     // A closed stderr is no reason to panic.
     let _ = stderr.write_all(format!("{priority}xenmonitor: {what}\n").as_bytes());
     ExitCode::from(status)
+}
+
+/// Whatever was typed or is in a variable.
+fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// One line a message: with a time for people, with a priority and no time for journald, which has its own.
@@ -74,6 +77,7 @@ fn start_logger(options: &Options, stderr: Stderr) {
         .filter_level(options.log)
         .target(Target::Pipe(Box::new(stderr)))
         .format(move |out, record| {
+            let words = one_line(&record.args().to_string());
             if journald {
                 let priority = match record.level() {
                     Level::Error => 3,
@@ -81,9 +85,9 @@ fn start_logger(options: &Options, stderr: Stderr) {
                     Level::Info => 6,
                     Level::Debug | Level::Trace => 7,
                 };
-                writeln!(out, "<{priority}>{}", record.args())
+                writeln!(out, "<{priority}>{words}")
             } else {
-                writeln!(out, "{} {:5} {}", out.timestamp_millis(), record.level(), record.args())
+                writeln!(out, "{} {:5} {words}", out.timestamp_millis(), record.level())
             }
         })
         .init();

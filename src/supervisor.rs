@@ -14,13 +14,20 @@ use sd_notify::NotifyState::{self, Ready, Reloading, Status, Stopping, Watchdog}
 /// No more often is it told how things are, however short the interval.
 const OFTEN: Duration = Duration::from_secs(1);
 
+/// How soon it is told again what it did not take, and the most often that it is fed.
+const AGAIN: Duration = Duration::from_millis(200);
+const LEAST: Duration = Duration::from_millis(10);
+
 /// Whoever has started this.
 #[derive(Default)]
 pub struct Supervisor {
     /// Where it listens, if it does.
     address: Option<SocketAddr>,
-    /// Whether it knows that this has begun to work.
-    ready: bool,
+    /// Whether this has begun to work, and whether it is still to hear so.
+    started: bool,
+    owes_ready: bool,
+    /// Whether it did not take the latest message.
+    failed: bool,
     /// How often it has to hear of this, if it wants to.
     every: Option<Duration>,
     /// When it last heard that this is alive; when, how it goes; and whether that was well.
@@ -38,13 +45,15 @@ impl Supervisor {
             path => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok(),
         });
         // Half of the time it waits, as sd_watchdog_enabled(3) has it.
-        let every = address.as_ref().and_then(|_| sd_notify::watchdog_enabled()).map(|patience| patience / 2);
+        let patience = address.as_ref().and_then(|_| sd_notify::watchdog_enabled()).filter(|time| !time.is_zero());
+        let every = patience.map(|patience| (patience / 2).max(LEAST));
         Self { address, every, ..Self::default() }
     }
 
     /// When it has to hear of this again.
     pub fn due(&self) -> Option<Instant> {
-        Some(self.heard? + self.every.filter(|_| self.ready)?)
+        let wait = if self.owes_ready || self.failed { Some(AGAIN) } else { self.every };
+        Some(self.heard? + wait?)
     }
 
     /// The loop is at work: a poll was answered, well or not. The first time this has started well.
@@ -54,19 +63,23 @@ impl Supervisor {
         }
         let status = self.news(now, well).then(|| status().replace(char::is_control, " "));
         let is_due = self.due().is_none_or(|due| now >= due);
-        if status.is_none() && self.ready && !(is_due && self.every.is_some()) {
-            return;
+        self.owes_ready |= !std::mem::replace(&mut self.started, true);
+        if status.is_some() || self.owes_ready || (is_due && self.every.is_some()) {
+            self.say(now, status.as_deref());
         }
-        let mut states = Vec::from_iter((!self.ready).then_some(Ready));
-        states.extend(status.as_deref().map(Status));
-        states.push(Watchdog);
-        self.ready = self.tell(&states) || self.ready;
-        self.heard = Some(now);
     }
 
     /// Nothing new, but the loop is alive.
     pub fn alive(&mut self, now: Instant) {
-        self.tell(&[Watchdog]);
+        self.say(now, None);
+    }
+
+    fn say(&mut self, now: Instant, status: Option<&str>) {
+        let mut states = Vec::from_iter(self.owes_ready.then_some(Ready));
+        states.extend(status.map(Status));
+        states.push(Watchdog);
+        self.failed = !self.tell(&states);
+        self.owes_ready &= self.failed;
         self.heard = Some(now);
     }
 
@@ -91,9 +104,8 @@ impl Supervisor {
     /// It was asked to begin anew, and will.
     pub fn reloading(&mut self) {
         // Before it is ready for the first time it is not ready now, either.
-        if let (true, Ok(now)) = (self.ready, NotifyState::monotonic_usec_now()) {
-            // If it does not hear the second it hears that with the next poll.
-            self.ready = !self.tell(&[Reloading, now]) || self.tell(&[Ready]);
+        if let (true, Ok(now)) = (self.started && !self.owes_ready, NotifyState::monotonic_usec_now()) {
+            self.owes_ready = self.tell(&[Reloading, now]) && !self.tell(&[Ready]);
         }
     }
 

@@ -134,4 +134,8 @@ fn a_misspelt_variable_is_told() {
         "{}",
         said.err
     );
+    // Nor can it forge a line.
+    let said =
+        run(xenmonitor(&scenario("demo")).env("XENMONITOR_\n<0>\x1b[2J", "1").args(["--once", "--print", "json"]));
+    assert!(said.err.contains("the variable XENMONITOR_\\n<0>\\u{1b}[2J is none"), "{}", said.err);
 }

@@ -113,6 +113,33 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     drop(deaf);
 }
 
+/// What it did not take it is told again, not only with the next poll.
+#[test]
+fn a_service_manager_that_was_busy_is_told_again() {
+    let scratch = Scratch::new();
+    let path = scratch.join("notify");
+    let busy = UnixDatagram::bind(&path).unwrap();
+    // Each sender may only have so much on its way; the socket is full when a new one can send nothing.
+    let fill = || {
+        let filler = UnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        std::iter::repeat_with(|| filler.send_to(b"FULL=1\n", &path)).take_while(Result::is_ok).count()
+    };
+    while fill() > 0 {}
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    command.env("NOTIFY_SOCKET", &path);
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "1h", "--log", "debug", "--statsd", "udp://127.0.0.1:9"]));
+    daemon.wait_for_log("the service manager cannot be told");
+    busy.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 4096];
+    while !buffer.starts_with(b"READY=1") {
+        busy.recv(&mut buffer).expect("READY=1");
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
 /// A call that never returns: the watchdog starves, the log has one line, statsd is told of nothing but that, and
 /// SIGTERM ends it at once.
 #[test]

@@ -41,7 +41,7 @@ static FREED_HANDLES: Quarantine<Handle, 16> = Quarantine::new();
 
 /// Reads the scenario anew, so that a test can change it and make its program reopen the library.
 #[unsafe(no_mangle)]
-pub extern "C" fn xenstat_init() -> *mut Handle {
+pub unsafe extern "C" fn xenstat_init() -> *mut Handle {
     let init = INITS.fetch_add(1, Relaxed);
     FIRST_INIT.get_or_init(|| clock::real_ns(libc::CLOCK_MONOTONIC));
     let Some(scenario) = read_scenario() else { return ptr::null_mut() };

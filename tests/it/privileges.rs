@@ -55,8 +55,10 @@ fn every_thread_has_given_up_everything() {
             assert_eq!(value, expected, "{line} of {name}");
         }
     }
-    let of = |name: &str| threads.iter().filter(|(thread, _)| thread == name).count();
-    assert_eq!((of("xenmonitor"), of("poller"), of("signals"), of("sender")), (1, 1, 1, 3), "{threads:?}");
+    // One that looks a name up has the name of who has started it, at first.
+    for (name, at_least) in [("xenmonitor", 1), ("poller", 1), ("signals", 1), ("sender", 3)] {
+        assert!(threads.iter().filter(|(thread, _)| thread == name).count() >= at_least, "{name}: {threads:?}");
+    }
     daemon.signal("HUP");
     daemon.wait_for_log("reading Xen");
     daemon.signal("TERM");

@@ -23,14 +23,13 @@ const LEAST: Duration = Duration::from_millis(10);
 pub struct Supervisor {
     /// Where it listens, if it does.
     address: Option<SocketAddr>,
-    /// Whether this has begun to work, and whether it is still to hear so.
-    started: bool,
+    /// Whether it is still to hear that this has begun to work.
     owes_ready: bool,
     /// Whether it did not take the latest message.
     failed: bool,
     /// How often it has to hear of this, if it wants to.
     every: Option<Duration>,
-    /// When it last heard that this is alive; when, how it goes; and whether that was well.
+    /// When it was last told that this is alive; when, how it goes; and whether that was well.
     heard: Option<Instant>,
     told: Option<Instant>,
     well: bool,
@@ -52,8 +51,12 @@ impl Supervisor {
 
     /// When it has to hear of this again.
     pub fn due(&self) -> Option<Instant> {
-        let wait = if self.owes_ready || self.failed { Some(AGAIN) } else { self.every };
-        Some(self.heard? + wait?)
+        let wait = match self.every {
+            _ if self.owes_ready => AGAIN,
+            Some(every) if self.failed => every.min(AGAIN),
+            every => every?,
+        };
+        Some(self.heard? + wait)
     }
 
     /// The loop is at work: a poll was answered, well or not. The first time this has started well.
@@ -63,7 +66,7 @@ impl Supervisor {
         }
         let status = self.news(now, well).then(|| status().replace(char::is_control, " "));
         let is_due = self.due().is_none_or(|due| now >= due);
-        self.owes_ready |= !std::mem::replace(&mut self.started, true);
+        self.owes_ready |= self.heard.is_none();
         if status.is_some() || self.owes_ready || (is_due && self.every.is_some()) {
             self.say(now, status.as_deref());
         }
@@ -104,7 +107,7 @@ impl Supervisor {
     /// It was asked to begin anew, and will.
     pub fn reloading(&mut self) {
         // Before it is ready for the first time it is not ready now, either.
-        if let (true, Ok(now)) = (self.started && !self.owes_ready, NotifyState::monotonic_usec_now()) {
+        if let (true, Ok(now)) = (self.heard.is_some() && !self.owes_ready, NotifyState::monotonic_usec_now()) {
             self.owes_ready = self.tell(&[Reloading, now]) && !self.tell(&[Ready]);
         }
     }

@@ -5,10 +5,10 @@
 //! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `tapdisk` and, by `qmp`, QEMU for
 //! its `drives`). `output` has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by
 //! `template`, `tags`, and `naming` of domains), `choice` which of them are told, and the `roll` of domains how they
-//! end; `statsd` packs them, and `table` (on the `screen`) and `json` print. The `journal` has what the log says of polls, which `trouble`
-//! keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers disks. `servers`
-//! has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes to a `socket`;
-//! `schedule` says when the next tick is. Before all that the process gives up its `privileges`.
+//! end; `statsd` packs them, and `table` (on the `screen`) and `json` print. The `journal` has what the log says of polls,
+//! which `trouble` keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers
+//! disks. `servers` has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes
+//! to a `socket`; `schedule` says when the next tick is. Before all that the process gives up its `privileges`.
 
 mod addresses;
 mod blkback;

@@ -51,7 +51,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Destination")]
     statsd: Vec<Destination>,
 
-    /// Most bytes in a datagram, from 512 to 8932 [default: 1432]
+    /// Most bytes in a datagram, from 512 to 8932; 3700 suits a server on this host [default: 1432]
     #[arg(
         long,
         value_name = "BYTES",

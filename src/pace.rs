@@ -3,15 +3,21 @@
 //! A server's receive buffer has room for some ninety datagrams, and what does not fit is lost without a word. So
 //! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval: a few at a time, so that
 //! a server may be busy elsewhere for as long as can be. Where they would follow one another closely there are rather
-//! fewer and larger bursts, as to wake up costs more than to send.
+//! fewer and larger bursts, as to wake up costs more than to send. Of datagrams that take more [room](room) there are
+//! fewer.
 
 use std::time::Duration;
 
+use crate::statsd::Batch;
+
 /// Datagrams that go back to back at the most, where the time suffices.
-pub const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 32;
 
 /// Datagrams in a burst where there are more than [`AT_ONCE`].
 const BURST: usize = 8;
+
+/// The largest of which there may be so many, and by default no datagram is larger than this.
+const USUAL: usize = 1432;
 
 /// Bursts that would come closer than this become larger, up to [`AT_ONCE`]; then they come closer, up to the least.
 const GAP: Duration = Duration::from_millis(2);
@@ -41,50 +47,101 @@ impl Timing {
 /// How many datagrams go back to back, and the time from one such burst to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Datagrams; more than [`AT_ONCE`] only where the window is too short, or none at all.
+    /// Datagrams; more than `at_once` only where the window is too short.
     pub burst: usize,
     /// Time between the beginnings of two bursts.
     pub gap: Duration,
+    /// As many as a server may be trusted to have room for.
+    pub at_once: usize,
 }
 
 impl Pace {
-    /// Spreads datagrams evenly over the window.
-    pub fn new(datagrams: usize, window: Duration) -> Self {
-        if datagrams <= AT_ONCE || window.is_zero() {
-            return Self { burst: datagrams.min(AT_ONCE), gap: Duration::ZERO };
+    /// Spreads a tick evenly over the window.
+    pub fn of(tick: &Batch, window: Duration) -> Self {
+        Self::new(tick.datagrams(), tick.longest(), window)
+    }
+
+    fn new(datagrams: usize, bytes: usize, window: Duration) -> Self {
+        let as_usual = |number: usize| (number * room(USUAL) / room(bytes)).clamp(1, number);
+        let (at_once, burst) = (as_usual(AT_ONCE), as_usual(BURST));
+        if datagrams <= at_once || window.is_zero() {
+            return Self { burst: datagrams.min(at_once), gap: Duration::ZERO, at_once };
         }
         let most = |gap: Duration| (window.as_nanos() / gap.as_nanos()).clamp(1, datagrams as u128) as usize;
-        let bursts = datagrams.div_ceil(BURST).min(most(GAP));
-        let bursts = bursts.max(datagrams.div_ceil(AT_ONCE)).min(most(LEAST_GAP));
-        Self { burst: datagrams.div_ceil(bursts), gap: window / u32::try_from(bursts).unwrap_or(u32::MAX) }
+        let bursts = datagrams.div_ceil(burst).min(most(GAP));
+        let bursts = bursts.max(datagrams.div_ceil(at_once)).min(most(LEAST_GAP));
+        let gap = window / u32::try_from(bursts).unwrap_or(u32::MAX);
+        Self { burst: datagrams.div_ceil(bursts), gap, at_once }
     }
+
+    /// Whether the window is too short for the datagrams.
+    pub fn is_crowded(&self) -> bool {
+        self.burst > self.at_once
+    }
+}
+
+/// What a datagram takes of a receive buffer on its own host: Linux keeps it and what belongs to it in a piece of memory
+/// that is a power of two. Of the usual size 92 fit in a buffer of the usual size, 48 of up to 3700 bytes, then 25, and 12
+/// of 8192.
+fn room(bytes: usize) -> usize {
+    const HEADERS: usize = 388;
+    const BUFFER: usize = 256;
+    (bytes + HEADERS).next_power_of_two() + BUFFER
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
+    use socket2::SockRef;
+
     use super::*;
 
     #[test]
     fn paces() {
         let seconds = Duration::from_secs;
-        for (datagrams, window, burst, gap) in [
-            (1, seconds(5), 1, Duration::ZERO),
-            (32, seconds(5), 32, Duration::ZERO),
-            (33, seconds(5), 7, seconds(1)),
-            (800, seconds(5), 8, Duration::from_millis(50)),
-            (6000, seconds(5), 8, Duration::from_nanos(6_666_666)),
+        for (datagrams, bytes, window, burst, gap) in [
+            (1, 1432, seconds(5), 1, Duration::ZERO),
+            (32, 1432, seconds(5), 32, Duration::ZERO),
+            (33, 1432, seconds(5), 7, seconds(1)),
+            (800, 1432, seconds(5), 8, Duration::from_millis(50)),
+            (800, 512, seconds(5), 8, Duration::from_millis(50)),
+            (6000, 1432, seconds(5), 8, Duration::from_nanos(6_666_666)),
             // Rather larger bursts than many, and rather many than too large ones.
-            (6000, Duration::from_millis(500), 24, Duration::from_millis(2)),
-            (570, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888)),
-            (6400, Duration::from_millis(200), 32, Duration::from_millis(1)),
+            (6000, 1432, Duration::from_millis(500), 24, Duration::from_millis(2)),
+            (570, 1432, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888)),
+            (6400, 1432, Duration::from_millis(200), 32, Duration::from_millis(1)),
+            // Large ones.
+            (16, 3700, seconds(5), 16, Duration::ZERO),
+            (400, 3700, seconds(5), 4, Duration::from_millis(50)),
+            (8, 4095, seconds(5), 8, Duration::ZERO),
+            (9, 4095, seconds(5), 2, seconds(1)),
+            (4, 8932, seconds(5), 4, Duration::ZERO),
+            (5, 8932, seconds(5), 1, seconds(1)),
             // No time.
-            (6400, Duration::from_millis(100), 64, Duration::from_millis(1)),
-            (6400, Duration::from_micros(10), 6400, Duration::from_micros(10)),
-            (6400, Duration::ZERO, 32, Duration::ZERO),
+            (6400, 1432, Duration::from_millis(100), 64, Duration::from_millis(1)),
+            (6400, 1432, Duration::from_micros(10), 6400, Duration::from_micros(10)),
+            (6400, 1432, Duration::ZERO, 32, Duration::ZERO),
         ] {
-            let pace = Pace::new(datagrams, window);
-            assert_eq!(pace, Pace { burst, gap }, "{datagrams} in {window:?}");
+            let pace = Pace::new(datagrams, bytes, window);
+            assert_eq!((pace.burst, pace.gap), (burst, gap), "{datagrams} of {bytes} in {window:?}");
             assert!(gap * datagrams.div_ceil(burst) as u32 <= window);
+        }
+    }
+
+    /// As many as arrive while nobody reads; other kernels may have more.
+    #[test]
+    fn rooms() {
+        let (server, client) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        client.connect(server.local_addr().unwrap()).unwrap();
+        server.set_nonblocking(true).unwrap();
+        let has = SockRef::from(&server).recv_buffer_size().unwrap();
+        for bytes in [512, 1432, 1660, 1700, 3700, 4095, 8192, 8932] {
+            for _ in 0..1000 {
+                client.send(&[0; 8932][..bytes]).unwrap();
+            }
+            let fit = std::iter::from_fn(|| server.recv(&mut [0; 8932]).ok()).count();
+            assert!(fit >= has / room(bytes), "{fit} of {bytes} in {has}");
         }
     }
 

@@ -255,7 +255,7 @@ impl<R: Fn(Report)> Worker<R> {
             Socket::Stdout => Duration::ZERO,
             _ => self.timing.window().min(left),
         };
-        let Pace { burst, gap } = *tick.pace.get_or_insert_with(|| Pace::new(tick.batch.datagrams(), window));
+        let Pace { burst, gap, .. } = *tick.pace.get_or_insert_with(|| Pace::of(&tick.batch, window));
         let deadline = match socket {
             // To give up a connection is dear.
             Socket::Tcp(_) => start + patience,

@@ -8,7 +8,7 @@ use log::info;
 
 use crate::destination::Destination;
 use crate::inbox::End;
-use crate::pace::{AT_ONCE, Pace, Timing};
+use crate::pace::{Pace, Timing};
 use crate::sender::{Report, Sender};
 use crate::statsd::Batch;
 use crate::trouble::Trouble;
@@ -78,14 +78,16 @@ impl Servers {
 
     /// Sends a tick, to each in its own time.
     pub fn send(&mut self, batch: &Arc<Batch>) {
-        let (window, datagrams) = (self.timing.window(), batch.datagrams());
-        if datagrams == 0 || self.each.is_empty() {
+        if batch.datagrams() == 0 || self.each.is_empty() {
             return;
         }
-        if !window.is_zero() && Pace::new(datagrams, window).burst > AT_ONCE {
+        let window = self.timing.window();
+        let pace = Pace::of(batch, window);
+        if pace.is_crowded() {
             self.crowded.is(format!(
-                "a poll has more datagrams than can be spread over {window:?}, {AT_ONCE} at once: a server may lose \
-                 some of them; lengthen --interval"
+                "a poll has more datagrams than can be spread over {window:?}, {} at once: a server may lose some of \
+                 them; lengthen --interval",
+                pace.at_once
             ));
         }
         self.senders().for_each(|sender| sender.send(batch));

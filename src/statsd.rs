@@ -119,6 +119,11 @@ impl Batch {
         &self.bytes[start..self.ends[n]]
     }
 
+    /// Bytes of the longest datagram.
+    pub fn longest(&self) -> usize {
+        (0..self.datagrams()).map(|n| self.datagram(n).len()).max().unwrap_or_default()
+    }
+
     /// All lines.
     pub fn text(&self) -> &[u8] {
         &self.bytes

@@ -9,7 +9,7 @@ use crate::cli::Options;
 use crate::destination::Destination;
 use crate::disks::{Disks, Untold};
 use crate::output::Output;
-use crate::poller::{self, Polled, Request, Sources, Vifs};
+use crate::poller::{self, Notes, Polled, Request, Sources, Vifs};
 use crate::release;
 use crate::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::socket::{Socket, Unsent};
@@ -52,7 +52,8 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
         Ok(polled) => polled,
         Err(why) => return vec![("libxenstat", (Bad, why))],
     };
-    let Polled { result, opened, kernels_vifs, no_vifs, no_disks, untold, cause, took, .. } = polled;
+    let Polled { result, took, notes, .. } = polled;
+    let Notes { opened, kernels_vifs, no_vifs, no_disks, untold, cause } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     let node = match result {

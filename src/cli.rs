@@ -25,6 +25,7 @@ use crate::roll::OnVanish;
 use crate::table::Order;
 use crate::tags::{Dialect, Tag};
 use crate::template::{Prefix, Template};
+use crate::values::{count, max_datagram, pattern, spread, time, time_within};
 
 /// Time between polls that are watched.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -81,7 +82,7 @@ pub struct Options {
         default_value = "1m",
         hide_default_value = true,
         allow_hyphen_values = true,
-        value_parser = resolve_every,
+        value_parser = time_within("1s", "1d"),
         help_heading = "Destination"
     )]
     resolve_every: Duration,
@@ -93,7 +94,7 @@ pub struct Options {
         default_value = "10s",
         hide_default_value = true,
         allow_hyphen_values = true,
-        value_parser = interval,
+        value_parser = time_within("10ms", "1d"),
         help_heading = "Time"
     )]
     pub interval: Duration,
@@ -129,7 +130,7 @@ pub struct Options {
 
     /// End with status 3 when a poll takes longer, so that who watches can start this anew, from 1s to 1d
     /// [default: never]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = max_stuck, help_heading = "Time")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time_within("1s", "1d"), help_heading = "Time")]
     pub max_stuck: Option<Duration>,
 
     /// Gauges beyond xentop's columns, as a comma list [default: nothing]
@@ -242,7 +243,7 @@ pub struct Options {
         default_value = "1s",
         hide_default_value = true,
         allow_hyphen_values = true,
-        value_parser = qmp_timeout,
+        value_parser = time_within("1ms", "1m"),
         help_heading = "Xen"
     )]
     qmp_timeout: Duration,
@@ -383,59 +384,6 @@ fn order(key: &str) -> Order {
     GAUGES.iter().find(|gauge| gauge.name == key).map_or(Order::Name, Order::Gauge)
 }
 
-fn count(text: &str) -> Result<u64, &'static str> {
-    text.parse().ok().filter(|&count| count > 0).ok_or("not a number of polls, which is 1 or more")
-}
-
-fn max_datagram(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|bytes| (512..=8932).contains(bytes)).ok_or("not a number of bytes from 512 to 8932")
-}
-
-/// A span of time; a bare number counts seconds.
-fn time(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let time = seconds.or_else(|| humantime::parse_duration(text).ok());
-    time.ok_or_else(|| "not a time: write it like 500ms, 10s or 1m".into())
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    time_from(Duration::from_millis(10), text)
-}
-
-fn resolve_every(text: &str) -> Result<Duration, String> {
-    time_from(Duration::from_secs(1), text)
-}
-
-fn max_stuck(text: &str) -> Result<Duration, String> {
-    time_from(Duration::from_secs(1), text)
-}
-
-fn time_from(least: Duration, text: &str) -> Result<Duration, String> {
-    match time(text)? {
-        time if time < least => Err(format!("too short: at least {least:?}")),
-        time if time > Duration::from_secs(86_400) => Err("too long: at most 1d".into()),
-        time => Ok(time),
-    }
-}
-
-fn qmp_timeout(text: &str) -> Result<Duration, String> {
-    match time_from(Duration::from_millis(1), text)? {
-        time if time > Duration::from_secs(60) => Err("too long: at most 1m".into()),
-        time => Ok(time),
-    }
-}
-
-fn pattern(text: &str) -> Result<Pattern, String> {
-    Pattern::new(text).map_err(|bad| {
-        let hint = if text.contains('[') { "; to fit a [ write [[]" } else { "" };
-        format!("not a pattern: {}{hint}", bad.msg)
-    })
-}
-
-fn spread(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|part| (0.0..=0.9).contains(part)).ok_or("not a part of the interval from 0 to 0.9")
-}
-
 /// clap's complaint as one line: its hints stay, its usage text goes, and where the value came from the
 /// environment the variable is named.
 pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
@@ -535,18 +483,6 @@ mod tests {
     }
 
     #[test]
-    fn intervals() {
-        for (text, milliseconds) in
-            [("500ms", 500), ("10s", 10_000), ("1m", 60_000), ("2", 2000), ("0.5", 500), ("1m 30s", 90_000)]
-        {
-            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for text in ["0", "0s", "1ms", "2d", "", "-1s", "-1", "nan", "inf", "ten", "10 parsecs"] {
-            assert!(interval(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn counts() {
         for (arguments, count) in [
             (&[][..], None),
@@ -627,6 +563,8 @@ mod tests {
             (&["--spread", "-0.1"], "not a part of the interval from 0 to 0.9"),
             (&["--spread", "nan"], "not a part of the interval from 0 to 0.9"),
             (&["--resolve-every", "10ms"], "too short: at least 1s"),
+            (&["--max-stuck", "25h"], "too long: at most 1d"),
+            (&["--qmp-timeout", "61s"], "too long: at most 1m"),
             (&["--jitter", "-1s"], "not a time: write it like 500ms, 10s or 1m"),
         ] {
             let said = options(arguments, &[]).unwrap_err();

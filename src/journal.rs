@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::disks::Untold;
-use crate::poller::Polled;
+use crate::poller::Notes;
 use crate::release;
 use crate::snapshot::{Collectors, Snapshot};
 use crate::trouble::{Trouble, Withheld};
@@ -47,9 +47,9 @@ impl Journal {
     }
 
     /// One gave `snapshot`, every `interval`, for what `output` describes.
-    pub fn read(&mut self, polled: &mut Polled, snapshot: &Snapshot, interval: Duration, output: impl Fn() -> String) {
-        let opened = polled.opened.take().filter(|_| !std::mem::replace(&mut self.introduced, true));
-        if let Some((library, why)) = opened {
+    pub fn read(&mut self, notes: Notes, snapshot: &Snapshot, interval: Duration, output: impl Fn() -> String) {
+        let Notes { opened, no_vifs, no_disks, untold, cause, .. } = notes;
+        if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", output());
             if release::miscounts_read_sectors(release) && !snapshot.own_disks {
@@ -57,16 +57,16 @@ impl Journal {
             }
         }
         self.failing.seems_over(|| "libxenstat answers again".into());
-        match &polled.no_vifs {
+        match no_vifs {
             Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
             None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
         }
-        match &polled.no_disks {
+        match no_disks {
             Some(error) => self.no_disks.is(format!("no disks {error}: their gauges are withheld")),
             None => self.no_disks.seems_over(|| "disks can be told again".into()),
         }
-        self.withheld(std::mem::take(&mut polled.untold), snapshot);
-        match polled.cause.as_ref().and_then(|cause| untold(snapshot.told, cause)) {
+        self.withheld(untold, snapshot);
+        match cause.and_then(|cause| partly(snapshot.told, &cause)) {
             Some(what) => self.partial.is(what),
             None => self.partial.seems_over(|| "everything can be told again".into()),
         }
@@ -81,7 +81,7 @@ impl Journal {
 }
 
 /// What a snapshot does not tell, why, and what becomes of it.
-fn untold(told: Collectors, cause: &str) -> Option<String> {
+fn partly(told: Collectors, cause: &str) -> Option<String> {
     let parts = [(told.vbd, "disks"), (told.network, "network interfaces"), (told.vcpu, "vcpus")];
     let missing: Vec<&str> = parts.iter().filter(|(told, _)| !told).map(|(_, part)| *part).collect();
     let hint = match missing[..] {

@@ -8,7 +8,8 @@
 //! end; `statsd` packs them, and `table` (on the `screen`) and `json` print. The `journal` has what the log says of polls,
 //! which `trouble` keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers
 //! disks. `servers` has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes
-//! to a `socket`; `schedule` says when the next tick is. Before all that the process gives up its `privileges`.
+//! to a `socket`; `schedule` says when the next tick is, and other `events` come between. Before all that `cli` reads the
+//! options and their `values`, and the process gives up its `privileges`; a `failure` is what it ends with.
 
 mod addresses;
 mod blkback;
@@ -19,6 +20,8 @@ mod destination;
 pub mod detail;
 mod disks;
 mod drives;
+mod events;
+pub mod failure;
 pub mod host;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
@@ -50,6 +53,7 @@ mod tags;
 mod tapdisk;
 mod template;
 mod trouble;
+mod values;
 mod vdev;
 mod vif;
 mod xenstat;

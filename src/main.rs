@@ -10,13 +10,12 @@ use clap::error::ErrorKind;
 use env_logger::Target;
 use log::{Level, warn};
 use xenmonitor::cli::{self, Options};
-use xenmonitor::monitor::{Failure, Monitor};
+use xenmonitor::failure::Failure;
+use xenmonitor::monitor::Monitor;
 use xenmonitor::privileges;
 use xenmonitor::stderr::Stderr;
 
-const FAILURE: u8 = 1;
 const BAD_COMMAND_LINE: u8 = 2;
-const STUCK: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
@@ -31,7 +30,10 @@ fn main() -> ExitCode {
     let kept = if options.keep_privileges { Vec::new() } else { privileges::give_up() };
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
-        Err(error) => return complain(io::stderr(), &format!("cannot start a thread: {error}"), FAILURE),
+        Err(error) => {
+            let failure = Failure::Start(error);
+            return complain(io::stderr(), &failure.to_string(), failure.status());
+        }
     };
     start_logger(&options, stderr.clone());
     kept.iter().for_each(|line| warn!("{line}"));
@@ -46,8 +48,7 @@ fn main() -> ExitCode {
             let result = if options.check { monitor.check(&options) } else { monitor.run() };
             match result {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error @ Failure::Stuck(_)) => complain(stderr.clone(), &error.to_string(), STUCK),
-                Err(error) => complain(stderr.clone(), &error.to_string(), FAILURE),
+                Err(failure) => complain(stderr.clone(), &failure.to_string(), failure.status()),
             }
         }
         Err(error) => complain(stderr.clone(), &error, BAD_COMMAND_LINE),

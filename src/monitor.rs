@@ -4,19 +4,18 @@
 //! libxenstat and the servers do, signals are answered at once; and who watches over this process is told that it
 //! is well only as long as polls are answered.
 
-use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread;
+use std::io::ErrorKind;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::check;
 use crate::cli::Options;
+use crate::events::{Event, Events};
+use crate::failure::Failure;
 use crate::host::Health;
 use crate::inbox::End;
 use crate::journal::Journal;
@@ -37,65 +36,12 @@ const LAST_POLL: Duration = Duration::from_secs(10);
 /// What of a datagram collectd reads.
 const COLLECTDS_DATAGRAM: usize = 4095;
 
-/// So many events may wait for the loop; a thread that has one more waits, too.
-const EVENTS: usize = 64;
-
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
 
 /// Time from a poll that failed to the next, where the interval is longer: at first, and at the most.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-
-/// How long a signal to end waits for the loop, which may be stuck in a write that nobody reads.
-const ENDING: Duration = Duration::from_millis(500);
-
-/// Everything the loop can be woken by, besides a deadline.
-#[allow(clippy::large_enum_variant, reason = "one a poll, in no new memory")]
-enum Event {
-    /// `None`: the poller is gone.
-    Polled(Option<Polled>),
-    /// From the sender of this number.
-    Server(usize, Report),
-    Signal(i32),
-}
-
-/// Why the program ends otherwise than it was asked to.
-#[derive(Debug)]
-pub enum Failure {
-    /// libxenstat cannot be opened at start, or gave nothing at any of the polls asked for.
-    Xenstat(Error),
-    /// A poll took longer than `--max-stuck`.
-    Stuck(Duration),
-    /// What was to be printed cannot be.
-    Stdout(io::Error),
-    /// The polls asked for are made, and not a gauge of them could be sent.
-    NothingSent(String),
-    /// `--check` has found something wrong, and told it.
-    Check,
-    /// A thread or the signals could not be set up.
-    Start(io::Error),
-    /// A thread has panicked: what it did.
-    Gone(&'static str),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Xenstat(error) => error.fmt(f),
-            Failure::Stuck(limit) => {
-                write!(f, "a poll takes longer than the --max-stuck of {limit:?}: is xenstored running?")
-            }
-            Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
-            Failure::NothingSent(destination) => write!(f, "nothing reached {destination}"),
-            Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
-            Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
-            Failure::Gone(what) => write!(f, "the thread that {what} is gone"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// The program, ready to run.
 pub struct Monitor {
@@ -192,15 +138,13 @@ impl Monitor {
 
     /// Polls, sends and prints until a signal or the count ends it.
     pub fn run(mut self) -> Result<(), Failure> {
-        let (events, inbox) = mpsc::sync_channel(EVENTS);
-        forward_signals(events.clone()).map_err(Failure::Start)?;
-        let answer = {
-            let events = events.clone();
-            move |polled| drop(events.send(Event::Polled(polled)))
-        };
+        let events = Events::listen().map_err(Failure::Start)?;
+        let sender = events.sender();
+        let answer = move |polled| drop(sender.send(Event::Polled(polled)));
         let requests = poller::start(self.sources.clone(), answer).map_err(Failure::Start)?;
 
-        let report = move |server, told| drop(events.send(Event::Server(server, told)));
+        let sender = events.sender();
+        let report = move |server, told| drop(sender.send(Event::Server(server, told)));
         self.output.servers_mut().start(report).map_err(Failure::Start)?;
 
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
@@ -212,7 +156,7 @@ impl Monitor {
             self.supervisor.working(Instant::now(), true, || words);
         }
         let (reason, end) = loop {
-            match next_event(&inbox, self.wake(schedule.next())) {
+            match events.next(self.wake(schedule.next())) {
                 None => self.time_has_come(&mut schedule, &requests)?,
                 Some(Event::Polled(None)) => return Err(Failure::Gone("polls libxenstat")),
                 Some(Event::Polled(Some(polled))) => {
@@ -247,19 +191,19 @@ impl Monitor {
         };
         self.supervisor.ending(reason);
         drop(requests);
-        self.close(&inbox, end);
+        self.close(&events, end);
         self.end(reason, end)
     }
 
     /// Gives the servers time for the last poll, where that is wanted, and libxenstat a moment to close its handle.
-    fn close(&mut self, inbox: &Receiver<Event>, end: End) {
+    fn close(&mut self, events: &Events, end: End) {
         self.output.servers().end(end);
         let mut give_up = Instant::now() + if end == End::Finish { self.window + LAST_POLL } else { CLOSING };
         let poller_gives_up = Instant::now() + CLOSING;
         let mut closing = self.asked.is_none();
         while closing || !self.output.servers().have_ended() {
             let deadline = if self.output.servers().have_ended() { poller_gives_up } else { give_up };
-            match next_event(inbox, deadline) {
+            match events.next(deadline) {
                 None => break,
                 Some(Event::Polled(_)) => closing = false,
                 // Standard output's reader is of no interest any more.
@@ -332,22 +276,23 @@ impl Monitor {
         // Once late is slow, twice is stuck; deadlines are not kept to the microsecond.
         let is_slow = stuck < self.interval * 3 / 2;
         let told = (!is_slow).then_some(Collectors::NONE);
-        let mut health = Health { stuck, ..self.health(is_slow && self.answered, None, told) };
+        let up = is_slow && self.answered;
+        let mut health = Health { up, stuck, told, domains: told.map(|_| 0), ..self.health() };
         self.output.send_host(None, &mut health).map_err(Failure::Stdout)
     }
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
-    fn tick(&mut self, mut polled: Polled) -> Result<(), Failure> {
-        let (moments, took) = (polled.moments, polled.took);
+    fn tick(&mut self, polled: Polled) -> Result<(), Failure> {
+        let Polled { result, moments, took, notes } = polled;
         if took < self.interval {
             self.journal.in_time();
         }
-        let snapshot = match std::mem::replace(&mut polled.result, Err(Error::NoDomains)) {
+        let snapshot = match result {
             Ok(snapshot) => snapshot,
             Err(error) => return self.failed(error, took),
         };
         (self.answered, self.wait) = (true, RETRY);
-        self.journal.read(&mut polled, &snapshot, self.interval, || self.output.describe());
+        self.journal.read(notes, &snapshot, self.interval, || self.output.describe());
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| Before {
             snapshot,
@@ -356,7 +301,8 @@ impl Monitor {
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
-        let mut health = self.health(true, Some(took), Some(Collectors { vbd: all_disks, ..snapshot.told }));
+        let told = Collectors { vbd: all_disks, ..snapshot.told };
+        let mut health = Health { up: true, poll: Some(took), told: Some(told), ..self.health() };
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
         let send = start.elapsed();
         self.send = Some(send);
@@ -387,14 +333,14 @@ impl Monitor {
             self.wait = (self.wait * 2).min(LONGEST_RETRY);
         }
         self.supervisor.working(now, false, || format!("{error}; trying again"));
-        let mut health = self.health(false, Some(took), Some(Collectors::NONE));
+        let told = Some(Collectors::NONE);
+        let mut health = Health { up: false, poll: Some(took), told, domains: Some(0), ..self.health() };
         self.output.send_host(None, &mut health).map_err(Failure::Stdout)
     }
 
-    /// What this program's own gauges tell, as far as it is known here.
-    fn health(&self, up: bool, poll: Option<Duration>, told: Option<Collectors>) -> Health {
-        let (send, skipped, failed) = (self.send, self.skipped, self.failed);
-        Health { up, poll, send, domains: told.map(|_| 0), skipped, failed, told, ..Health::default() }
+    /// What this program's own gauges tell of all polls together.
+    fn health(&self) -> Health {
+        Health { send: self.send, skipped: self.skipped, failed: self.failed, ..Health::default() }
     }
 
     fn end(self, reason: &str, end: End) -> Result<(), Failure> {
@@ -414,29 +360,4 @@ impl Monitor {
             _ => Ok(()),
         }
     }
-}
-
-/// The next event, or `None` when the deadline comes first.
-fn next_event(inbox: &Receiver<Event>, deadline: Instant) -> Option<Event> {
-    match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(event) => Some(event),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => unreachable!("the loop holds a sender itself"),
-    }
-}
-
-/// Hands signals to the loop. One that asks for the end gets it even if the loop cannot hear.
-fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let forward = move || {
-        for signal in signals.forever() {
-            // Not waiting: where the loop is stuck, the end must not be.
-            let _ = events.try_send(Event::Signal(signal));
-            if signal != SIGHUP {
-                thread::sleep(ENDING);
-                signal_hook::low_level::exit(0);
-            }
-        }
-    };
-    thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
 }

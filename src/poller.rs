@@ -43,12 +43,19 @@ pub struct Request {
 /// What the thread answers to a [`Request`].
 #[derive(Debug)]
 pub struct Polled {
-    /// When the parts of the reading were read.
+    /// The reading.
+    pub result: Result<Snapshot, Error>,
+    /// When its parts were read.
     pub moments: Moments,
     /// How long all of it took.
     pub took: Duration,
-    /// The reading.
-    pub result: Result<Snapshot, Error>,
+    /// How it was had.
+    pub notes: Notes,
+}
+
+/// How a reading was had, and what could not be.
+#[derive(Debug)]
+pub struct Notes {
     /// File and reason, when the library was opened for this poll.
     pub opened: Option<(PathBuf, &'static str)>,
     /// Whether the VIFs are the kernel's.
@@ -195,7 +202,8 @@ impl Poller {
         };
         let (took, cause) = (start.elapsed(), self.cause.clone());
         let moments = Moments { xenstat, vifs: if kernels_vifs { kernels_moment } else { xenstat } };
-        Polled { moments, took, result, opened, kernels_vifs, no_vifs, no_disks, untold, cause }
+        let notes = Notes { opened, kernels_vifs, no_vifs, no_disks, untold, cause };
+        Polled { result, moments, took, notes }
     }
 
     /// Asks for everything, or for what could be had the last time; and on failure for less.

@@ -37,8 +37,8 @@ define papers
 	rm -rf $(1) && mkdir -p $(1)/doc
 	cargo run --quiet -p xenmonitor-papers -- $(1) $(2)
 	cd $(1) && gzip -9n xenmonitor.8 third-party-licences.txt && mv third-party-licences.txt.gz doc
-	mkdir $(1)/doc/docs && cp docs/*.md $(1)/doc/docs && cp CHANGELOG.md $(1)/doc/changelog
-	cp -r README.md packaging/grafana packaging/statsd_exporter $(1)/doc
+	mkdir $(1)/doc/packaging && cp -r packaging/grafana packaging/statsd_exporter packaging/systemd $(1)/doc/packaging
+	cp -r README.md docs $(1)/doc && cp CHANGELOG.md $(1)/doc/changelog
 	cp "$$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" $(1)/doc/rust-library.html
 	cd $(1)/doc && gzip -9n changelog rust-library.html && chmod -R u=rwX,go=rX .
 endef

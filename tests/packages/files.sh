@@ -49,6 +49,14 @@ test_install() {
     done
     ok "deb, rpm and make install have the same $(wc -l <"$work/deb.common") files"
 
+    # But for what leads into the sources.
+    (cd "$destination/usr/local/share/doc/xenmonitor" && for page in README.md docs/*.md; do
+        grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:|^(LICENSE|CONTRIBUTING.md|tests/.*)$' |
+            while read -r link; do [ -e "${page%"${page##*/}"}$link" ] || echo "$page: $link"; done
+    done) >"$work/broken"
+    [ ! -s "$work/broken" ] || fail "links that lead nowhere: $(cat "$work/broken")"
+    ok "the links of the installed documentation lead somewhere"
+
     for starter in usr/local/lib/systemd/system/xenmonitor.service etc/init.d/xenmonitor; do
         grep -q /usr/local/sbin/xenmonitor "$destination/$starter" || fail "$starter starts another program"
         ! grep -q '[= ]/usr/sbin' "$destination/$starter" || fail "$starter starts another program too"

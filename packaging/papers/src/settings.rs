@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 use xenmonitor::cli::Options;
 
 const HEAD: &str = "\
-# Settings of the xenmonitor service: a variable for every option of xenmonitor(8).
+# Settings of the xenmonitor service: a variable for every option of xenmonitor(8) that a service has.
 #
 # Each line shows the default; one without a value stands for nothing set. Take the # away to set it,
 # look with `xenmonitor --check`, and restart the service.
@@ -16,11 +16,14 @@ const HEAD: &str = "\
 ";
 const WIDTH: usize = 100;
 
+/// What looks once or on a terminal, which no service does.
+const FOR_PEOPLE: [&str; 7] = ["once", "count", "check", "print", "watch", "sort", "dom0-first"];
+
 /// The file's text.
 pub fn file(command: Command) -> Result<String, Box<dyn Error>> {
     let mut text = HEAD.to_owned();
     let mut heading = None;
-    for option in command.get_arguments() {
+    for option in command.get_arguments().filter(|option| is_a_services(option)) {
         let Some(variable) = option.get_env() else { continue };
         if option.get_help_heading() != heading {
             heading = option.get_help_heading();
@@ -30,6 +33,10 @@ pub fn file(command: Command) -> Result<String, Box<dyn Error>> {
         text += &format!("\n{}\n#{}={}\n", comment(&words), variable.to_string_lossy(), default(option)?);
     }
     Ok(text)
+}
+
+fn is_a_services(option: &Arg) -> bool {
+    option.get_long().is_some_and(|name| !FOR_PEOPLE.contains(&name))
 }
 
 /// The option's help, as it holds for a variable.
@@ -80,7 +87,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn every_variable_is_in_it_once_with_its_default_and_nothing_else() {
+    fn every_variable_of_a_service_is_in_it_once_with_its_default_and_nothing_else() {
         let text = file(Options::command()).unwrap();
         let mut lines = BTreeMap::new();
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# ") && *line != "#") {
@@ -91,7 +98,7 @@ mod tests {
             };
             assert_eq!(lines.insert(format!("XENMONITOR_{variable}"), value.to_owned()), None, "twice: {line}");
         }
-        for option in Options::command().get_arguments() {
+        for option in Options::command().get_arguments().filter(|option| is_a_services(option)) {
             let Some(variable) = option.get_env() else { continue };
             let value = lines.remove(&*variable.to_string_lossy());
             let value = value.unwrap_or_else(|| panic!("{} is missing", variable.to_string_lossy()));
@@ -105,5 +112,8 @@ mod tests {
             );
         }
         assert_eq!(lines, BTreeMap::new(), "no option has these");
+        // And each of the others is an option.
+        let others = Options::command().get_arguments().filter(|option| !is_a_services(option)).count();
+        assert_eq!(others, FOR_PEOPLE.len());
     }
 }

@@ -102,8 +102,8 @@ demo: ## Watch the release binary on a made-up host of five domains
 
 demo-run:
 	cargo build --release
-	@echo; echo "Three polls, as --print table shows them:"; echo
-	@$(DEMO) --count 3 --print table
+	@echo; echo "Three polls, as --print table shows them:"
+	@$(DEMO) --count 3 --print table | sed -u 's/^ *NAME /\n&/'
 	@echo; echo "What statsd gets of one domain, at the second poll:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
 

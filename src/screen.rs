@@ -13,8 +13,8 @@ use crate::host;
 use crate::snapshot::{Snapshot, State};
 use crate::table::{Row, printable};
 
-/// Lines of a terminal that does not tell how many it has.
-const LINES: usize = 24;
+/// Columns and lines of a terminal that does not tell how many it has.
+const USUAL: (usize, usize) = (80, 24);
 
 /// Standard output.
 pub struct Screen {
@@ -37,8 +37,14 @@ impl Screen {
             return rows.iter().map(|row| self.line(row) + "\n").collect();
         }
         let mut lines = heading(node, host, interval);
+        let (width, height) = size();
+        let wide = rows.iter().map(|row| row.text.chars().count()).max().unwrap_or_default();
+        if wide > width {
+            lines[2] =
+                format!("{wide} columns wide, of which {width} fit: make the window larger, or choose with --metrics");
+        }
         // One stays free for the cursor, below which the log writes.
-        let room = height().saturating_sub(lines.len() + 1).max(2);
+        let room = height.saturating_sub(lines.len() + 1).max(2);
         if rows.len() <= room {
             lines.extend(rows.iter().map(|row| self.line(row)));
         } else {
@@ -64,10 +70,11 @@ impl Screen {
     }
 }
 
-fn height() -> usize {
+/// Columns and lines.
+fn size() -> (usize, usize) {
     match termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_row > 0 => size.ws_row.into(),
-        _ => LINES,
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => USUAL,
     }
 }
 

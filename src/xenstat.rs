@@ -109,7 +109,9 @@ impl fmt::Display for Error {
                 write!(f, "{} has no function {function}: not a libxenstat of Xen 4.0 or later", library.display())
             }
             Error::NoXen { cause } => write!(f, "the hypervisor cannot be reached: {cause}"),
-            Error::Init { cause } => write!(f, "xenstat_init failed: {cause}"),
+            Error::Init { cause } => {
+                write!(f, "xenstat_init failed: {cause}: is xenstored running, and may this user reach it?")
+            }
             Error::Node { cause } => write!(f, "xenstat_get_node failed: {cause}"),
             Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
         }

@@ -396,13 +396,14 @@ fn a_table_can_be_watched() {
         assert_eq!(said.status, Some(0), "{}{}", said.out, said.err);
         said.out
     };
-    let out = watch("stty rows 40;", "");
+    let out = watch("stty rows 40 columns 200;", "");
     let frames: Vec<&str> = out.split("\x1b[H").skip(1).collect();
     assert_eq!(frames.len(), 2, "{out}");
     let lines: Vec<&str> = frames[1].lines().collect();
     assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
     let summary = "5 domains: 3 running, 2 blocked; memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz\x1b[K";
     assert_eq!(lines[1], summary);
+    assert_eq!(lines[2], "\x1b[K");
     let table = &lines[3..9];
     for (row, (start, end)) in table.iter().zip([
         ("\x1b[7m        NAME  STATE ", "SSID\x1b[0m\x1b[K"),
@@ -415,7 +416,12 @@ fn a_table_can_be_watched() {
         assert!(row.starts_with(start) && row.ends_with(end), "{row:?}");
     }
 
-    let plain = watch("stty rows 8; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
+    let narrow = watch("stty rows 40 columns 80;", "");
+    let hint = " columns wide, of which 80 fit: make the window larger, or choose with --metrics\x1b[K\n";
+    assert!(narrow.replace('\r', "").contains(hint), "{narrow}");
+
+    let plain = watch("stty rows 8 columns 80; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
+    assert!(!plain.contains("columns wide"), "{plain}");
     let frame = plain.rsplit("\x1b[H").next().unwrap();
     assert!(!frame.contains("\x1b[3") && !frame.contains("STATE") && !frame.contains("build server"), "{frame}");
     assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 7, "{frame}");

@@ -243,7 +243,9 @@ fn xen_is_waited_for_at_the_start() {
     let scenario = scratch.file("s.toml", &format!("{HOST}[[init_fault]]\nat = \"0..2\"\nfail = \"EACCES\"\n"));
     let said = run(xenmonitor(&scenario).args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
     assert_eq!(said.status, Some(1));
-    assert!(said.err.ends_with("xenmonitor: xenstat_init failed: Permission denied (os error 13)\n"), "{}", said.err);
+    let line = "xenmonitor: xenstat_init failed: Permission denied (os error 13): is xenstored running, and may this user \
+                reach it?\n";
+    assert!(said.err.ends_with(line), "{}", said.err);
 
     let listener = Listener::new("127.0.0.1:0");
     let mut command = xenmonitor(&scenario);

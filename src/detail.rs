@@ -43,40 +43,53 @@ struct Device<'a, T> {
     view: &'a View<'a>,
 }
 
+const fn gauge<T>(
+    name: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+    value: fn(&Device<T>) -> Option<f64>,
+) -> DeviceGauge<T> {
+    DeviceGauge { name, kind, meaning, value }
+}
+
 #[rustfmt::skip]
 const VCPU: &[DeviceGauge<Vcpu>] = &[
-    DeviceGauge { name: "online", kind: Now, meaning: "1 while in use, 0 while unplugged", value: |d| Some(d.now.online.into()) },
-    DeviceGauge { name: "cpu_sec", kind: CountsUp, meaning: "seconds of CPU time, to the millisecond",
-        value: |d| exact(d.now.ns / 1_000_000).map(|ms| ms / 1000.0) },
-    DeviceGauge { name: "cpu_percent", kind: Since, meaning: "100 is one CPU; absent on the first sample", value: |d| d.cpu_percent() },
+    gauge("online", Now, "1 while in use, 0 while unplugged", |d| Some(d.now.online.into())),
+    gauge("cpu_sec", CountsUp, "seconds of CPU time, to the millisecond",
+        |d| exact(d.now.ns / 1_000_000).map(|ms| ms / 1000.0)),
+    gauge("cpu_percent", Since, "100 is one CPU; absent on the first sample", |d| d.cpu_percent()),
 ];
 
 #[rustfmt::skip]
 const VIF: &[DeviceGauge<Vif>] = &[
-    DeviceGauge { name: "rx_bytes", kind: CountsUp, meaning: "bytes dom0 received from the guest", value: |d| d.rx(|v| v.rbytes, |v| v.tbytes) },
-    DeviceGauge { name: "rx_packets", kind: CountsUp, meaning: "packets", value: |d| d.rx(|v| v.rpackets, |v| v.tpackets) },
-    DeviceGauge { name: "rx_errs", kind: CountsUp, meaning: "packets in error", value: |d| d.rx(|v| v.rerrs, |v| v.terrs) },
-    DeviceGauge { name: "rx_drop", kind: CountsUp, meaning: "packets dropped", value: |d| d.rx(|v| v.rdrop, |v| v.tdrop) },
-    DeviceGauge { name: "tx_bytes", kind: CountsUp, meaning: "bytes dom0 sent to the guest", value: |d| d.rx(|v| v.tbytes, |v| v.rbytes) },
-    DeviceGauge { name: "tx_packets", kind: CountsUp, meaning: "packets", value: |d| d.rx(|v| v.tpackets, |v| v.rpackets) },
-    DeviceGauge { name: "tx_errs", kind: CountsUp, meaning: "packets in error", value: |d| d.rx(|v| v.terrs, |v| v.rerrs) },
-    DeviceGauge { name: "tx_drop", kind: CountsUp, meaning: "packets dropped", value: |d| d.rx(|v| v.tdrop, |v| v.rdrop) },
+    gauge("rx_bytes", CountsUp, "bytes dom0 received from the guest", |d| d.rx(|v| v.rbytes, |v| v.tbytes)),
+    gauge("rx_packets", CountsUp, "packets", |d| d.rx(|v| v.rpackets, |v| v.tpackets)),
+    gauge("rx_errs", CountsUp, "packets in error", |d| d.rx(|v| v.rerrs, |v| v.terrs)),
+    gauge("rx_drop", CountsUp, "packets dropped", |d| d.rx(|v| v.rdrop, |v| v.tdrop)),
+    gauge("tx_bytes", CountsUp, "bytes dom0 sent to the guest", |d| d.rx(|v| v.tbytes, |v| v.rbytes)),
+    gauge("tx_packets", CountsUp, "packets", |d| d.rx(|v| v.tpackets, |v| v.rpackets)),
+    gauge("tx_errs", CountsUp, "packets in error", |d| d.rx(|v| v.terrs, |v| v.rerrs)),
+    gauge("tx_drop", CountsUp, "packets dropped", |d| d.rx(|v| v.tdrop, |v| v.rdrop)),
 ];
 
 #[rustfmt::skip]
 const VBD: &[DeviceGauge<Vbd>] = &[
-    DeviceGauge { name: "oo", kind: CountsUp, meaning: "requests that had to wait; QEMU counts none", value: |d| exact(d.now.counters?.oo_reqs?) },
-    DeviceGauge { name: "rd", kind: CountsUp, meaning: "read requests", value: |d| exact(d.now.counters?.rd_reqs) },
-    DeviceGauge { name: "wr", kind: CountsUp, meaning: "write requests", value: |d| exact(d.now.counters?.wr_reqs) },
-    DeviceGauge { name: "rsect", kind: CountsUp, meaning: "512-byte sectors read", value: |d| exact(d.now.counters?.rd_sects?) },
-    DeviceGauge { name: "wsect", kind: CountsUp, meaning: "512-byte sectors written", value: |d| exact(d.now.counters?.wr_sects) },
-    DeviceGauge { name: "rd_ms", kind: Since, meaning: "milliseconds a read took on average; absent where none was done or the source tells no times",
-        value: |d| d.ms(|c| c.rd_time) },
-    DeviceGauge { name: "wr_ms", kind: Since, meaning: "milliseconds a write took on average; absent where none was done or the source tells no times", value: |d| d.ms(|c| c.wr_time) },
-    DeviceGauge { name: "flush", kind: CountsUp, meaning: "flushes of the disk's cache; absent where the source tells none", value: |d| exact(d.now.counters?.flush_reqs?) },
-    DeviceGauge { name: "errs", kind: CountsUp, meaning: "requests that failed; absent where the source tells none", value: |d| exact(d.now.counters?.errs?) },
-    DeviceGauge { name: "error", kind: Now, meaning: "1 while its counters cannot be read; then they are absent", value: |d| Some(d.now.counters.is_none().into()) },
-    DeviceGauge { name: "type", kind: Now, meaning: "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or other", value: |d| Some(d.now.kind.into()) },
+    gauge("oo", CountsUp, "requests that had to wait; QEMU counts none", |d| exact(d.now.counters?.oo_reqs?)),
+    gauge("rd", CountsUp, "read requests", |d| exact(d.now.counters?.rd_reqs)),
+    gauge("wr", CountsUp, "write requests", |d| exact(d.now.counters?.wr_reqs)),
+    gauge("rsect", CountsUp, "512-byte sectors read", |d| exact(d.now.counters?.rd_sects?)),
+    gauge("wsect", CountsUp, "512-byte sectors written", |d| exact(d.now.counters?.wr_sects)),
+    gauge("rd_ms", Since, "milliseconds a read took on average; absent where none was done or the source tells no times",
+        |d| d.ms(|c| c.rd_time)),
+    gauge("wr_ms", Since, "milliseconds a write took on average; absent where none was done or the source tells no times",
+        |d| d.ms(|c| c.wr_time)),
+    gauge("flush", CountsUp, "flushes of the disk's cache; absent where the source tells none",
+        |d| exact(d.now.counters?.flush_reqs?)),
+    gauge("errs", CountsUp, "requests that failed; absent where the source tells none",
+        |d| exact(d.now.counters?.errs?)),
+    gauge("error", Now, "1 while its counters cannot be read; then they are absent",
+        |d| Some(d.now.counters.is_none().into())),
+    gauge("type", Now, "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or other", |d| Some(d.now.kind.into())),
 ];
 
 /// One rate of a domain.
@@ -86,14 +99,18 @@ struct Rate {
     value: fn(&View) -> Option<f64>,
 }
 
+const fn rate(name: &'static str, meaning: &'static str, value: fn(&View) -> Option<f64>) -> Rate {
+    Rate { name, meaning, value }
+}
+
 #[rustfmt::skip]
 const RATES: &[Rate] = &[
-    Rate { name: "nettx_bytes_per_sec", meaning: "bytes dom0 sent to the guest", value: |v| v.vif_rate(|vif| vif.tbytes, |vif| vif.rbytes) },
-    Rate { name: "netrx_bytes_per_sec", meaning: "bytes dom0 got from the guest", value: |v| v.vif_rate(|vif| vif.rbytes, |vif| vif.tbytes) },
-    Rate { name: "vbd_rd_per_sec", meaning: "read requests", value: |v| v.vbd_rate(|c| Some(c.rd_reqs)) },
-    Rate { name: "vbd_wr_per_sec", meaning: "write requests", value: |v| v.vbd_rate(|c| Some(c.wr_reqs)) },
-    Rate { name: "vbd_rd_bytes_per_sec", meaning: "bytes read", value: |v| v.vbd_rate(|c| c.rd_sects?.checked_mul(512)) },
-    Rate { name: "vbd_wr_bytes_per_sec", meaning: "bytes written", value: |v| v.vbd_rate(|c| c.wr_sects.checked_mul(512)) },
+    rate("nettx_bytes_per_sec", "bytes dom0 sent to the guest", |v| v.vif_rate(|vif| vif.tbytes, |vif| vif.rbytes)),
+    rate("netrx_bytes_per_sec", "bytes dom0 got from the guest", |v| v.vif_rate(|vif| vif.rbytes, |vif| vif.tbytes)),
+    rate("vbd_rd_per_sec", "read requests", |v| v.vbd_rate(|c| Some(c.rd_reqs))),
+    rate("vbd_wr_per_sec", "write requests", |v| v.vbd_rate(|c| Some(c.wr_reqs))),
+    rate("vbd_rd_bytes_per_sec", "bytes read", |v| v.vbd_rate(|c| c.rd_sects?.checked_mul(512))),
+    rate("vbd_wr_bytes_per_sec", "bytes written", |v| v.vbd_rate(|c| c.wr_sects.checked_mul(512))),
 ];
 
 /// A row of docs/metrics.md: metric, kind, meaning.

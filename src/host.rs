@@ -43,40 +43,50 @@ struct HostGauge<T> {
     value: fn(&T) -> Option<f64>,
 }
 
+const fn gauge<T>(name: &'static str, kind: Kind, meaning: &'static str, value: fn(&T) -> Option<f64>) -> HostGauge<T> {
+    HostGauge { name, kind, meaning, value }
+}
+
 #[rustfmt::skip]
 const NODE: &[HostGauge<Snapshot>] = &[
-    HostGauge { name: "mem_total_k", kind: Now, meaning: "KiB of memory", value: |n| Some((n.tot_mem / 1024) as f64) },
-    HostGauge { name: "mem_free_k", kind: Now, meaning: "KiB that belong to no domain", value: |n| Some((n.free_mem / 1024) as f64) },
-    HostGauge { name: "mem_used_k", kind: Now, meaning: "KiB that do, Xen's own among them",
-        value: |n| Some((n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64) },
-    HostGauge { name: "cpus", kind: Now, meaning: "physical CPUs", value: |n| Some(n.num_cpus.into()) },
-    HostGauge { name: "cpu_mhz", kind: Now, meaning: "their nominal frequency", value: |n| Some((n.cpu_hz / 1_000_000) as f64) },
-    HostGauge { name: "domains", kind: Now, meaning: "all domains, Domain-0 among them", value: |n| Some(n.domains.len() as f64) },
-    HostGauge { name: "domains_running", kind: Now, meaning: "each is counted once, by the first of these states it is in", value: |n| Some(first_is(n, 0)) },
-    HostGauge { name: "domains_blocked", kind: Now, meaning: "", value: |n| Some(first_is(n, 1)) },
-    HostGauge { name: "domains_paused", kind: Now, meaning: "", value: |n| Some(first_is(n, 2)) },
-    HostGauge { name: "domains_shutdown", kind: Now, meaning: "", value: |n| Some(first_is(n, 3)) },
-    HostGauge { name: "domains_crashed", kind: Now, meaning: "", value: |n| Some(first_is(n, 4)) },
-    HostGauge { name: "domains_dying", kind: Now, meaning: "", value: |n| Some(first_is(n, 5)) },
-    HostGauge { name: "domains_migrating", kind: Now, meaning: "halves of VMs on the move, which have no gauges of their own",
-        value: |n| Some(n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64) },
+    gauge("mem_total_k", Now, "KiB of memory", |n| Some((n.tot_mem / 1024) as f64)),
+    gauge("mem_free_k", Now, "KiB that belong to no domain", |n| Some((n.free_mem / 1024) as f64)),
+    gauge("mem_used_k", Now, "KiB that do, Xen's own among them",
+        |n| Some((n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64)),
+    gauge("cpus", Now, "physical CPUs", |n| Some(n.num_cpus.into())),
+    gauge("cpu_mhz", Now, "their nominal frequency", |n| Some((n.cpu_hz / 1_000_000) as f64)),
+    gauge("domains", Now, "all domains, Domain-0 among them", |n| Some(n.domains.len() as f64)),
+    gauge("domains_running", Now, "each is counted once, by the first of these states it is in",
+        |n| Some(first_is(n, 0))),
+    gauge("domains_blocked", Now, "", |n| Some(first_is(n, 1))),
+    gauge("domains_paused", Now, "", |n| Some(first_is(n, 2))),
+    gauge("domains_shutdown", Now, "", |n| Some(first_is(n, 3))),
+    gauge("domains_crashed", Now, "", |n| Some(first_is(n, 4))),
+    gauge("domains_dying", Now, "", |n| Some(first_is(n, 5))),
+    gauge("domains_migrating", Now, "halves of VMs on the move, which have no gauges of their own",
+        |n| Some(n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64)),
 ];
 
 #[rustfmt::skip]
 const OWN: &[HostGauge<Health>] = &[
-    HostGauge { name: "up", kind: Now, meaning: "1 if the latest poll gave something; 0 if it failed or has taken two intervals", value: |h| Some(h.up.into()) },
-    HostGauge { name: "poll_ms", kind: Now, meaning: "milliseconds reading took: libxenstat, the kernel, QEMU", value: |h| h.poll.map(milliseconds) },
-    HostGauge { name: "send_ms", kind: Now, meaning: "milliseconds naming, packing and printing took, at the good poll before", value: |h| h.send.map(milliseconds) },
-    HostGauge { name: "stuck_sec", kind: Now, meaning: "seconds a poll has been under way, while that is longer than the interval; else 0", value: |h| Some(h.stuck.as_secs_f64()) },
-    HostGauge { name: "domains", kind: Now, meaning: "domains with gauges", value: |h| h.domains.map(|domains| domains as f64) },
-    HostGauge { name: "skipped_ticks", kind: CountsUp, meaning: "polls left out because one still ran, or this program was stopped", value: |h| Some(h.skipped as f64) },
-    HostGauge { name: "poll_errors", kind: CountsUp, meaning: "polls that gave nothing", value: |h| Some(h.failed as f64) },
-    HostGauge { name: "send_errors", kind: CountsUp, meaning: "polls of which something is known to be lost, for each server", value: |h| Some(h.send_errors as f64) },
-    HostGauge { name: "datagrams", kind: CountsUp, meaning: "handed to the kernel", value: |h| Some(h.datagrams as f64) },
-    HostGauge { name: "dropped_datagrams", kind: CountsUp, meaning: "known to be lost", value: |h| Some(h.lost as f64) },
-    HostGauge { name: "collector.vcpu", kind: Now, meaning: "1 if vcpus could be told, else 0", value: |h| Some(h.told?.vcpu.into()) },
-    HostGauge { name: "collector.vif", kind: Now, meaning: "1 if network interfaces could be told, else 0", value: |h| Some(h.told?.network.into()) },
-    HostGauge { name: "collector.vbd", kind: Now, meaning: "1 if the disks of every domain could be told, else 0", value: |h| Some(h.told?.vbd.into()) },
+    gauge("up", Now, "1 if the latest poll gave something; 0 if it failed or has taken two intervals",
+        |h| Some(h.up.into())),
+    gauge("poll_ms", Now, "milliseconds reading took: libxenstat, the kernel, QEMU", |h| h.poll.map(milliseconds)),
+    gauge("send_ms", Now, "milliseconds naming, packing and printing took, at the good poll before",
+        |h| h.send.map(milliseconds)),
+    gauge("stuck_sec", Now, "seconds a poll has been under way, while that is longer than the interval; else 0",
+        |h| Some(h.stuck.as_secs_f64())),
+    gauge("domains", Now, "domains with gauges", |h| h.domains.map(|domains| domains as f64)),
+    gauge("skipped_ticks", CountsUp, "polls left out because one still ran, or this program was stopped",
+        |h| Some(h.skipped as f64)),
+    gauge("poll_errors", CountsUp, "polls that gave nothing", |h| Some(h.failed as f64)),
+    gauge("send_errors", CountsUp, "polls of which something is known to be lost, for each server",
+        |h| Some(h.send_errors as f64)),
+    gauge("datagrams", CountsUp, "handed to the kernel", |h| Some(h.datagrams as f64)),
+    gauge("dropped_datagrams", CountsUp, "known to be lost", |h| Some(h.lost as f64)),
+    gauge("collector.vcpu", Now, "1 if vcpus could be told, else 0", |h| Some(h.told?.vcpu.into())),
+    gauge("collector.vif", Now, "1 if network interfaces could be told, else 0", |h| Some(h.told?.network.into())),
+    gauge("collector.vbd", Now, "1 if the disks of every domain could be told, else 0", |h| Some(h.told?.vbd.into())),
 ];
 
 /// The components that stand in a domain's place, so that no domain may bear them.

@@ -1,10 +1,10 @@
 //! How the datagrams of a tick are spread over time.
 //!
 //! A server's receive buffer has room for some ninety datagrams, and what does not fit is lost without a word. So
-//! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval: a few at a time, so that
-//! a server may be busy elsewhere for as long as can be. Where they would follow one another closely there are rather
-//! fewer and larger bursts, as to wake up costs more than to send. Of datagrams that take more [room](room) there are
-//! fewer.
+//! no more than [`AT_ONCE`] go back to back, and the rest are spread over a part of the interval: a few at a time, so
+//! that a server may be busy elsewhere for as long as can be. Where they would follow one another closely there are
+//! rather fewer and larger bursts, as to wake up costs more than to send. Of datagrams that take more [`room`] there
+//! are fewer.
 
 use std::time::Duration;
 
@@ -80,9 +80,9 @@ impl Pace {
     }
 }
 
-/// What a datagram takes of a receive buffer on its own host: Linux keeps it and what belongs to it in a piece of memory
-/// that is a power of two. Of the usual size 92 fit in a buffer of the usual size, 48 of up to 3700 bytes, then 25, and 12
-/// of 8192.
+/// What a datagram takes of a receive buffer on its own host: Linux keeps it and what belongs to it in a piece of
+/// memory that is a power of two. Of 1432 bytes 92 fit in a buffer of the usual size; of 3700 bytes 48, of 4095 bytes
+/// 25, and of 8192 bytes 12.
 fn room(bytes: usize) -> usize {
     const HEADERS: usize = 388;
     const BUFFER: usize = 256;

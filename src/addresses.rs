@@ -62,8 +62,7 @@ impl Addresses {
     /// What a look-up came to: whether there are others now, and an error only where there is no older answer.
     pub fn found(&mut self, found: io::Result<Vec<SocketAddr>>, now: Instant) -> io::Result<bool> {
         (self.under_way, self.ended, self.due) = (false, Some(now), now + self.holds);
-        let nothing = || io::Error::new(ErrorKind::NotFound, "the name has no address");
-        match found.and_then(|list| if list.is_empty() { Err(nothing()) } else { Ok(list) }) {
+        match found.and_then(|list| if list.is_empty() { Err(none()) } else { Ok(list) }) {
             Ok(list) => Ok(std::mem::replace(&mut self.list, list) != self.list),
             Err(error) => {
                 self.look_up_soon();
@@ -90,4 +89,9 @@ impl Addresses {
         }
         self.list.len() > 1
     }
+}
+
+/// A name was looked up, and has none.
+pub fn none() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "the name has no address")
 }

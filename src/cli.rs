@@ -19,7 +19,7 @@ use crate::disks::Disks;
 use crate::metrics::{GAUGES, NetView};
 use crate::naming::{Layout, Letters};
 use crate::output::Print;
-use crate::pace::Timing;
+use crate::pace::{Timing, USUAL};
 use crate::poller::Vifs;
 use crate::roll::OnVanish;
 use crate::table::Order;
@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(
         long,
         value_name = "BYTES",
-        default_value = "1432",
+        default_value_t = USUAL,
         hide_default_value = true,
         value_parser = max_datagram,
         help_heading = "Destination"

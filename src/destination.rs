@@ -35,6 +35,13 @@ pub struct Host {
     port: u16,
 }
 
+impl Destination {
+    /// Whether what comes too fast, or is too long, may be lost there without a word.
+    pub fn may_lose(&self) -> bool {
+        matches!(self, Destination::Udp(_))
+    }
+}
+
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

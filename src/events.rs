@@ -31,20 +31,20 @@ pub enum Event {
 /// Those that have not been heard yet.
 pub struct Events {
     inbox: Receiver<Event>,
-    sender: SyncSender<Event>,
+    entrance: SyncSender<Event>,
 }
 
 impl Events {
     /// Begins with those that are signals.
     pub fn listen() -> io::Result<Self> {
-        let (sender, inbox) = mpsc::sync_channel(EVENTS);
-        forward_signals(sender.clone())?;
-        Ok(Self { inbox, sender })
+        let (entrance, inbox) = mpsc::sync_channel(EVENTS);
+        forward_signals(entrance.clone())?;
+        Ok(Self { inbox, entrance })
     }
 
     /// For who has more of them.
-    pub fn sender(&self) -> SyncSender<Event> {
-        self.sender.clone()
+    pub fn entrance(&self) -> SyncSender<Event> {
+        self.entrance.clone()
     }
 
     /// The next, or `None` when the deadline comes first.
@@ -52,7 +52,7 @@ impl Events {
         match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => unreachable!("it has a sender itself"),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("it has an entrance itself"),
         }
     }
 }

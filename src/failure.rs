@@ -41,8 +41,6 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
-
 impl Failure {
     /// The exit status; 2 is a bad command line's.
     pub fn status(&self) -> u8 {

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::check;
 use crate::cli::Options;
+use crate::destination::Destination;
 use crate::events::{Event, Events};
 use crate::failure::Failure;
 use crate::host::Health;
@@ -86,7 +87,7 @@ impl Monitor {
     pub fn new(options: &Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let destinations = options.destinations(&variable)?;
         let jitter = options.jitter()?;
-        if options.max_datagram() > COLLECTDS_DATAGRAM && !destinations.is_empty() {
+        if options.max_datagram() > COLLECTDS_DATAGRAM && destinations.iter().any(Destination::may_lose) {
             warn!("collectd loses what is beyond {COLLECTDS_DATAGRAM} bytes of a datagram: --max-datagram allows more");
         }
         let prefix = options.prefix(&variable)?;
@@ -139,12 +140,12 @@ impl Monitor {
     /// Polls, sends and prints until a signal or the count ends it.
     pub fn run(mut self) -> Result<(), Failure> {
         let events = Events::listen().map_err(Failure::Start)?;
-        let sender = events.sender();
-        let answer = move |polled| drop(sender.send(Event::Polled(polled)));
+        let entrance = events.entrance();
+        let answer = move |polled| drop(entrance.send(Event::Polled(polled)));
         let requests = poller::start(self.sources.clone(), answer).map_err(Failure::Start)?;
 
-        let sender = events.sender();
-        let report = move |server, told| drop(sender.send(Event::Server(server, told)));
+        let entrance = events.entrance();
+        let report = move |server, told| drop(entrance.send(Event::Server(server, told)));
         self.output.servers_mut().start(report).map_err(Failure::Start)?;
 
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
@@ -278,7 +279,7 @@ impl Monitor {
         let told = (!is_slow).then_some(Collectors::NONE);
         let up = is_slow && self.answered;
         let mut health = Health { up, stuck, told, domains: told.map(|_| 0), ..self.health() };
-        self.output.send_host(None, &mut health).map_err(Failure::Stdout)
+        self.output.tick_without_snapshot(&mut health).map_err(Failure::Stdout)
     }
 
     /// What one poll brought. A failure ends the program; trouble that may pass is logged.
@@ -335,7 +336,7 @@ impl Monitor {
         self.supervisor.working(now, false, || format!("{error}; trying again"));
         let told = Some(Collectors::NONE);
         let mut health = Health { up: false, poll: Some(took), told, domains: Some(0), ..self.health() };
-        self.output.send_host(None, &mut health).map_err(Failure::Stdout)
+        self.output.tick_without_snapshot(&mut health).map_err(Failure::Stdout)
     }
 
     /// What this program's own gauges tell of all polls together.

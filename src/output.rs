@@ -132,7 +132,8 @@ impl Output {
         if self.has_readers() {
             self.roll.gauges(now, before, &mut |name, value| self.statsd.gauge(name, value));
         }
-        self.send_host(Some(now), health)?;
+        self.add_host(Some(now), health);
+        self.send()?;
         let text = match &mut self.printer {
             Some(Printer::Table(table, screen)) => {
                 let rows = table.rows(self.roll.views(now, before).iter().map(|(view, _)| view));
@@ -169,8 +170,14 @@ impl Output {
         self.servers.destinations().next().is_some() || matches!(self.printer, Some(Printer::Statsd))
     }
 
-    /// Sends what is to be told of the host and of this program, and all that is still held back.
-    pub fn send_host(&mut self, node: Option<&Snapshot>, health: &mut Health) -> io::Result<()> {
+    /// Sends what is to be told of this program alone, as there is no snapshot.
+    pub fn tick_without_snapshot(&mut self, health: &mut Health) -> io::Result<()> {
+        self.add_host(None, health);
+        self.send()
+    }
+
+    /// Adds the gauges of the host and of this program.
+    fn add_host(&mut self, node: Option<&Snapshot>, health: &mut Health) {
         if let Some(count) = self.servers.count() {
             (health.datagrams, health.lost, health.send_errors) = (count.sent, count.lost, count.errors);
         }
@@ -192,6 +199,10 @@ impl Output {
             }
             host::own_gauges(health, emit);
         }
+    }
+
+    /// Sends what was added.
+    fn send(&mut self) -> io::Result<()> {
         let batch = self.statsd.take();
         self.servers.send(&batch);
         if matches!(self.printer, Some(Printer::Statsd)) {

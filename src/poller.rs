@@ -53,11 +53,14 @@ pub struct Polled {
     pub notes: Notes,
 }
 
+/// File and reason, when the library was opened.
+type Opened = Option<(PathBuf, &'static str)>;
+
 /// How a reading was had, and what could not be.
 #[derive(Debug)]
 pub struct Notes {
-    /// File and reason, when the library was opened for this poll.
-    pub opened: Option<(PathBuf, &'static str)>,
+    /// When it was opened for this poll.
+    pub opened: Opened,
     /// Whether the VIFs are the kernel's.
     pub kernels_vifs: bool,
     /// Why the kernel's list of VIFs cannot be had, where it is wanted.
@@ -235,7 +238,8 @@ impl Poller {
         };
         // Is it a part that fails, or all of it, or was it passing?
         let whole_fails = self.ask(Collectors::NONE, opened).is_err();
-        let mut steps = if whole_fails { 0..0 } else { 0..LADDER.len() };
+        let is_new = |step: &usize| !(0..*step).any(|above| rung(above) == rung(*step));
+        let mut steps = (0..LADDER.len()).filter(is_new).filter(|_| !whole_fails);
         let Some((step, read)) = steps.find_map(|step| Some((step, self.ask(rung(step), opened).ok()?))) else {
             (self.step, self.wait) = (0, 0);
             return Err(failure);
@@ -266,6 +270,3 @@ impl Poller {
         Ok(Moment { at, took: at.elapsed() })
     }
 }
-
-/// File and reason, when the library was opened.
-type Opened = Option<(PathBuf, &'static str)>;

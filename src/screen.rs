@@ -40,8 +40,9 @@ impl Screen {
         let (width, height) = size();
         let wide = rows.iter().map(|row| row.text.chars().count()).max().unwrap_or_default();
         if wide > width {
-            lines[2] =
-                format!("{wide} columns wide, of which {width} fit: make the window larger, or choose with --metrics");
+            lines.push(format!("{width} of {wide} columns fit: widen the window, or choose with --metrics"));
+        } else {
+            lines.push(String::new());
         }
         // One stays free for the cursor, below which the log writes.
         let room = height.saturating_sub(lines.len() + 1).max(2);
@@ -100,6 +101,5 @@ fn heading(node: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
             value("cpus"),
             value("cpu_mhz"),
         ),
-        String::new(),
     ]
 }

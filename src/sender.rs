@@ -20,6 +20,11 @@ use crate::statsd::Batch;
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// How long the peer of a connection may acknowledge nothing, or read nothing: an interval, but so long at least and at
+/// the most.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a reader of a unix socket may keep the sender waiting, whatever is left of the interval.
 const SHORTEST_STALL: Duration = Duration::from_millis(100);
 const LONGEST_STALL: Duration = Duration::from_secs(10);
@@ -373,9 +378,9 @@ impl<R: Fn(Report)> Worker<R> {
         }
     }
 
-    /// How long the peer of a connection may acknowledge nothing, or read nothing, until it is given up.
+    /// After which the peer of a connection is given up.
     fn patience(&self) -> Duration {
-        self.timing.interval.clamp(Duration::from_secs(5), LONGEST_RETRY)
+        self.timing.interval.clamp(LEAST_PATIENCE, MOST_PATIENCE)
     }
 
     fn tell(&self, report: Report) {

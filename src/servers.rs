@@ -83,12 +83,15 @@ impl Servers {
         }
         let window = self.timing.window();
         let pace = Pace::of(batch, window);
-        if pace.is_crowded() {
+        // Others have the sender wait.
+        if pace.is_crowded() && self.destinations().any(Destination::may_lose) {
             self.crowded.is(format!(
                 "a poll has more datagrams than can be spread over {window:?}, {} at once: a server may lose some of \
                  them; lengthen --interval",
                 pace.at_once
             ));
+        } else {
+            self.crowded.seems_over(|| format!("the datagrams of a poll can be spread over {window:?} again"));
         }
         self.senders().for_each(|sender| sender.send(batch));
     }

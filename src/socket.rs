@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::addresses;
 use crate::destination::Destination;
 
 /// How long each address of a TCP server is tried.
@@ -59,7 +60,7 @@ impl Socket {
             Destination::Udp(_) => |address, _| Self::udp(address),
             Destination::Tcp(_) => Self::tcp,
         };
-        let mut result = Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
+        let mut result = Err(addresses::none());
         for &address in addresses {
             result = connect(address, patience);
             if result.is_ok() {
@@ -133,7 +134,8 @@ impl Socket {
             ErrorKind::PermissionDenied => io::Error::new(
                 error.kind(),
                 format!(
-                    "{error}; it has to be writable, and root's power over others' files is given up (see --keep-privileges)"
+                    "{error}; it has to be writable, and root's power over others' files is given up (see \
+                     --keep-privileges)"
                 ),
             ),
             _ => error,
@@ -153,7 +155,8 @@ impl Socket {
         }
     }
 
-    /// Writes one datagram, by `deadline` if it has to wait.
+    /// Writes one datagram, by `deadline` if it has to wait. Only a peer of TCP that reads a little now and then may
+    /// take longer.
     pub fn send(&mut self, datagram: &[u8], deadline: Instant) -> Result<(), Unsent> {
         // 0 would be no limit at all.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

@@ -118,8 +118,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
-
 impl Error {
     /// Whether time alone may cure it, once the program has started well.
     pub fn may_pass(&self) -> bool {
@@ -394,25 +392,30 @@ impl Library {
     /// Looks whether the hypervisor can be reached, where the library is one that talks to it itself:
     /// `xenstat_init` would fail with less helpful words.
     fn check_privilege(&self) -> Result<(), Error> {
+        if !self.is_xens() {
+            return Ok(());
+        }
+        let mut shut = Vec::new();
+        for door in PRIVCMD {
+            match fs::OpenOptions::new().read(true).write(true).open(door) {
+                Ok(_) => return Ok(()),
+                Err(error) => shut.push((door, error)),
+            }
+        }
+        let cause = match shut.iter().find(|(_, error)| error.kind() != io::ErrorKind::NotFound) {
+            Some((door, error)) => format!("{door}: {error}; it wants root"),
+            None => format!("no {}: this is no Xen dom0, or the module xen-privcmd is not loaded", PRIVCMD[0]),
+        };
+        Err(Error::NoXen { cause })
+    }
+
+    /// Whether it brings Xen's libraries along, as the tests' does not.
+    fn is_xens(&self) -> bool {
         let flags = RTLD_LAZY | libc::RTLD_NOLOAD;
         // SAFETY: what is not loaded already is not loaded (RTLD_NOLOAD), so no initialiser runs.
         let again = unsafe { sys::libloading::os::unix::Library::open(Some(&self.path), flags) };
         // SAFETY: only asked whether it is there, never called.
-        let real =
-            again.is_ok_and(|library| unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok());
-        if !real || PRIVCMD.iter().any(|door| fs::OpenOptions::new().read(true).write(true).open(door).is_ok()) {
-            return Ok(());
-        }
-        let door = PRIVCMD.iter().find(|door| Path::new(door).exists()).unwrap_or(&PRIVCMD[0]);
-        let shut = fs::OpenOptions::new().read(true).write(true).open(door).err();
-        let cause = match shut {
-            Some(error) if error.kind() == io::ErrorKind::NotFound => {
-                format!("no {door}: this is no Xen dom0, or the module xen-privcmd is not loaded")
-            }
-            Some(error) => format!("{door}: {error}; it wants root"),
-            None => door.to_string(),
-        };
-        Err(Error::NoXen { cause })
+        again.is_ok_and(|library| unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok())
     }
 }
 

@@ -136,8 +136,10 @@ def a_hung_qemu(name="files"):
     """Its guest's disks are withheld, the others' are told."""
     qemu = int(run("pgrep", "-f", f"qemu.*-name {name}").split()[0])
     os.kill(qemu, signal.SIGSTOP)
-    document, gauges = ours(qmp_timeout="1s")
-    os.kill(qemu, signal.SIGCONT)
+    try:
+        document, gauges = ours(qmp_timeout="1s")
+    finally:
+        os.kill(qemu, signal.SIGCONT)
     told = {key for key in gauges if key.startswith(f"xen.dom0.{name}.vbd")}
     others = gauges.get("xen.dom0.web01.vbds")
     took = gauges["xen.dom0.xenmonitor.poll_ms"]

@@ -45,7 +45,10 @@ class Comparison:
             self.differing.append(f"{what} is {ours}, not from {before} to {after}")
 
     def same(self, what, theirs, ours):
-        self.number(what, theirs, ours, theirs)
+        self.compared += 1
+        self.still += 1
+        if ours != theirs:
+            self.differing.append(f"{what} is {ours}, not {theirs}")
 
     def __str__(self):
         if self.differing:

@@ -128,23 +128,23 @@ def as_the_service():
 
 def as_another_user():
     """A user who may open what it opens, by its group, and nothing else, is told all that root is."""
-    group = 990
+    user = 990
     sockets = [f"/run/xen/{name}" for name in os.listdir("/run/xen") if name.startswith("qmp-libxenstat-")]
     for path in ["/dev/xen/privcmd", "/dev/xen/hypercall", "/run/xenstored/socket", *sockets]:
-        os.chown(path, 0, group)
+        os.chown(path, 0, user)
         os.chmod(path, 0o660)
-    os.chown("/run/xen", 0, group)
+    os.chown("/run/xen", 0, user)
     os.chmod("/run/xen", 0o750)
     _, roots = ours()
-    user = [
+    by = [
         "setpriv",
-        f"--reuid={group}",
-        f"--regid={group}",
+        f"--reuid={user}",
+        f"--regid={user}",
         "--clear-groups",
         "--bounding-set=-all",
         "--no-new-privs",
     ]
-    _, gauges = ours(by=user)
+    _, gauges = ours(by=by)
     missing = sorted(set(roots) - set(gauges))
     disks = gauges.get("xen.dom0.files.vbds")
     told = f"{len(gauges)} gauges, root's: {len(roots)}; missing: {missing[:5]}; QEMU's disks: {disks}"

@@ -81,7 +81,7 @@ def qdisk(vdev, path, form="raw"):
     return f"vdev={vdev},access=w,backendtype=qdisk,format={form},target={path}"
 
 
-def create(name, *, kernel="vmlinux", memory=112, vcpus=1, maxvcpus=1, vifs=(), disks=(), extra="", stays=False):
+def create(name, *, kernel="vmlinux", memory=112, maxvcpus=1, vifs=(), disks=(), stays=False):
     """A guest, paused, and its domid. `stays`: xl goes on looking after it, so that it can reboot."""
     vifs = [f"mac=00:16:3e:00:00:{mac:02x},script=/e2e/vif{more}" for mac, more in vifs]
     ramdisk = 'ramdisk = "/e2e/guest/initrd"' if kernel == "vmlinux" else ""
@@ -89,8 +89,8 @@ def create(name, *, kernel="vmlinux", memory=112, vcpus=1, maxvcpus=1, vifs=(), 
     with open(config, "w") as file:
         file.write(
             f'name = "{name}"\ntype = "pv"\nkernel = "/e2e/guest/{kernel}"\n{ramdisk}\nmemory = {memory}\n'
-            f"vcpus = {vcpus}\nmaxvcpus = {maxvcpus}\n"
-            f'extra = "console=hvc0 quiet {extra}"\nvif = {json.dumps(vifs)}\ndisk = {json.dumps(list(disks))}\n'
+            f"vcpus = 1\nmaxvcpus = {maxvcpus}\n"
+            f'extra = "console=hvc0 quiet"\nvif = {json.dumps(vifs)}\ndisk = {json.dumps(list(disks))}\n'
         )
     for attempt in range(3):
         try:

@@ -64,6 +64,8 @@ def main():
         except Exception as error:
             note("errors.txt", traceback.format_exc())
             check("no check breaks off", False, repr(error))
+            for daemon in list(tools.Daemon.running):
+                daemon.end()
     with open("out/verdict", "w") as file:
         file.write(f"e2e-xen: {sum(dom0.results)} passed, {dom0.results.count(False)} failed\n")
 

@@ -72,10 +72,7 @@ def by_flag(times=15):
             time.sleep(0.1)
     xenstat.xenstat_uninit(handle)
     # Without the first, which opens files that stay open.
-    return {name: tuple(map(statistics.median, zip(*times[1:]))) for name, times in measured.items()}
-
-
-UNITS = {"ns": 1e-6, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+    return {name: tuple(map(statistics.median, zip(*calls[1:]))) for name, calls in measured.items()}
 
 
 def daemon():

@@ -86,11 +86,14 @@ def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
 class Daemon:
     """Ours, running."""
 
+    running = []
+
     def __init__(self, *options, interval="2s"):
         self.server = Server()
         self.log = open(f"out/daemon{time.monotonic_ns()}.log", "w+")
         command = [OURS, "--statsd", self.server.url, "--detail", "all", "--interval", interval, *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        Daemon.running.append(self)
 
     def polls(self):
         """Each poll as a dictionary of its gauges: every one ends with the collectors of the program itself."""
@@ -105,6 +108,7 @@ class Daemon:
 
     def end(self):
         """SIGTERM; how long it took to end, and with what status."""
+        Daemon.running.remove(self)
         start = time.monotonic()
         self.process.terminate()
         try:

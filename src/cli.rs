@@ -32,8 +32,8 @@ const WATCHED: Duration = Duration::from_secs(2);
 
 /// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
 ///
-/// Runs in dom0, as root. Each option can be set by a variable too, XENMONITOR_STATSD for --statsd and so on;
-/// the command line wins, and an empty variable counts for nothing.
+/// Runs in dom0, as root. Each option can also be set by an environment variable: XENMONITOR_STATSD for --statsd, and
+/// so on. The command line wins, and an empty variable is ignored.
 #[derive(Parser, Debug, Clone)]
 #[command(
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("XENMONITOR_BUILD"), ")"),
@@ -42,7 +42,7 @@ const WATCHED: Duration = Duration::from_secs(2);
     after_help = "\
 Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL,
 or DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
-SIGHUP opens libxenstat and the destination anew; SIGTERM and SIGINT end the program.
+SIGHUP reopens libxenstat and the destination; SIGTERM and SIGINT end the program.
 Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line, 3 a poll was stuck."
 )]
 pub struct Options {
@@ -63,7 +63,7 @@ pub struct Options {
     )]
     max_datagram: u16,
 
-    /// Part of the interval to spread the datagrams of a poll over, from 0 to 0.9 [default: 0.5]
+    /// Spread the datagrams of a poll over this part of the interval, from 0 to 0.9 [default: 0.5]
     #[arg(
         long,
         value_name = "PART",
@@ -75,7 +75,7 @@ pub struct Options {
     )]
     spread: f64,
 
-    /// How long an answer of the name servers holds, from 1s to 1d [default: 1m]
+    /// Look up the server's name again after this time, from 1s to 1d [default: 1m]
     #[arg(
         long,
         value_name = "TIME",
@@ -99,7 +99,7 @@ pub struct Options {
     )]
     pub interval: Duration,
 
-    /// Poll at multiples of the interval by the clock on the wall
+    /// Poll at multiples of the interval by the wall clock
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Time")]
     pub align: bool,
 
@@ -128,7 +128,7 @@ pub struct Options {
     )]
     once: bool,
 
-    /// End with status 3 when a poll takes longer, so that who watches can start this anew, from 1s to 1d
+    /// End with status 3 when a poll takes longer than this, from 1s to 1d, so that a supervisor can restart xenmonitor
     /// [default: never]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time_within("1s", "1d"), help_heading = "Time")]
     pub max_stuck: Option<Duration>,
@@ -137,15 +137,15 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = "Gauges")]
     pub detail: Vec<Detail>,
 
-    /// Tell only domains whose name fits the pattern, as web*; may be given several times [default: all]
+    /// Report only domains whose name fits the pattern, such as web*; may be given several times [default: all]
     #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     include: Vec<Pattern>,
 
-    /// Tell no domains whose name fits the pattern; may be given several times [default: nothing]
+    /// Report no domains whose name fits the pattern; may be given several times [default: nothing]
     #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     exclude: Vec<Pattern>,
 
-    /// Send only gauges that fit the pattern, as cpu_* or node.*; may be given several times [default: all]
+    /// Send only gauges that fit the pattern, such as cpu_* or node.*; may be given several times [default: all]
     #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
     metrics: Vec<Pattern>,
 
@@ -174,7 +174,7 @@ pub struct Options {
     #[arg(long, default_value = "xentop", hide_default_value = true, help_heading = "Names")]
     pub layout: Layout,
 
-    /// Spelling of names: of prefix, template, hosts and domains [default: plain]
+    /// How to spell the prefix, the template, and names of hosts and domains [default: plain]
     #[arg(long, value_name = "LETTERS", default_value = "plain", hide_default_value = true, help_heading = "Names")]
     pub names: Letters,
 
@@ -182,11 +182,11 @@ pub struct Options {
     #[arg(long, value_name = "DIALECT", default_value = "none", hide_default_value = true, help_heading = "Names")]
     pub tags: Dialect,
 
-    /// Tag every gauge with this, as env=prod; may be given several times [default: nothing]
+    /// Add this tag to every gauge, such as env=prod; may be given several times [default: nothing]
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Names")]
     pub tag: Vec<Tag>,
 
-    /// Tell whether all this needs is there, and end: status 0 if it is, else 1
+    /// Check that everything xenmonitor needs is there, and end: status 0 if it is, else 1
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub check: bool,
 
@@ -194,8 +194,7 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", help_heading = "Output")]
     pub print: Option<Print>,
 
-    /// Show the table in the place of the one before, as xentop does, until Ctrl-C; every 2 seconds unless --interval
-    /// says otherwise
+    /// Show a live table, as xentop does, until Ctrl-C; every 2 seconds unless --interval says otherwise
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
     pub watch: bool,
 
@@ -228,15 +227,15 @@ pub struct Options {
     )]
     pub log: LevelFilter,
 
-    /// Who is asked for network interfaces [default: auto]
+    /// Where to read network interfaces from [default: auto]
     #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
     pub vifs: Vifs,
 
-    /// Who is asked for disks [default: auto]
+    /// Where to read disks from [default: auto]
     #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
     pub disks: Disks,
 
-    /// Time that all guests' QEMUs, asked at once, have to answer; at most half the interval [default: 1s]
+    /// How long to wait for the guests' QEMUs, which are all asked at once; at most half the interval [default: 1s]
     #[arg(
         long,
         value_name = "TIME",
@@ -248,11 +247,11 @@ pub struct Options {
     )]
     qmp_timeout: Duration,
 
-    /// Whose view of networks nettx and netrx are [default: dom0]
+    /// Whose view of networks nettx and netrx show [default: dom0]
     #[arg(long, value_name = "WHOSE", default_value = "dom0", hide_default_value = true, help_heading = "Xen")]
     pub net_view: NetView,
 
-    /// At the start wait for Xen and libxenstat where they are not there yet
+    /// At the start, wait for Xen and libxenstat if they are not there yet
     #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
     pub wait_for_xen: bool,
 

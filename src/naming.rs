@@ -19,7 +19,7 @@ const KINDS: [&str; 3] = ["_vcpu_", "_vif_", "_vbd_"];
 /// Whose names the gauges and domains bear.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Every column, by xentop's words
+    /// Every column, named as in xentop
     Xentop,
     /// The thirteen gauges of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
     #[value(name = "xenmonitor")]
@@ -29,7 +29,7 @@ pub enum Layout {
 /// `--names`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Letters {
-    /// As they are, where they can stand in a name
+    /// As they are, but for characters that a name cannot have
     Plain,
     /// Lower case, and '_' for '-': for servers that fold them
     Strict,

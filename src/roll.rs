@@ -22,7 +22,7 @@ const ZEROS: u32 = 3;
 /// `--on-vanish`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnVanish {
-    /// Send 0 three times for what tells how things are, and leave what counts up
+    /// Send 0 three times for gauges that do not count up, and leave those that do
     Zero,
     /// Leave everything as it was
     Keep,

@@ -66,7 +66,7 @@ fn gauges() {
         (start.elapsed().as_nanos() as f64 / each, (allocations() - before) as f64 / each)
     };
     let tick = |_| {
-        let measured = measure(&mut |value| statsd.gauge(name.pieces(), value));
+        let measured = measure(&mut |value| statsd.gauge(name.parts(), value));
         statsd.take();
         measured
     };
@@ -75,7 +75,7 @@ fn gauges() {
     let cadences: Vec<_> = (0..PAIRS).map(|_| measure(&mut |value| drop(client.gauge(&name.path, value)))).collect();
     let nanoseconds = |of: &[(f64, f64)]| median(of.iter().map(|(nanoseconds, _)| *nanoseconds).collect());
     println!(
-        "| a gauge written and packed, beside cadence's own client | {:.2} x ({:.0} ns; {:.0} allocations beside {:.0}) | |",
+        "| writing and packing a gauge, relative to cadence's client | {:.2} x ({:.0} ns; {:.0} allocations beside {:.0}) | |",
         nanoseconds(&ours) / nanoseconds(&cadences),
         nanoseconds(&ours),
         ours[PAIRS - 1].1,
@@ -164,25 +164,24 @@ impl Bench {
             println!("| {what} | {:.2} x ({:.1} ms) | {goal} |", median(ratios), median(own));
         };
         let (ours, xentop) = (self.ours("10ms", ""), self.xentop(0));
-        let what =
-            "CPU of a poll of 1000 domains, all columns, sent; beside `xentop -b -f` to /dev/null, both without rest";
+        let what = "CPU time of a poll of 1000 domains, all columns, sent; relative to `xentop -b -f >/dev/null`, both without pause";
         beside(what, "1.0", PAIRS, 100, &ours, &xentop);
         beside(
-            "the same, with `--max-datagram 3700`",
-            "",
+            "the same with `--max-datagram 3700`, as to a server on the same host",
+            "1.0",
             PAIRS,
             100,
             &self.ours("10ms", "--max-datagram 3700"),
             &xentop,
         );
-        beside("the same, both once a second", "", 3, 10, &self.ours("1s", ""), &self.xentop(1));
+        beside("the same as the first, both once a second", "", 3, 10, &self.ours("1s", ""), &self.xentop(1));
 
         let address = self.server.local_addr().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/split.py");
         let python = format!("{xentop} | python3 '{}' {} {}", script.display(), address.ip(), address.port());
         let pair = |_| self.cpu_of(1000, 10, &python) / self.cpu_of(1000, 100, &ours);
         println!(
-            "| the first, beside `xentop -b -f` split and sent by a Python script | 1/{:.0} | 1/25 |",
+            "| the first, relative to a Python script that splits and sends what `xentop -b -f` prints | 1/{:.0} | 1/25 |",
             median((0..PAIRS).map(pair).collect())
         );
     }
@@ -195,11 +194,14 @@ impl Bench {
         // Long enough for the pace not to be the measure.
         let interval = |domains| if domains > 1000 { "400ms" } else { "50ms" };
         let (ours, xentops) = (growth(20, &|domains| self.ours(interval(domains), "")), growth(3, &|_| self.xentop(0)));
-        println!("| 8000 domains beside 1000 | {ours:.1} x (xentop: {xentops:.0} x) | 8.5 |");
+        println!("| CPU time of 8000 domains, relative to 1000 | {ours:.1} x (xentop: {xentops:.0} x) | 8.5 |");
     }
 
     fn allocations(&self) {
-        for (what, more) in [("", &[][..]), (", with `--detail all`", &["--detail", "all"])] {
+        for (what, more) in [
+            ("allocations in a poll of 1000 domains, without the C library's", &[][..]),
+            ("the same with `--detail all`", &["--detail", "all"]),
+        ] {
             let count = |polls: u32| -> f64 {
                 let mut command = Command::new(std::env::current_exe().unwrap());
                 command.arg("--run-here").args(self.daemon("50ms")).args(["--count", &polls.to_string()]);
@@ -208,9 +210,7 @@ impl Bench {
             };
             let per_poll = (count(60) - count(20)) / 40.0;
             let goal = if more.is_empty() { "0" } else { "" };
-            println!(
-                "| allocations in a poll of 1000 domains, our side of the C library{what} | {per_poll:.1} | {goal} |"
-            );
+            println!("| {what} | {per_poll:.1} | {goal} |");
         }
     }
 
@@ -240,7 +240,7 @@ impl Bench {
         // What the shim keeps of 1000 domains xentop has too, and nothing else that grows but two nodes.
         let (many, one, library) = (ours(1000), ours(1), xentops(1000) - xentops(1));
         println!(
-            "| resident memory for 1000 domains beside 1, the C library's part taken off | {:.1} MB ({many:.1} MB in all) | 6 MB |",
+            "| resident memory that 1000 domains take, without the C library's | {:.1} MB ({many:.1} MB in all) | 6 MB |",
             many - one - library
         );
         let size = std::fs::metadata(XENMONITOR).unwrap().len() as f64 / 1e6;
@@ -264,7 +264,7 @@ impl Bench {
             took
         };
         println!(
-            "| from the start to the first gauge at the server | {:.0} ms | 30 ms |",
+            "| time from start to the first gauge at the server | {:.0} ms | 30 ms |",
             median((0..15).map(first).collect())
         );
     }
@@ -286,7 +286,7 @@ fn vifs(scratch: &Scratch) {
     let nothing = poll(0, "kernel");
     let (ours, theirs) = (poll(200, "kernel") - nothing, poll(200, "libxenstat") - nothing);
     println!(
-        "| 200 VIFs read, beside libxenstat's own collector | 1/{:.0} ({ours:.2} ms, {theirs:.1} ms) | 1/20 |",
+        "| reading 200 VIFs, relative to libxenstat's own collector | 1/{:.0} ({ours:.2} ms, {theirs:.1} ms) | 1/20 |",
         theirs / ours
     );
 }

@@ -191,7 +191,7 @@ impl Output {
                 whole.extend([group, ".", metric]);
                 if choice.metric(whole) {
                     paths.write_host(name, group, metric);
-                    statsd.gauge(name.pieces(), value);
+                    statsd.gauge(name.parts(), value);
                 }
             };
             if let Some(node) = node {

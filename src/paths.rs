@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::detail::device_in;
 use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
-use crate::statsd::{Name, Pieces};
+use crate::statsd::{Name, Parts};
 use crate::tags::{self, Dialect, Tag, Tags};
 use crate::template::{Piece, Prefix, Template};
 
@@ -122,23 +122,18 @@ impl Paths {
         }
     }
 
-    /// What the names of a domain's gauges have in common, but for those of devices where the device is a tag.
-    /// `domain` comes from [`domains`](Self::domains).
-    pub fn stem(&self, domain: &str) -> Stem {
-        let text = |pieces: &[Piece]| -> String {
-            let text = |piece: &Piece| match piece {
-                Piece::Literal(text) => text.clone(),
-                _ => domain.to_owned(),
-            };
-            pieces.iter().map(text).collect()
-        };
-        let mut pieces = self.pieces.split(|piece| *piece == Piece::Metric).map(text);
-        let before = pieces.next().unwrap_or_default();
-        let mut behind = Name { path: pieces.next().unwrap_or_default(), ..Name::default() };
-        if let Some(tags) = &self.tags {
-            tags.write(&mut behind, Some(domain), None);
+    /// The whole names of some gauges of one domain, none of a device's. `domain` comes from [`domains`](Self::domains).
+    pub fn names<'a>(&self, domain: &str, metrics: impl Iterator<Item = &'a str>) -> Names {
+        let (mut name, mut names) = (Name::default(), Names::default());
+        for metric in metrics {
+            self.write(&mut name, domain, metric);
+            names.paths.push_str(&name.path);
+            names.ends.push(names.paths.len());
         }
-        Stem { before, behind }
+        names.paths.shrink_to_fit();
+        names.ends.shrink_to_fit();
+        names.tags = name.tags;
+        names
     }
 
     /// The whole name of one gauge, written over `name`. `domain` comes from [`domains`](Self::domains).
@@ -162,16 +157,21 @@ impl Paths {
     }
 }
 
-/// A domain's names less the metric.
-pub struct Stem {
-    before: String,
-    behind: Name,
+/// The whole names of some gauges of one domain, which differ but in their paths.
+#[derive(Default)]
+pub struct Names {
+    /// One after another.
+    paths: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    tags: String,
 }
 
-impl Stem {
-    /// The whole name of one gauge.
-    pub fn name<'a>(&'a self, metric: &'a str) -> Pieces<'a> {
-        Pieces { path: [&self.before, metric, &self.behind.path], tags: &self.behind.tags }
+impl Names {
+    /// That of the `n`-th.
+    pub fn get(&self, n: usize) -> Parts<'_> {
+        let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Parts { path: &self.paths[start..self.ends[n]], tags: &self.tags }
     }
 }
 
@@ -223,11 +223,10 @@ mod tests {
         let (mut name, mut line) = (Name::default(), String::new());
         paths.write(&mut name, domain, metric);
         if device_in(metric).is_none() {
-            let stem = paths.stem(domain);
-            let by_stem = stem.name(metric);
-            assert_eq!((by_stem.path.concat(), by_stem.tags), (name.path.clone(), &*name.tags));
+            let names = paths.names(domain, ["cpu_sec", metric, "ssid"].into_iter());
+            assert_eq!(names.get(1), name.parts());
         }
-        name.pieces().write_line(&mut line, Decimal::of(5.0).unwrap());
+        name.parts().write_line(&mut line, Decimal::of(5.0).unwrap());
         line
     }
 
@@ -386,7 +385,7 @@ mod tests {
         let longest = (0..MAX_TAGGED).rev().find_map(|length| scheme(length).ok()).unwrap();
         let (name, mut of_disk, mut line) = (&domains(&longest, &[(&long, 1)])[0], Name::default(), String::new());
         longest.write(&mut of_disk, name, &format!("vbd.{}.rd", "x".repeat(MAX_METRIC - "vbd..rd".len())));
-        of_disk.pieces().write_line(&mut line, Decimal::of(9_007_199_254_740_991.0).unwrap());
+        of_disk.parts().write_line(&mut line, Decimal::of(9_007_199_254_740_991.0).unwrap());
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between letters, not in one.
         let tagged = named("h", (Layout::Xentop, Letters::Plain, Dialect::Influx));

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::choice::Choice;
 use crate::detail::{self, Detail};
-use crate::metrics::{Before, GAUGES, Kind, NetView, View};
+use crate::metrics::{Before, GAUGES, Gauge, Kind, NetView, View};
 use crate::naming::Layout;
-use crate::paths::{Paths, Stem};
+use crate::paths::{Names, Paths};
 use crate::snapshot::{Domain, Snapshot};
-use crate::statsd::{Decimal, Name, Pieces};
+use crate::statsd::{Decimal, Name, Parts};
 
 /// A lost datagram or two shall not leave a dead VM busy for ever.
 const ZEROS: u32 = 3;
@@ -50,8 +50,8 @@ const _: () = assert!(GAUGES.len() <= u64::BITS as usize);
 /// The domains of the latest snapshot, and those that went not long ago.
 pub struct Roll {
     telling: Telling,
-    /// Of [`GAUGES`], the names of those that are told.
-    columns: Vec<Option<&'static str>>,
+    /// Those of [`GAUGES`] that are told, and their names.
+    columns: Vec<(&'static Gauge, &'static str)>,
     tick: u64,
     /// One for each domain of the snapshot, in its order.
     living: Vec<Entry>,
@@ -68,14 +68,15 @@ struct Entry {
     name: Box<[u8]>,
     /// What stands for it in names.
     component: String,
-    stem: Stem,
+    /// Of its columns, if it has gauges.
+    names: Names,
     /// Chosen to be told at all.
     chosen: bool,
     /// Chosen, and no half of a VM on the move.
     has_gauges: bool,
     /// Where it stood in the snapshot before.
     before: Option<usize>,
-    /// The columns of the moment that were sent, by their place in [`GAUGES`].
+    /// The columns of the moment that were sent, by their place in [`Roll::columns`].
     sent: u64,
     /// The same of details, by their metrics.
     details: BTreeMap<String, Sent>,
@@ -105,8 +106,8 @@ impl Entry {
 impl Roll {
     /// An empty roll.
     pub fn new(telling: Telling) -> Self {
-        let wanted = |name: &&str| telling.choice.metric(name);
-        let columns = GAUGES.iter().map(|gauge| gauge.name_in(telling.layout).filter(wanted)).collect();
+        let named = |gauge: &'static Gauge| Some((gauge, gauge.name_in(telling.layout)?));
+        let columns = GAUGES.iter().filter_map(named).filter(|(_, name)| telling.choice.metric(name)).collect();
         Self { columns, telling, tick: 0, living: Vec::new(), gone: Vec::new(), name: Name::default(), freed: false }
     }
 
@@ -146,12 +147,16 @@ impl Roll {
             let chosen = self.telling.choice.domain(&domain.name);
             let has_gauges = chosen && !domain.is_migrating();
             let heir_of = if has_gauges { leaving.remove(&component) } else { None };
-            let (sent, details) = heir_of.map(|entry| (entry.sent, entry.details)).unwrap_or_default();
+            let (names, sent, details) = match heir_of {
+                Some(entry) => (entry.names, entry.sent, entry.details),
+                None if has_gauges => (self.names(&component), 0, BTreeMap::new()),
+                None => (Names::default(), 0, BTreeMap::new()),
+            };
             self.living.push(Entry {
                 id: domain.id,
                 name: domain.name.clone(),
-                stem: self.telling.paths.stem(&component),
                 component,
+                names,
                 chosen,
                 has_gauges,
                 before: place,
@@ -162,6 +167,10 @@ impl Roll {
         }
         self.gone.extend(leaving.into_values());
         self.gone.sort_by(|a, b| a.component.cmp(&b.component));
+    }
+
+    fn names(&self, component: &str) -> Names {
+        self.telling.paths.names(component, self.columns.iter().map(|(_, name)| *name))
     }
 
     /// What stands for each domain now. A name that is left stays empty until its zeros are sent, so that they are
@@ -199,15 +208,14 @@ impl Roll {
     }
 
     /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is gone.
-    pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(Pieces, f64)) {
+    pub fn gauges(&mut self, node: &Snapshot, before: Option<&Before>, each: &mut impl FnMut(Parts, f64)) {
         let Self { telling, columns, tick, living, gone, name, freed } = self;
         let remembers = telling.on_vanish == OnVanish::Zero;
         for (entry, domain) in living.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
             let view = telling.view(entry, domain, node, before);
-            for (place, (gauge, metric)) in GAUGES.iter().zip(&*columns).enumerate() {
-                let Some(metric) = metric else { continue };
+            for (place, (gauge, _)) in columns.iter().enumerate() {
                 let Some(value) = gauge.value_in(telling.layout, &view) else { continue };
-                each(entry.stem.name(metric), value);
+                each(entry.names.get(place), value);
                 if remembers && gauge.kind != Kind::CountsUp {
                     entry.sent |= 1 << place;
                 }
@@ -218,7 +226,7 @@ impl Roll {
                     return;
                 }
                 telling.paths.write(name, component, metric);
-                each(name.pieces(), value);
+                each(name.parts(), value);
                 if remembers && kind != Kind::CountsUp {
                     let now = Sent { tick: *tick, zeros: ZEROS };
                     match details.get_mut(metric) {
@@ -230,20 +238,19 @@ impl Roll {
             details.retain(|metric, sent| {
                 if sent.tick != *tick && detail::has_lost(domain, metric, node.told) {
                     telling.paths.write(name, component, metric);
-                    each(name.pieces(), 0.0);
+                    each(name.parts(), 0.0);
                     sent.zeros -= 1;
                 }
                 sent.zeros > 0
             });
         }
         gone.retain_mut(|entry| {
-            let sent = columns.iter().enumerate().filter(|(place, _)| entry.sent & 1 << place != 0);
-            for metric in sent.filter_map(|(_, metric)| *metric) {
-                each(entry.stem.name(metric), 0.0);
+            for place in (0..columns.len()).filter(|place| entry.sent & 1 << place != 0) {
+                each(entry.names.get(place), 0.0);
             }
             for metric in entry.details.keys() {
                 telling.paths.write(name, &entry.component, metric);
-                each(name.pieces(), 0.0);
+                each(name.parts(), 0.0);
             }
             entry.zeros -= 1;
             *freed |= entry.zeros == 0;
@@ -271,8 +278,9 @@ impl Telling {
         let told = |(domain, _): &(&Domain, String)| self.choice.domain(&domain.name) && !domain.is_migrating();
         let (domain, component) = node.domains.iter().zip(self.components(node, &HashSet::new())).rfind(told)?;
         let value = gauge.value_in(self.layout, &View::new(domain, node, None, None, self.net_view))?;
-        let mut line = String::new();
-        self.paths.stem(&component).name(metric).write_line(&mut line, Decimal::of(value)?);
+        let (mut name, mut line) = (Name::default(), String::new());
+        self.paths.write(&mut name, &component, metric);
+        name.parts().write_line(&mut line, Decimal::of(value)?);
         Some(line)
     }
 }

@@ -9,19 +9,19 @@ use std::sync::Arc;
 
 use cadence::MetricSink;
 
-/// A gauge's name: what stands before the value in its line, in pieces, and what behind.
+/// A gauge's name: what stands before the value in its line, and what behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pieces<'a> {
+pub struct Parts<'a> {
     /// As of [`Name::path`].
-    pub path: [&'a str; 3],
+    pub path: &'a str,
     /// As of [`Name::tags`].
     pub tags: &'a str,
 }
 
-impl Pieces<'_> {
+impl Parts<'_> {
     /// Adds the line that gives the gauge this value.
     pub fn write_line(self, line: &mut String, value: Decimal) {
-        self.path.iter().filter(|piece| !piece.is_empty()).for_each(|piece| line.push_str(piece));
+        line.push_str(self.path);
         line.push(':');
         value.write(line);
         line.push_str("|g");
@@ -31,7 +31,7 @@ impl Pieces<'_> {
     }
 }
 
-/// The same in one piece.
+/// The same, to be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name {
     /// All of it, but for DogStatsD's tags.
@@ -47,9 +47,9 @@ impl Name {
         self.tags.clear();
     }
 
-    /// In one piece and two empty ones.
-    pub fn pieces(&self) -> Pieces<'_> {
-        Pieces { path: [&self.path, "", ""], tags: &self.tags }
+    /// What was written.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { path: &self.path, tags: &self.tags }
     }
 }
 
@@ -152,7 +152,7 @@ impl Statsd {
     }
 
     /// Adds a gauge. One without a [value](Decimal) is left out.
-    pub fn gauge(&self, name: Pieces, value: f64) {
+    pub fn gauge(&self, name: Parts, value: f64) {
         let Some(value) = Decimal::of(value) else { return };
         let mut line = self.line.borrow_mut();
         line.clear();
@@ -227,8 +227,8 @@ impl Packer {
 mod tests {
     use super::*;
 
-    fn named(path: &str) -> Pieces<'_> {
-        Pieces { path: [path, "", ""], tags: "" }
+    fn named(path: &str) -> Parts<'_> {
+        Parts { path, tags: "" }
     }
 
     fn written(value: f64) -> String {

@@ -179,7 +179,7 @@ mod tests {
                 let mut name = Name { path: "n".into(), ..Name::default() };
                 tags.iter().for_each(|tags| tags.write(&mut name, domain, device));
                 let mut line = String::new();
-                name.pieces().write_line(&mut line, Decimal::of(5.0).unwrap());
+                name.parts().write_line(&mut line, Decimal::of(5.0).unwrap());
                 assert_eq!(line, expected);
             }
         }

@@ -127,7 +127,7 @@ impl Teller {
             let mut name = Name::default();
             let mut emit = |group: &str, metric: &str, value| {
                 paths.write_host(&mut name, group, metric);
-                statsd.gauge(name.pieces(), value);
+                statsd.gauge(name.parts(), value);
             };
             node_gauges(now, &mut emit);
             own_gauges(health, emit);

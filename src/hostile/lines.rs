@@ -16,7 +16,7 @@ pub fn gauges(input: &[u8]) {
     while !input.0.is_empty() {
         let name = "n".repeat(1 + usize::from(input.byte() % 100));
         let value = f64::from_bits(input.raw());
-        statsd.gauge(Name { path: name.clone(), tags: String::new() }.pieces(), value);
+        statsd.gauge(Name { path: name.clone(), tags: String::new() }.parts(), value);
         if value.abs() < EXACT {
             // What is less than nothing by so little is nothing.
             if value <= -0.0005 {

@@ -93,7 +93,7 @@ fn a_watchdog_without_a_socket_is_none() {
     command.env("WATCHDOG_USEC", "1").env("NOTIFY_SOCKET", "");
     let said = run(command.args(["--interval", "50ms", "--count", "3", "--print", "json", "--log", "debug"]));
     assert_eq!((said.status, said.out.lines().count()), (Some(0), 3), "{}", said.err);
-    assert!(!said.err.contains("systemd"), "{}", said.err);
+    assert!(!said.err.contains("service manager"), "{}", said.err);
 }
 
 /// Its socket takes no more than a few messages.
@@ -321,6 +321,7 @@ fn full_disks_and_closed_files() {
         ("", "2>&-", 0),
         ("", ">&- 2>&- <&-", 0),
         ("--print json", ">/dev/full", 1),
+        ("--print statsd", ">/dev/full", 1),
         ("--statsd stdout:", ">/dev/full", 1),
     ] {
         let mut shell = clean("sh");
@@ -439,9 +440,12 @@ fn a_storm_of_hangups_is_survived() {
     let read = std::thread::spawn(move || std::io::read_to_string(log).unwrap());
     let descriptors = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let before = descriptors(&daemon);
-    let storm = format!("for i in $(seq 2000); do kill -HUP {}; done", daemon.id());
-    out_of(clean("sh").args(["-c", &storm]));
-    listener.latest();
+    // Many at once are one to the kernel, and so is every storm to the daemon: hence twenty.
+    let storm = format!("for i in $(seq 500); do kill -HUP {}; done", daemon.id());
+    for _ in 0..20 {
+        out_of(clean("sh").args(["-c", &storm]));
+        listener.latest();
+    }
     assert!(descriptors(&daemon) <= before + 2, "{} then, {before} before", descriptors(&daemon));
     daemon.signal("TERM");
     let status = daemon.wait_for_end();

@@ -33,6 +33,17 @@ vcpus = 1
 cpu_ns = { start = "1s", per_poll = 750000000 }
 from_poll = 12
 
+[[domain]] # reboots at 12 and dies at once
+id = 8
+name = "twice"
+cpu_ns = { start = "100s", per_poll = 250000000 }
+until_poll = 12
+[[domain]]
+id = 9
+name = "twice"
+from_poll = 12
+until_poll = 13
+
 [[domain]] # the stub domain of an HVM guest: a domain like any other
 id = 7
 name = "web-dm"
@@ -104,6 +115,8 @@ fn births_deaths_reboots_and_moves() {
         // No percentage across the reboot, no 0 either; and nothing is said of the states, which go on.
         ("web.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75"),
         ("web.state.blocked", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"),
+        // What only the one before had told goes with the other.
+        ("twice.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 0 0 0 . . . . . . . . . . . . . ."),
         ("web-dm.vcpus", &["1"; 30].join(" ")),
         ("web.vcpu.1.online", "1 1 1 1 1 1 1 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . ."),
         ("old.mem_k", &(["524288"; 16].join(" ") + " 0 0 0 . . . . . . . . . . .")),

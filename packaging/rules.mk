@@ -29,7 +29,9 @@ COPIES = 755:$(FROM)/xenmonitor:$(sbindir)/xenmonitor \
 STARTER.systemd = 644:packaging/systemd/xenmonitor.service:$(unitdir)/xenmonitor.service
 STARTER.openrc = 755:packaging/openrc/xenmonitor:$(sysconfdir)/init.d/xenmonitor
 STARTER.sysv = 755:packaging/sysv/xenmonitor:$(sysconfdir)/init.d/xenmonitor
+STARTER.none =
 STARTER = $(STARTER.$(INIT))
+STARTERS = $(STARTER.systemd) $(STARTER.openrc)
 
 # What goes beside the program. The part of it in doc/ is laid as it is installed.
 # $(call papers,DIRECTORY,TRIPLE)
@@ -49,21 +51,24 @@ build: ## Build the program and its man page, completions and settings, for this
 	$(call papers,$(TARGET)/release/papers,$(shell rustc -vV | sed -n 's/^host: //p'))
 
 # As by sudo, which may know no cargo: what was built before is installed then.
-install: ## Install it below PREFIX (/usr/local), with a unit or init script; DESTDIR and INIT are honoured
+install: ## Install it below PREFIX (/usr/local), with a unit or init script; DESTDIR, INIT and sysconfdir are honoured
 	@if [ "$(origin FROM)" = file ] && command -v cargo >/dev/null; then $(MAKE) --no-print-directory build; fi
+	@case $(INIT) in systemd|openrc|sysv|none) ;; *) echo "INIT is systemd, openrc, sysv or none" >&2; exit 1;; esac
 	@test -x $(FROM)/xenmonitor -a -d $(PAPERS)/doc || { echo "nothing is built: make build" >&2; exit 1; }
 	@set -e; for copy in $(COPIES); do \
 	    IFS=:; set -- $$copy; unset IFS; install -D -m $$1 $$2 $(DESTDIR)$$3; echo "$(DESTDIR)$$3"; done
 	@set -e; for copy in $(STARTER); do \
 	    IFS=:; set -- $$copy; unset IFS; install -d $(DESTDIR)$${3%/*}; \
-	    sed 's|/usr/sbin/xenmonitor|$(sbindir)/xenmonitor|' $$2 >$(DESTDIR)$$3; \
+	    sed 's|/usr/sbin/xenmonitor|$(sbindir)/xenmonitor|; s|/etc/default/xenmonitor|$(SETTINGS)|' $$2 >$(DESTDIR)$$3; \
 	    chmod $$1 $(DESTDIR)$$3; echo "$(DESTDIR)$$3"; done
 	@install -d $(DESTDIR)$(docdir) && cp -r $(PAPERS)/doc/. $(DESTDIR)$(docdir) && echo $(DESTDIR)$(docdir)
 	@if [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) is left as it is"; else \
 	    install -D -m 644 $(PAPERS)/settings $(DESTDIR)$(SETTINGS); echo $(DESTDIR)$(SETTINGS); fi
 
-uninstall: ## Remove what install installed; settings that were changed stay
-	@for copy in $(COPIES) $(STARTER); do rm -f $(DESTDIR)$${copy##*:}; done; rm -rf $(DESTDIR)$(docdir)
+uninstall: ## Remove what install installed, told the same; settings that were changed stay
+	@for copy in $(COPIES) $(STARTERS); do file=$(DESTDIR)$${copy##*:}; \
+	    if [ -e $$file ]; then rm $$file && echo "removed $$file"; fi; done
+	@if [ -e $(DESTDIR)$(docdir) ]; then rm -r $(DESTDIR)$(docdir) && echo "removed $(DESTDIR)$(docdir)"; fi
 	@if cmp -s $(PAPERS)/settings $(DESTDIR)$(SETTINGS); then rm $(DESTDIR)$(SETTINGS); \
 	    elif [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) was changed and stays"; fi
 

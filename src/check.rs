@@ -167,7 +167,8 @@ fn reach(destination: &Destination) -> (Verdict, String) {
     }
     match destination {
         Destination::Udp(_) => (Good, format!("{at}: nothing refused (UDP tells no more)")),
-        _ if socket.is_stale() => (Bad, format!("{at}: closed by the server")),
+        Destination::Tcp(_) if socket.is_stale() => (Bad, format!("{at}: closed by the server")),
+        Destination::Tcp(_) => (Good, format!("{at}: connected (whether the server reads, TCP does not tell)")),
         _ => (Good, format!("{at}: it takes gauges")),
     }
 }

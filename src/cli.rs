@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
@@ -100,7 +100,7 @@ pub struct Options {
     pub interval: Duration,
 
     /// Poll at multiples of the interval by the wall clock
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Time")]
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Time")]
     pub align: bool,
 
     /// Poll later by a part of TIME that depends on the host's name, so that not all hosts send at once; at most the
@@ -120,10 +120,10 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Time")]
     count: Option<u64>,
 
-    /// Same as --count 1; a single poll has no CPU percentages
+    /// Same as --count 1, the last of the two counts; a single poll has no CPU percentages
     #[arg(
         long,
-        value_parser = FalseyValueParser::new(),
+        value_parser = BoolishValueParser::new(),
         help_heading = "Time"
     )]
     once: bool,
@@ -187,15 +187,16 @@ pub struct Options {
     pub tag: Vec<Tag>,
 
     /// Check that everything xenmonitor needs is there, and end: status 0 if it is, else 1
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub check: bool,
 
     /// Print every poll; then nothing is sent unless --statsd is given too
     #[arg(long, value_name = "WHAT", help_heading = "Output")]
     pub print: Option<Print>,
 
-    /// Show a live table, as xentop does, until Ctrl-C; every 2 seconds unless --interval says otherwise
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    /// Show a live table, as xentop does, until q or Ctrl-C; every 2 seconds unless --interval says otherwise. Green
+    /// domains run, yellow ones are paused or shut down, red ones crashed or dying
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub watch: bool,
 
     /// Sort the table by a gauge, the largest first, or by name [default: name]
@@ -211,7 +212,7 @@ pub struct Options {
     pub sort: Order,
 
     /// Put Domain-0 on top of the table
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Output")]
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub dom0_first: bool,
 
     /// What to log on stderr [default: info]
@@ -252,11 +253,11 @@ pub struct Options {
     pub net_view: NetView,
 
     /// At the start, wait for Xen and libxenstat if they are not there yet
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Xen")]
     pub wait_for_xen: bool,
 
     /// Give up neither capabilities nor system calls, see docs/privileges.md
-    #[arg(long, value_parser = FalseyValueParser::new(), help_heading = "Xen")]
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Xen")]
     pub keep_privileges: bool,
 
     /// libxenstat to load [default: the running Xen's own, else the newest found]
@@ -391,7 +392,7 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    let line = lines.collect::<Vec<_>>().join("; ");
+    let line = lines.collect::<Vec<_>>().join("; ").replace("; [", " [");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return format!("{line}; see xenmonitor --help");

@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::poller::Polled;
+use crate::screen;
 use crate::sender::Report;
 
 /// So many events may wait for the loop; a thread that has one more waits, too.
@@ -66,6 +67,7 @@ fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
             let _ = events.try_send(Event::Signal(signal));
             if signal != SIGHUP {
                 thread::sleep(ENDING);
+                screen::give_back_the_keyboard();
                 signal_hook::low_level::exit(0);
             }
         }

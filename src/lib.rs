@@ -40,7 +40,7 @@ mod qmp;
 mod release;
 mod roll;
 mod schedule;
-mod screen;
+pub mod screen;
 mod sender;
 mod servers;
 mod snapshot;

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use xenmonitor::cli::{self, Options};
 use xenmonitor::failure::Failure;
 use xenmonitor::monitor::Monitor;
 use xenmonitor::privileges;
+use xenmonitor::screen::Page;
 use xenmonitor::stderr::Stderr;
 
 const BAD_COMMAND_LINE: u8 = 2;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             return complain(io::stderr(), &failure.to_string(), failure.status());
         }
     };
+    let page = if options.watch && !options.check { Page::open() } else { None };
+    if page.is_some() && io::stderr().is_terminal() {
+        stderr.keep();
+    }
     start_logger(&options, stderr.clone());
     kept.iter().for_each(|line| warn!("{line}"));
     for name in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
         }
         Err(error) => complain(stderr.clone(), &error, BAD_COMMAND_LINE),
     };
+    drop(page);
     stderr.finish();
     status
 }

@@ -151,7 +151,13 @@ impl Monitor {
         let mut schedule = Schedule::new(self.interval, self.delay, self.align, Instant::now(), SystemTime::now());
         let wait = schedule.next().saturating_duration_since(Instant::now());
         if wait > Duration::from_secs(1) {
-            let words = format!("the first poll is in {} seconds, by --jitter and --align", wait.as_secs());
+            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+            let cause = match (self.align, self.delay.is_zero()) {
+                (true, true) => "--align",
+                (true, false) => "--align and --jitter",
+                (false, _) => "--jitter",
+            };
+            let words = format!("the first poll is in {wait}, by {cause}");
             info!("{words}");
             // Whoever waits for a start may not wait as long.
             self.supervisor.working(Instant::now(), true, || words);

@@ -63,8 +63,9 @@ impl Output {
     ) -> Result<Self, String> {
         let printer = |print| match print {
             Print::Table => {
-                let table = Table::new(options.sort, options.dom0_first, &options.choice());
-                Printer::Table(table, Screen::new(options.watch))
+                let screen = Screen::new(options.watch);
+                let table = Table::new(options.sort, options.dom0_first, &options.choice(), screen.longest_name());
+                Printer::Table(table, screen)
             }
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd,

@@ -81,7 +81,9 @@ impl Paths {
         let &Scheme { template, prefix, host, layout, letters, dialect, constants } = scheme;
         let clean_host = component(host.as_bytes());
         if !clean_host.contains(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(format!("{host:?} is no name for this host: give it one with --host"));
+            return Err(format!(
+                "{host:?} is no name for this host, as it has no letter or digit: give it another with --host"
+            ));
         }
         let prefix = prefix.map(|prefix| Piece::Literal(format!("{prefix}.")));
         let filled = |piece: &Piece| match piece {
@@ -317,7 +319,11 @@ mod tests {
         for (template, host, complaint) in [
             ("xen.{host}.{domain}.{metric}", "h".repeat(70), "shorten --prefix, --template, --host or --tag"),
             ("xen.{host}.{metric}", "h".into(), "{domain} is missing in --template: all domains would share one name"),
-            ("{domain}.{metric}", "---".into(), "\"---\" is no name for this host: give it one with --host"),
+            (
+                "{domain}.{metric}",
+                "---".into(),
+                "\"---\" is no name for this host, as it has no letter or digit: give it another with --host",
+            ),
         ] {
             let error = by_template(template, None, &host).unwrap_err();
             assert!(error.contains(complaint), "{error}");

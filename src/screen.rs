@@ -1,13 +1,16 @@
 //! The terminal a table is looked at on: colours where it has some, and with `--watch` each table in the place of
-//! the one before.
+//! the one before, on a page of its own, which `q` closes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read, Write};
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use rustix::termios;
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use signal_hook::consts::SIGINT;
 
 use crate::host;
 use crate::snapshot::{Snapshot, State};
@@ -15,6 +18,57 @@ use crate::table::{Row, printable};
 
 /// Columns and lines of a terminal that does not tell how many it has.
 const USUAL: (usize, usize) = (80, 24);
+
+/// So long may a name be where it is watched: the longest there are would leave no room for a number.
+const NAME: usize = 32;
+
+/// The page that is watched, beside what was on the terminal before, which comes back at the end.
+pub struct Page(());
+
+/// The keyboard as it was before.
+static KEYBOARD: Mutex<Option<Termios>> = Mutex::new(None);
+
+impl Page {
+    /// Opens it, if standard output is a terminal.
+    pub fn open() -> Option<Self> {
+        if !termios::isatty(io::stdout()) {
+            return None;
+        }
+        show(b"\x1b[?1049h");
+        if let Ok(before) = termios::tcgetattr(io::stdin()) {
+            let mut keys = before.clone();
+            keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &keys);
+            *KEYBOARD.lock().unwrap() = Some(before);
+            let _ = thread::Builder::new().name("keyboard".into()).spawn(|| {
+                // As Ctrl-C does.
+                if io::stdin().lock().bytes().any(|key| matches!(key, Ok(b'q' | b'Q'))) {
+                    let _ = signal_hook::low_level::raise(SIGINT);
+                }
+            });
+        }
+        Some(Self(()))
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        give_back_the_keyboard();
+        show(b"\x1b[?1049l");
+    }
+}
+
+/// For who ends without closing the page.
+pub fn give_back_the_keyboard() {
+    if let Some(before) = KEYBOARD.lock().unwrap().take() {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &before);
+    }
+}
+
+fn show(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
 
 /// Standard output.
 pub struct Screen {
@@ -31,6 +85,11 @@ impl Screen {
         Self { colours, in_place: watch && is_terminal }
     }
 
+    /// How much of a name is shown.
+    pub fn longest_name(&self) -> usize {
+        if self.in_place { NAME } else { usize::MAX }
+    }
+
     /// A table as it is to be written: header and domains of `node`, polled every `interval` as `host`.
     pub fn draw(&self, rows: &[Row], node: &Snapshot, host: &str, interval: Duration) -> String {
         if !self.in_place {
@@ -40,7 +99,7 @@ impl Screen {
         let (width, height) = size();
         let wide = rows.iter().map(|row| row.text.chars().count()).max().unwrap_or_default();
         if wide > width {
-            lines.push(format!("{width} of {wide} columns fit: widen the window, or choose with --metrics"));
+            lines.push(format!("cut at {width} of {wide} characters: widen the window, or choose with --metrics"));
         } else {
             lines.push(String::new());
         }
@@ -92,10 +151,9 @@ fn heading(node: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
     let gib = |name: &str| value(name) / f64::from(1 << 20);
     vec![
         format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), node.xen_version),
+        format!("{} domains: {}", value("domains"), states.join(", ")),
         format!(
-            "{} domains: {}; memory: {:.1} GiB, {:.1} free; CPUs: {} at {} MHz",
-            value("domains"),
-            states.join(", "),
+            "memory: {:.1} GiB, {:.1} free; CPUs: {} at {} MHz",
             gib("mem_total_k"),
             gib("mem_free_k"),
             value("cpus"),

@@ -1,5 +1,6 @@
 //! Standard error, for lines that hold nobody up: where its reader does not read they are lost, not waited for.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
@@ -8,13 +9,22 @@ use std::time::Duration;
 /// So many lines wait for the reader.
 const LINES: usize = 1024;
 
+/// So many are written again at the end, where they are kept.
+const KEPT: usize = 20;
+
 /// How long the end waits for the reader.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 enum Message {
     Line(Vec<u8>),
+    Keep,
     /// Answered once all before it is written.
     Flush(SyncSender<()>),
+}
+
+fn write(line: &[u8]) {
+    // A disk that is full, or nobody at the other end: there is nowhere to tell it.
+    let _ = io::stderr().write_all(line);
 }
 
 /// One end of it; each [`write`](Write::write) is a line.
@@ -29,15 +39,30 @@ impl Stderr {
     pub fn start() -> io::Result<Self> {
         let (lines, inbox) = mpsc::sync_channel(LINES);
         thread::Builder::new().name("log".into()).spawn(move || {
+            let mut kept: Option<VecDeque<Vec<u8>>> = None;
             for message in inbox {
                 match message {
-                    // A disk that is full, or nobody at the other end: there is nowhere to tell it.
-                    Message::Line(line) => drop(io::stderr().write_all(&line)),
-                    Message::Flush(done) => drop(done.send(())),
+                    Message::Line(line) => {
+                        write(&line);
+                        if let Some(kept) = &mut kept {
+                            kept.push_back(line);
+                            kept.drain(..kept.len().saturating_sub(KEPT));
+                        }
+                    }
+                    Message::Keep => kept = Some(VecDeque::new()),
+                    Message::Flush(done) => {
+                        kept.take().iter().flatten().for_each(|line| write(line));
+                        let _ = done.send(());
+                    }
                 }
             }
         })?;
         Ok(Self { lines, lost: 0 })
+    }
+
+    /// Has what is written from now on written again at the end, as it is written to a page that goes away.
+    pub fn keep(&self) {
+        let _ = self.lines.try_send(Message::Keep);
     }
 
     /// Waits until all is written, but not long.

@@ -47,6 +47,8 @@ const COLUMNS: [Column; 17] = [
 /// A table that remembers, as xentop does, how wide its names have been.
 pub struct Table {
     name_width: usize,
+    /// What is longer is cut.
+    longest_name: usize,
     order: Order,
     dom0_first: bool,
     shows_state: bool,
@@ -72,17 +74,18 @@ pub struct Row {
 
 impl Table {
     /// With `dom0_first` as `xentop -z` sorts; with those columns only whose gauges are chosen.
-    pub fn new(order: Order, dom0_first: bool, choice: &Choice) -> Self {
+    pub fn new(order: Order, dom0_first: bool, choice: &Choice, longest_name: usize) -> Self {
         let columns = COLUMNS.map(|column| (of_column(column.header), column));
         let columns = columns.into_iter().filter(|(gauge, _)| choice.metric(gauge.name)).collect();
         let mut states = GAUGES.iter().filter(|gauge| gauge.xentop == "STATE");
         let shows_state = states.any(|gauge| choice.metric(gauge.name));
-        Self { name_width: 10, order, dom0_first, shows_state, columns }
+        Self { name_width: 10, longest_name, order, dom0_first, shows_state, columns }
     }
 
     /// Header and one row a domain.
     pub fn rows<'a>(&mut self, views: impl Iterator<Item = &'a View<'a>>) -> Vec<Row> {
-        let mut domains: Vec<(String, &View)> = views.map(|view| (printable(&view.domain.name), view)).collect();
+        let shown = |view: &'a View<'a>| (cut(printable(&view.domain.name), self.longest_name), view);
+        let mut domains: Vec<(String, &View)> = views.map(shown).collect();
         domains.sort_by_cached_key(|(_, view)| {
             let first = self.dom0_first && view.domain.id == 0;
             let value = match self.order {
@@ -130,6 +133,13 @@ impl Table {
         }
         rows
     }
+}
+
+fn cut(name: String, longest: usize) -> String {
+    if name.chars().count() <= longest {
+        return name;
+    }
+    name.chars().take(longest - 2).chain("..".chars()).collect()
 }
 
 fn of_column(header: &str) -> &'static Gauge {

@@ -54,7 +54,7 @@ pub fn host(input: &[u8]) {
         flat: letters == Letters::Strict && template == 0 && dialect == Dialect::None,
         statsd: Statsd::new(max_datagram),
         max_datagram,
-        table: Table::new(order, true, &Choice::default()),
+        table: Table::new(order, true, &Choice::default(), usize::MAX),
         health: Health::default(),
     };
     let (mut told, mut fresh) = (teller(), teller());

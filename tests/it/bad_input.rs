@@ -25,7 +25,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--sort", "state.running"], "[possible values: name, cpu_sec, cpu_percent,"),
         (&["--include", "[a"], "not a pattern: invalid range pattern; to fit a [ write [[]"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
-        (&["--host", " "], "\" \" is no name for this host: give it one with --host"),
+        (&["--host", " "], "\" \" is no name for this host, as it has no letter or digit: give it another with --host"),
         (&["--host", &"h".repeat(100)], "shorten --prefix, --template, --host or --tag"),
         (&["--template", "xen.{metric}"], "{domain} is missing in --template: all domains would share one name"),
         (&["--tags", "datadog", "--template", "{domain}.{metric}"], "leave {host} and {domain} out of --template"),

@@ -1,6 +1,7 @@
 //! What people and scripts look at: --print, --version, --help, the log.
 
 use std::collections::HashSet;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -359,7 +360,7 @@ fn domains_and_gauges_can_be_chosen() {
     );
     let err = lines(&["--include", "db*,nginx*", "--metrics", "cpu"]).1;
     assert!(err.contains("WARN  --include 'nginx*' fits no domain that is there now"), "{err}");
-    assert!(err.contains("WARN  --metrics 'cpu' fits no gauge that is told, see --detail and --layout"), "{err}");
+    assert!(err.contains("WARN  --metrics 'cpu' fits no gauge that is sent, see --detail and --layout"), "{err}");
 
     let table =
         out_of(xenmonitor(&scenario("demo")).args(["--once", "--print", "table", "--exclude", "w*", "--dom0-first"]));
@@ -401,10 +402,10 @@ fn a_table_can_be_watched() {
     assert_eq!(frames.len(), 2, "{out}");
     let lines: Vec<&str> = frames[1].lines().collect();
     assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
-    let summary = "5 domains: 3 running, 2 blocked; memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz\x1b[K";
-    assert_eq!(lines[1], summary);
-    assert_eq!(lines[2], "\x1b[K");
-    let table = &lines[3..9];
+    assert_eq!(lines[1], "5 domains: 3 running, 2 blocked\x1b[K");
+    assert_eq!(lines[2], "memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz\x1b[K");
+    assert_eq!(lines[3], "\x1b[K");
+    let table = &lines[4..10];
     for (row, (start, end)) in table.iter().zip([
         ("\x1b[7m        NAME  STATE ", "SSID\x1b[0m\x1b[K"),
         ("\x1b[32m        db01 ", "\x1b[0m\x1b[K"),
@@ -417,19 +418,50 @@ fn a_table_can_be_watched() {
     }
 
     let narrow = watch("stty rows 40 columns 80;", "");
-    let hint = narrow.lines().nth(2).unwrap_or_default().trim_end_matches("\x1b[K");
-    assert!(
-        hint.starts_with("80 of 1") && hint.ends_with(" fit: widen the window, or choose with --metrics"),
-        "{hint}"
-    );
-    assert!(hint.len() < 80);
+    let hint = narrow.lines().nth(3).unwrap_or_default().trim_end_matches("\x1b[K");
+    let cure = " characters: widen the window, or choose with --metrics";
+    assert!(hint.starts_with("cut at 80 of 1") && hint.ends_with(cure) && hint.len() < 80, "{hint}");
 
-    let plain = watch("stty rows 8 columns 80; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
-    assert!(!plain.contains("columns fit"), "{plain}");
+    let plain = watch("stty rows 9 columns 80; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
+    assert!(!plain.contains("cut at"), "{plain}");
     let frame = plain.rsplit("\x1b[H").next().unwrap();
     assert!(!frame.contains("\x1b[3") && !frame.contains("STATE") && !frame.contains("build server"), "{frame}");
-    assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 7, "{frame}");
+    assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 8, "{frame}");
     assert!(frame.contains("\nand 2 more: make the window larger"), "{frame}");
+
+    // On a page of its own; what was logged on it is there again when it is gone.
+    let logged = watch("stty rows 40 columns 200;", "--include 'x*'");
+    let (before, page) = logged.split_once("\x1b[?1049h").unwrap();
+    let (page, after) = page.split_once("\x1b[?1049l").unwrap();
+    let warning = "WARN  --include 'x*' fits no domain that is there now";
+    assert!(before.is_empty() && page.contains(warning) && after.contains(warning), "{logged}");
+}
+
+/// As `top` and its like do.
+#[test]
+fn q_ends_what_is_watched() {
+    let mut script = clean("script");
+    let line = "\"$XENMONITOR\" --watch --interval 50ms; stty -a";
+    script.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
+    let daemon = xenmonitor(&scenario("demo"));
+    script.env("XENMONITOR", env!("CARGO_BIN_EXE_xenmonitor"));
+    script.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let mut screen = child.stdout.take().unwrap();
+    let mut shown = String::new();
+    while !shown.contains("web01") {
+        let mut bytes = [0; 4096];
+        let length = screen.read(&mut bytes).unwrap();
+        shown += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    keyboard.write_all(b"xq").unwrap();
+    screen.read_to_string(&mut shown).unwrap();
+    drop(keyboard);
+    assert!(child.wait().unwrap().success());
+    // And the keyboard is as it was.
+    let modes = shown.rsplit_once("\x1b[?1049l").unwrap().1;
+    assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
 }
 
 /// Through a pipe it is text, as ever.

@@ -34,7 +34,8 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     }
     roff.control("SH", ["FILES"]);
     for (file, what) in [
-        ("/etc/default/xenmonitor", "variables that the service is started with, one for each option"),
+        ("/etc/default/xenmonitor", "variables that the service is started with"),
+        ("/usr/share/doc/xenmonitor/", "README.md and docs/, which say more of all this; dashboards for Grafana"),
         ("/dev/xen/privcmd", "what libxenstat asks Xen through; where it is missing the service is not started"),
         ("/run/xen/qmp-libxenstat-DOMID", "where the QEMU of a guest is asked for its disks"),
         ("/sys/hypervisor/version", "names the libxenstat that is loaded"),
@@ -43,7 +44,9 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     }
     roff.control("SH", ["EXAMPLES"]);
     for (line, what) in [
-        ("xenmonitor --check", "Is all there that it needs?"),
+        ("xenmonitor --check", "Is everything there that it needs?"),
+        ("(set -a; . /etc/default/xenmonitor; xenmonitor --check)", "The same with the settings of the service."),
+        ("xenmonitor --watch --sort cpu_percent", "A live table, the busiest domain on top, until q."),
         ("xenmonitor --print table --count 2 --interval 2s", "What xentop -b -f prints."),
         ("xenmonitor --statsd udp://stats.example.com:8125", "Send every 10 seconds, until told to stop."),
     ] {

@@ -9,7 +9,7 @@ const HEAD: &str = "\
 # Settings of the xenmonitor service: a variable for every option of xenmonitor(8) that a service has.
 #
 # Each line shows the default; one without a value stands for nothing set. Take the # away to set it,
-# look with `xenmonitor --check`, and restart the service.
+# try it with `(set -a; . /etc/default/xenmonitor; xenmonitor --check)`, and restart the service.
 #
 # The shell reads this file too, where there is no systemd: values with blanks or any of ; & | < > ( ) $ in
 # them need quotes. An empty value counts for nothing. In a list commas part the values.

@@ -53,6 +53,8 @@ pub struct Pace {
     pub gap: Duration,
     /// As many as a server may be trusted to have room for.
     pub at_once: usize,
+    /// More than so many go at once after all.
+    pub is_crowded: bool,
 }
 
 impl Pace {
@@ -65,18 +67,15 @@ impl Pace {
         let as_usual = |number: usize| (number * room(USUAL.into()) / room(bytes)).clamp(1, number);
         let (at_once, burst) = (as_usual(AT_ONCE), as_usual(BURST));
         if datagrams <= at_once || window.is_zero() {
-            return Self { burst: datagrams.min(at_once), gap: Duration::ZERO, at_once };
+            let burst = datagrams.min(at_once);
+            return Self { burst, gap: Duration::ZERO, at_once, is_crowded: datagrams > at_once };
         }
         let most = |gap: Duration| (window.as_nanos() / gap.as_nanos()).clamp(1, datagrams as u128) as usize;
         let bursts = datagrams.div_ceil(burst).min(most(GAP));
         let bursts = bursts.max(datagrams.div_ceil(at_once)).min(most(LEAST_GAP));
         let gap = window / u32::try_from(bursts).unwrap_or(u32::MAX);
-        Self { burst: datagrams.div_ceil(bursts), gap, at_once }
-    }
-
-    /// Whether the window is too short for the datagrams.
-    pub fn is_crowded(&self) -> bool {
-        self.burst > self.at_once
+        let burst = datagrams.div_ceil(bursts);
+        Self { burst, gap, at_once, is_crowded: burst > at_once }
     }
 }
 
@@ -126,6 +125,8 @@ mod tests {
         ] {
             let pace = Pace::new(datagrams, bytes, window);
             assert_eq!((pace.burst, pace.gap), (burst, gap), "{datagrams} of {bytes} in {window:?}");
+            let is_crowded = burst > 32 || datagrams > 32 && gap.is_zero();
+            assert_eq!(pace.is_crowded, is_crowded, "{datagrams} of {bytes} in {window:?}");
             assert!(gap * datagrams.div_ceil(burst) as u32 <= window);
         }
     }

@@ -167,8 +167,8 @@ impl<R: Fn(Report)> Worker<R> {
         loop {
             let wake = self.work();
             if self.tick.is_none() && self.end.is_some() {
-                if let (Some(socket), Some(End::Finish)) = (&mut self.socket, self.end) {
-                    socket.finish(Instant::now() + LAST_WORDS);
+                if self.end == Some(End::Finish) {
+                    self.close();
                 }
                 return;
             }
@@ -178,11 +178,12 @@ impl<R: Fn(Report)> Worker<R> {
     }
 
     fn hear(&mut self, news: News) {
-        let now = Instant::now();
         if news.reopen {
-            (self.socket, self.open_at) = (None, now);
-            self.addresses.look_up_now(now);
+            self.close();
+            self.open_at = Instant::now();
+            self.addresses.look_up_now(self.open_at);
         }
+        let now = Instant::now();
         if let Some(found) = news.found {
             self.found(found, now);
         }
@@ -364,6 +365,13 @@ impl<R: Fn(Report)> Worker<R> {
         }
     }
 
+    /// Closes the socket, but for a moment waits for its peer to have read all.
+    fn close(&mut self) {
+        if let Some(mut socket) = self.socket.take() {
+            socket.finish(Instant::now() + LAST_WORDS);
+        }
+    }
+
     /// What a look-up came to.
     fn found(&mut self, found: io::Result<Vec<SocketAddr>>, now: Instant) {
         let found = self.addresses.found(found, now);
@@ -371,7 +379,8 @@ impl<R: Fn(Report)> Worker<R> {
         let peer = self.socket.as_ref().and_then(Socket::peer);
         match found {
             Ok(true) if peer.is_none_or(|peer| !self.addresses.list().contains(&peer)) => {
-                (self.socket, self.open_at) = (None, now);
+                self.close();
+                self.open_at = now;
             }
             Ok(_) => {}
             Err(error) => self.tell(Report::Unreachable(error)),

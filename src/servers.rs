@@ -82,13 +82,13 @@ impl Servers {
             return;
         }
         let window = self.timing.window();
-        let pace = Pace::of(batch, window);
+        let Pace { is_crowded, at_once, .. } = Pace::of(batch, window);
         // Others have the sender wait.
-        if pace.is_crowded() && self.destinations().any(Destination::may_lose) {
+        if is_crowded && self.destinations().any(Destination::may_lose) {
+            let cure = if window.is_zero() { "give a --spread" } else { "lengthen --interval" };
             self.crowded.is(format!(
-                "a poll has more datagrams than can be spread over {window:?}, {} at once: a server may lose some of \
-                 them; lengthen --interval",
-                pace.at_once
+                "a poll has more datagrams than can be spread over {window:?}, {at_once} at once: a server may lose \
+                 some of them; {cure}"
             ));
         } else {
             self.crowded.seems_over(|| format!("the datagrams of a poll can be spread over {window:?} again"));
@@ -125,9 +125,10 @@ impl Servers {
         })
     }
 
-    /// The first server that got nothing, as far as is known.
+    /// The first server that got nothing of what there was for it, as far as is known.
     pub fn left_out(&self) -> Option<&Destination> {
-        self.each.iter().find(|server| server.count.sent <= server.count.lost).map(|server| &server.destination)
+        let got_nothing = |Count { sent, lost, .. }: Count| lost > 0 && sent <= lost;
+        self.each.iter().find(|server| got_nothing(server.count)).map(|server| &server.destination)
     }
 
     fn senders(&self) -> impl Iterator<Item = &Sender> {
@@ -151,7 +152,10 @@ impl Server {
                 count.lost += delivery.lost;
                 count.errors += delivery.errors;
                 match delivery.error {
-                    Some(error) if *destination == Destination::Stdout => return Err(error),
+                    // Late is no error of its own.
+                    Some(error) if *destination == Destination::Stdout && error.kind() != ErrorKind::TimedOut => {
+                        return Err(error);
+                    }
                     Some(error) if error.kind() == ErrorKind::NotConnected => {
                         if !reaching.is_told() && !sending.is_told() {
                             reaching.is(format!("{destination} is not found yet: gauges are lost until it is"));

@@ -93,11 +93,22 @@ fn large_datagrams_are_not_too_many_at_once() {
 fn too_many_datagrams_for_the_time_are_told_once() {
     let listener = Listener::new("127.0.0.1:0");
     // Where who reads is waited for, there is nothing to tell.
-    for (server, size, times) in [(&*listener.url(), "512", 1), ("stdout:", "512", 0), ("stdout:", "8932", 0)] {
+    for (server, size, spread, words, times) in [
+        (
+            &*listener.url(),
+            "512",
+            "0.1",
+            "over 1ms, 32 at once: a server may lose some of them; lengthen --interval",
+            1,
+        ),
+        (&*listener.url(), "512", "0", "over 0ns, 32 at once: a server may lose some of them; give a --spread", 1),
+        ("stdout:", "512", "0.1", "at once", 0),
+        ("stdout:", "8932", "0", "at once", 0),
+    ] {
         let mut command = xenmonitor(&scenario("many"));
-        command.args(["--count", "5", "--interval", "10ms", "--spread", "0.1", "--max-datagram", size]);
+        command.args(["--count", "5", "--interval", "10ms", "--spread", spread, "--max-datagram", size]);
         let said = run(command.args(["--statsd", server]));
-        assert_eq!(said.err.matches("than can be spread over 1ms, 32 at once").count(), times, "{}", said.err);
+        assert_eq!(said.err.matches(words).count(), times, "{}", said.err);
         assert!(!said.err.contains("collectd"), "{}", said.err);
     }
 }
@@ -437,6 +448,20 @@ fn an_unread_standard_output_holds_up_nobody() {
     // Its end is not that of the reader, which comes only now.
     daemon.wait_for_log("done: goodbye; polls: 2");
     drop(daemon.end());
+
+    // Nor is it the end when the reader is there again: what it missed is lost and told.
+    let mut command = xenmonitor(&scenario("many"));
+    let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--statsd", "stdout:"]));
+    std::thread::sleep(Duration::from_secs(1));
+    let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        while !lines.next().unwrap().unwrap().contains("xenmonitor.up:1|g") {}
+    }
+    daemon.wait_for_log("gauges for stdout: are lost: not out before the next poll");
+    daemon.signal("TERM");
+    let rest = std::thread::spawn(move || lines.count());
+    assert_eq!(daemon.wait_for_end(), Some(0));
+    rest.join().unwrap();
 }
 
 /// What a server says, and nobody reads here, does not cost it the end of what it was sent.
@@ -455,4 +480,27 @@ fn a_server_that_talks_gets_everything() {
     });
     let printed = out_of(command.args(arguments));
     assert_eq!(reader.join().unwrap().unwrap(), printed);
+}
+
+/// Nor what was on its way when the connection is made anew.
+#[test]
+fn a_hangup_loses_nothing_of_a_connection() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", server.local_addr().unwrap());
+    let mut command = xenmonitor(&scenario("many"));
+    command.args(["--interval", "2s", "--count", "2", "--spread", "0", "--statsd", &url, "--print", "statsd"]);
+    // Little enough for a pipe that is read only at the end.
+    command.args(["--metrics", "mem_k"]);
+    let daemon = Daemon::start(&mut command);
+    let mut text = String::new();
+    for signal in [Some("HUP"), None] {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.write_all(&[b'!'; 60]).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        signal.into_iter().for_each(|signal| daemon.signal(signal));
+        std::thread::sleep(Duration::from_millis(300));
+        stream.read_to_string(&mut text).expect("all that was sent");
+    }
+    let said = daemon.end();
+    assert!(text == said.out, "{} of {}: {}", text.len(), said.out.len(), said.err);
 }

@@ -38,7 +38,7 @@ test-names: ## Try the naming of domains with a million sets of hostile names
 
 SANITIZERS ?= address thread
 STD_FOR_thread := -Zbuild-std
-NOT_SANITIZED := $(addprefix --skip ,valgrind it_starts_threads chroot:: a_long_life)
+NOT_SANITIZED := $(addprefix --skip ,valgrind it_starts_threads chroot:: privileges:: a_clock_that_is_set a_long_life)
 
 test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then with ThreadSanitizer
 	@tests/need.sh $(BUILD) $(PEERS)

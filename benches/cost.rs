@@ -249,10 +249,11 @@ impl Bench {
 
     fn start(&self) {
         self.server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        self.server.set_nonblocking(true).unwrap();
-        while self.server.recv(&mut [0; 9000]).is_ok() {}
-        self.server.set_nonblocking(false).unwrap();
         let first = |_| {
+            // Nothing of the one before.
+            self.server.set_nonblocking(true).unwrap();
+            while self.server.recv(&mut [0; 9000]).is_ok() {}
+            self.server.set_nonblocking(false).unwrap();
             let mut command = Command::new(XENMONITOR);
             command.args(self.daemon("1s")).env("XENSTAT_SCENARIO", self.scenario(10));
             let start = Instant::now();

@@ -147,7 +147,10 @@ pub fn sanitizer() -> Option<String> {
 
 /// The shipped binary, on whatever libxenstat it finds.
 pub fn bare() -> Command {
-    clean(binary())
+    let mut command = clean(binary());
+    // A sanitizer looks for leaks from a process of its own, which could not be started otherwise.
+    command.envs(sanitizer().map(|_| ("XENMONITOR_KEEP_PRIVILEGES", "1")));
+    command
 }
 
 /// The shipped binary on the shim.

@@ -120,7 +120,7 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Time")]
     count: Option<u64>,
 
-    /// Same as --count 1, the last of the two counts; a single poll has no CPU percentages
+    /// Same as --count 1 (given both, the last one holds); a single poll has no CPU percentages
     #[arg(
         long,
         value_parser = BoolishValueParser::new(),

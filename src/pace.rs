@@ -100,33 +100,35 @@ mod tests {
     #[test]
     fn paces() {
         let seconds = Duration::from_secs;
-        for (datagrams, bytes, window, burst, gap) in [
-            (1, 1432, seconds(5), 1, Duration::ZERO),
-            (32, 1432, seconds(5), 32, Duration::ZERO),
-            (33, 1432, seconds(5), 7, seconds(1)),
-            (800, 1432, seconds(5), 8, Duration::from_millis(50)),
-            (800, 512, seconds(5), 8, Duration::from_millis(50)),
-            (6000, 1432, seconds(5), 8, Duration::from_nanos(6_666_666)),
+        for (datagrams, bytes, window, burst, gap, is_crowded) in [
+            (1, 1432, seconds(5), 1, Duration::ZERO, false),
+            (32, 1432, seconds(5), 32, Duration::ZERO, false),
+            (33, 1432, seconds(5), 7, seconds(1), false),
+            (800, 1432, seconds(5), 8, Duration::from_millis(50), false),
+            (800, 512, seconds(5), 8, Duration::from_millis(50), false),
+            (6000, 1432, seconds(5), 8, Duration::from_nanos(6_666_666), false),
             // Rather larger bursts than many, and rather many than too large ones.
-            (6000, 1432, Duration::from_millis(500), 24, Duration::from_millis(2)),
-            (570, 1432, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888)),
-            (6400, 1432, Duration::from_millis(200), 32, Duration::from_millis(1)),
+            (6000, 1432, Duration::from_millis(500), 24, Duration::from_millis(2), false),
+            (570, 1432, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888), false),
+            (6400, 1432, Duration::from_millis(200), 32, Duration::from_millis(1), false),
             // Large ones.
-            (16, 3700, seconds(5), 16, Duration::ZERO),
-            (400, 3700, seconds(5), 4, Duration::from_millis(50)),
-            (8, 4095, seconds(5), 8, Duration::ZERO),
-            (9, 4095, seconds(5), 2, seconds(1)),
-            (4, 8932, seconds(5), 4, Duration::ZERO),
-            (5, 8932, seconds(5), 1, seconds(1)),
+            (16, 3700, seconds(5), 16, Duration::ZERO, false),
+            (400, 3700, seconds(5), 4, Duration::from_millis(50), false),
+            (8, 4095, seconds(5), 8, Duration::ZERO, false),
+            (9, 4095, seconds(5), 2, seconds(1), false),
+            (4, 8932, seconds(5), 4, Duration::ZERO, false),
+            (5, 8932, seconds(5), 1, seconds(1), false),
             // No time.
-            (6400, 1432, Duration::from_millis(100), 64, Duration::from_millis(1)),
-            (6400, 1432, Duration::from_micros(10), 6400, Duration::from_micros(10)),
-            (6400, 1432, Duration::ZERO, 32, Duration::ZERO),
+            (6400, 1432, Duration::from_millis(100), 64, Duration::from_millis(1), true),
+            (6400, 1432, Duration::from_micros(10), 6400, Duration::from_micros(10), true),
+            (6400, 1432, Duration::ZERO, 32, Duration::ZERO, true),
+            (5, 8932, Duration::ZERO, 4, Duration::ZERO, true),
+            (5, 8932, Duration::from_millis(1), 5, Duration::from_millis(1), true),
+            (4, 8932, Duration::ZERO, 4, Duration::ZERO, false),
         ] {
             let pace = Pace::new(datagrams, bytes, window);
-            assert_eq!((pace.burst, pace.gap), (burst, gap), "{datagrams} of {bytes} in {window:?}");
-            let is_crowded = burst > 32 || datagrams > 32 && gap.is_zero();
-            assert_eq!(pace.is_crowded, is_crowded, "{datagrams} of {bytes} in {window:?}");
+            let expected = (burst, gap, is_crowded);
+            assert_eq!((pace.burst, pace.gap, pace.is_crowded), expected, "{datagrams} of {bytes} in {window:?}");
             assert!(gap * datagrams.div_ceil(burst) as u32 <= window);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::detail::device_in;
 use crate::naming::{Layout, Letters, MIN_DOMAIN, Naming, component, fold};
-use crate::statsd::{Name, Parts};
+use crate::statsd::{Name, Parts, nth};
 use crate::tags::{self, Dialect, Tag, Tags};
 use crate::template::{Piece, Prefix, Template};
 
@@ -172,8 +172,7 @@ pub struct Names {
 impl Names {
     /// That of the `n`-th.
     pub fn get(&self, n: usize) -> Parts<'_> {
-        let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Parts { path: &self.paths[start..self.ends[n]], tags: &self.tags }
+        Parts { path: &self.paths[nth(&self.ends, n)], tags: &self.tags }
     }
 }
 

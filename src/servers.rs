@@ -85,11 +85,17 @@ impl Servers {
         let Pace { is_crowded, at_once, .. } = Pace::of(batch, window);
         // Others have the sender wait.
         if is_crowded && self.destinations().any(Destination::may_lose) {
-            let cure = if window.is_zero() { "give a --spread" } else { "lengthen --interval" };
-            self.crowded.is(format!(
-                "a poll has more datagrams than can be spread over {window:?}, {at_once} at once: a server may lose \
-                 some of them; {cure}"
-            ));
+            self.crowded.is(if window.is_zero() {
+                format!(
+                    "a poll has more than {at_once} datagrams, and with --spread 0 all are sent at once: a server may \
+                     lose some of them"
+                )
+            } else {
+                format!(
+                    "a poll has more datagrams than can be spread over {window:?}, {at_once} at once: a server may \
+                     lose some of them; lengthen --interval"
+                )
+            });
         } else {
             self.crowded.seems_over(|| format!("the datagrams of a poll can be spread over {window:?} again"));
         }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cadence::MetricSink;
@@ -115,8 +116,7 @@ impl Batch {
 
     /// One of them: whole lines, the last of them ended too.
     pub fn datagram(&self, n: usize) -> &[u8] {
-        let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[n]]
+        &self.bytes[nth(&self.ends, n)]
     }
 
     /// Bytes of the longest datagram.
@@ -133,6 +133,11 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
     }
+}
+
+/// Where the `n`-th is of what stands one after another and ends at these places.
+pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
+    n.checked_sub(1).map_or(0, |before| ends[before])..ends[n]
 }
 
 /// Takes gauges and gives datagrams.

@@ -221,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_too_long_are_cut() {
+        for (name, shown) in [("abcdef", "abcdef"), ("abcdefg", "abcd.."), ("z\u{fc}rich", "z\u{fc}rich"), ("", "")] {
+            assert_eq!(cut(name.to_owned(), 6), shown);
+        }
+        assert_eq!(cut("abcdefg".into(), usize::MAX), "abcdefg");
+    }
+
+    #[test]
     fn columns_grow_as_xentops_do() {
         for (value, width) in [(None, 1), (Some(0.0), 1), (Some(8.0), 1), (Some(9.0), 2), (Some(99_999_999.0), 9)] {
             assert_eq!(digits(value), width, "{value:?}");

@@ -124,6 +124,17 @@ fn a_library_without_vbd_error_is_good_enough() {
     assert!(table.contains("build server"), "{table}");
 }
 
+/// And one for a flag says yes or no.
+#[test]
+fn a_flags_variable_is_yes_or_no() {
+    for value in ["maybe", "2"] {
+        let mut command = xenmonitor(&scenario("demo"));
+        let line =
+            format!("invalid value '{value}' for '--align': value was not a boolean; it comes from XENMONITOR_ALIGN");
+        refuses(command.env("XENMONITOR_ALIGN", value).arg("--once"), 2, &line);
+    }
+}
+
 /// A variable whose name is misspelt has no effect; that is told.
 #[test]
 fn a_misspelt_variable_is_told() {

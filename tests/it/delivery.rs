@@ -101,7 +101,13 @@ fn too_many_datagrams_for_the_time_are_told_once() {
             "over 1ms, 32 at once: a server may lose some of them; lengthen --interval",
             1,
         ),
-        (&*listener.url(), "512", "0", "over 0ns, 32 at once: a server may lose some of them; give a --spread", 1),
+        (
+            &*listener.url(),
+            "512",
+            "0",
+            "more than 32 datagrams, and with --spread 0 all are sent at once: a server may",
+            1,
+        ),
         ("stdout:", "512", "0.1", "at once", 0),
         ("stdout:", "8932", "0", "at once", 0),
     ] {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use xenmonitor::metrics::GAUGES;
 
 use crate::support::{
-    Listener, Scratch, bare, behind, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor,
+    Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor,
 };
 
 fn json(command: &mut Command) -> Vec<Value> {
@@ -382,18 +382,23 @@ fn what_was_not_told_does_not_vanish() {
     assert!(!lines.contains("secret"), "{lines}");
 }
 
-/// On a terminal, which `script` makes: the busiest on top, in colours where they are wanted, one table in the place
+/// A shell's line on a terminal, which `script` makes; in it `$XENMONITOR` is the daemon, on the demo's host.
+fn on_a_terminal(line: &str) -> Command {
+    let mut script = clean("script");
+    script.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
+    script.env("XENMONITOR", binary()).env_remove("NO_COLOR");
+    let daemon = xenmonitor(&scenario("demo"));
+    script.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script
+}
+
+/// On a terminal: the busiest on top, in colours where they are wanted, one table in the place
 /// of the other, no longer than the window.
 #[test]
 fn a_table_can_be_watched() {
     let watch = |setup: &str, more: &str| {
-        let mut script = clean("script");
         let line = format!("{setup} \"$XENMONITOR\" --watch --interval 50ms --sort cpu_percent --count 2 {more}");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
-        script.env("XENMONITOR", env!("CARGO_BIN_EXE_xenmonitor")).env_remove("NO_COLOR");
-        let daemon = xenmonitor(&scenario("demo"));
-        script.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let said = run(&mut script);
+        let said = run(&mut on_a_terminal(&line));
         assert_eq!(said.status, Some(0), "{}{}", said.out, said.err);
         said.out
     };
@@ -440,12 +445,8 @@ fn a_table_can_be_watched() {
 /// As `top` and its like do.
 #[test]
 fn q_ends_what_is_watched() {
-    let mut script = clean("script");
-    let line = "\"$XENMONITOR\" --watch --interval 50ms; stty -a";
-    script.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
-    let daemon = xenmonitor(&scenario("demo"));
-    script.env("XENMONITOR", env!("CARGO_BIN_EXE_xenmonitor"));
-    script.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let line = "timeout --foreground 20 \"$XENMONITOR\" --watch --interval 50ms || echo failed; stty -a";
+    let mut script = on_a_terminal(line);
     let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
     let mut screen = child.stdout.take().unwrap();
@@ -461,7 +462,7 @@ fn q_ends_what_is_watched() {
     assert!(child.wait().unwrap().success());
     // And the keyboard is as it was.
     let modes = shown.rsplit_once("\x1b[?1049l").unwrap().1;
-    assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
+    assert!(modes.contains(" icanon ") && modes.contains(" echo ") && !modes.contains("failed"), "{modes}");
 }
 
 /// Through a pipe it is text, as ever.

@@ -49,6 +49,12 @@ test_install() {
     done
     ok "deb, rpm and make install have the same $(wc -l <"$work/deb.common") files"
 
+    ! make -s install FROM="$BUILT" DESTDIR="$destination" INIT=other >"$work/said" 2>&1 && grep -q "^INIT is" "$work/said" ||
+        fail "make install takes any INIT"
+    make -s install FROM="$BUILT" DESTDIR="$work/elsewhere" INIT=systemd sysconfdir=/opt/etc >"$work/said"
+    grep -q /opt/etc/default/xenmonitor "$work/elsewhere/usr/local/lib/systemd/system/xenmonitor.service" ||
+        fail "the unit reads other settings than sysconfdir has"
+
     # But for what leads into the sources.
     (cd "$destination/usr/local/share/doc/xenmonitor" && for page in README.md docs/*.md; do
         grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:|^(LICENSE|CONTRIBUTING.md|tests/.*)$' |

@@ -29,7 +29,7 @@ test-load: ## Send what large hosts and a fleet send to real servers: five minut
 	cargo test --test load -- --test-threads=1
 
 test-names: ## Try the naming of domains with a million sets of hostile names
-	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
+	NAMING_CASES=1000000 cargo test --release --lib naming::paths::tests::any_names_at_all
 
 # --- sanitizers -------------------------------------------------------------------------------------------
 # Stable compilers can do it but do not promise to: hence RUSTC_BOOTSTRAP. ThreadSanitizer has to see std's locks, and
@@ -57,7 +57,7 @@ sanitizer-%: FORCE
 	    { cat $(OUT)/tests.log; exit 1; }
 	@if ls $(OUT)/found.* >/dev/null 2>&1; then cat $(OUT)/found.*; exit 1; else echo "$* sanitizer: nothing found"; fi
 
-# --- fuzz: hostile input (src/hostile.rs) ------------------------------------------------------------------
+# --- fuzz: hostile input (src/fuzz/mod.rs) ------------------------------------------------------------------
 # FUZZ_TIME is in seconds for each target; FUZZ="names qmp" are the targets. What is found new is kept from run to run
 # in target/fuzz/corpus; what makes a target panic is named, and belongs into tests/fuzz/corpus once it is mended.
 

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use cadence::{Gauged, NopMetricSink, StatsdClient};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use xenmonitor::cli::Options;
-use xenmonitor::monitor::Monitor;
-use xenmonitor::statsd::{Name, Statsd};
+use xenmonitor::daemon::Monitor;
+use xenmonitor::naming::name::Name;
+use xenmonitor::statsd::batch::Statsd;
 
 use stand_ins::{Scratch, in_namespaces, median, out_of, shim, xentop};
 

@@ -1,59 +1,25 @@
-//! The rooms of the `xenmonitor` program; public are those that its `main` and its tests enter. Not an API: use
-//! the program.
+//! The modules of the `xenmonitor` program, from the ground up. Each imports only from those above it in this list
+//! (tests/it/architecture.rs). Not an API: use the program.
 //!
-//! One tick: `monitor`, which keeps the time, asks the `poller` thread for a `snapshot`, which that reads from
-//! `xenstat` (the one room that touches C), `vif` and `disks` (which asks `blkback`, `tapdisk` and, by `qmp`, QEMU for
-//! its `drives`). `output` has it told: `metrics`, `detail` and `host` hold the gauges, `paths` their names (by
-//! `template`, `tags`, and `naming` of domains), `choice` which of them are told, and the `roll` of domains how they
-//! end; `statsd` packs them, and `table` (on the `screen`) and `json` print. The `journal` has what the log says of polls,
-//! which `trouble` keeps short and `stderr` writes; the `supervisor` is told how it goes. `vdev` knows how Xen numbers
-//! disks. `servers` has a `sender` thread for each `destination`, with an `inbox`, `addresses` and a `pace`, which writes
-//! to a `socket`; `schedule` says when the next tick is, and other `events` come between. Before all that `cli` reads the
-//! options and their `values`, and the process gives up its `privileges`; a `failure` is what it ends with.
+//! - `model`: one reading of a host as plain owned data, and untrusted bytes made printable.
+//! - `logging`: standard error that blocks nobody, and recurring problems logged once.
+//! - `collect`: fills a snapshot from libxenstat, the kernel, QEMU and tapdisk3, each where it is right.
+//! - `naming`: metric names that no VM name can forge; knows no metric and no value.
+//! - `metrics`: the catalogue of metrics, and their values from two snapshots.
+//! - `statsd`: lines, datagrams, and their delivery to each server.
+//! - `report`: what becomes of a snapshot: series and their end, table, JSON, terminal.
+//! - `cli`: the options that were typed, and the configuration they amount to.
+//! - `daemon`: the loop, and the process around it.
+//! - `fuzz`: hostile input, for tests alone.
 
-mod addresses;
-mod blkback;
-mod check;
-mod choice;
 pub mod cli;
-mod destination;
-pub mod detail;
-mod disks;
-mod drives;
-mod events;
-pub mod failure;
-pub mod host;
+mod collect;
+pub mod daemon;
 #[cfg(any(test, fuzzing))]
-pub mod hostile;
-mod inbox;
-mod journal;
-mod json;
+pub mod fuzz;
+pub mod logging;
 pub mod metrics;
-pub mod monitor;
-mod naming;
-mod output;
-mod pace;
-mod paths;
-mod poller;
-pub mod privileges;
-mod qmp;
-mod release;
-mod roll;
-mod schedule;
-pub mod screen;
-mod sender;
-mod servers;
-mod snapshot;
-mod socket;
+mod model;
+pub mod naming;
+mod report;
 pub mod statsd;
-pub mod stderr;
-mod supervisor;
-mod table;
-mod tags;
-mod tapdisk;
-mod template;
-mod trouble;
-mod values;
-mod vdev;
-mod vif;
-mod xenstat;

@@ -10,11 +10,11 @@ use clap::error::ErrorKind;
 use env_logger::Target;
 use log::{Level, warn};
 use xenmonitor::cli::{self, Options};
-use xenmonitor::failure::Failure;
-use xenmonitor::monitor::Monitor;
-use xenmonitor::privileges;
-use xenmonitor::screen::Page;
-use xenmonitor::stderr::Stderr;
+use xenmonitor::daemon::Monitor;
+use xenmonitor::daemon::alternate_screen::Page;
+use xenmonitor::daemon::failure::Failure;
+use xenmonitor::daemon::privileges;
+use xenmonitor::logging::stderr::Stderr;
 
 const BAD_COMMAND_LINE: u8 = 2;
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use xenmonitor::detail::Detail;
-use xenmonitor::metrics::{GAUGES, Kind};
+use xenmonitor::metrics::columns::GAUGES;
+use xenmonitor::metrics::devices::Detail;
+use xenmonitor::metrics::gauge::Kind;
 
 use crate::support::root;
 
@@ -17,7 +18,8 @@ const OTHERS: [&str; 9] =
 /// All gauges by their names below the host and the domain, in which capitals stand for a device.
 pub fn vocabulary() -> BTreeMap<String, Kind> {
     let columns = GAUGES.iter().map(|gauge| (gauge.name.to_owned(), gauge.kind));
-    let more = xenmonitor::detail::vocabulary(&[Detail::All]).into_iter().chain(xenmonitor::host::vocabulary());
+    let more =
+        xenmonitor::metrics::devices::vocabulary(&[Detail::All]).into_iter().chain(xenmonitor::metrics::of_host());
     columns.chain(more.map(|(name, kind, _)| (name, kind))).collect()
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use xenmonitor::metrics::GAUGES;
+use xenmonitor::metrics::columns::GAUGES;
 
 use crate::support::{
     Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor,

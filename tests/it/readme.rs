@@ -1,7 +1,9 @@
 //! README and docs are the contract: what they list is what the code has.
 
-use xenmonitor::detail::Detail;
-use xenmonitor::metrics::{GAUGES, Kind};
+use std::path::Path;
+use xenmonitor::metrics::columns::GAUGES;
+use xenmonitor::metrics::devices::Detail;
+use xenmonitor::metrics::gauge::Kind;
 
 use crate::support::{bare, out_of, root, run, scenario, xenmonitor};
 
@@ -27,7 +29,7 @@ fn its_table_is_the_vocabulary() {
 #[test]
 fn the_second_table_is_the_details() {
     let mut table = String::from("| gauge | | value |\n|---|---|---|\n");
-    for (metric, kind, meaning) in xenmonitor::detail::vocabulary(&[Detail::All]) {
+    for (metric, kind, meaning) in xenmonitor::metrics::devices::vocabulary(&[Detail::All]) {
         table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
     }
     assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
@@ -38,7 +40,7 @@ fn the_second_table_is_the_details() {
 fn json_has_the_details_of_disks() {
     let page = page("docs/options.md");
     let row = page.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
-    for (metric, ..) in xenmonitor::detail::vocabulary(&[Detail::Vbds]) {
+    for (metric, ..) in xenmonitor::metrics::devices::vocabulary(&[Detail::Vbds]) {
         let gauge = metric.strip_prefix("vbd.DEV.").unwrap();
         let key = gauge.strip_suffix("_ms").map_or(gauge.to_owned(), |of| format!("{of}_ns"));
         assert!(row.contains(&format!("`{key}`")), "{key} is not in {row}");
@@ -48,7 +50,7 @@ fn json_has_the_details_of_disks() {
 #[test]
 fn the_third_table_is_the_host() {
     let mut table = String::from("| gauge of the host | | value |\n|---|---|---|\n");
-    for (metric, kind, meaning) in xenmonitor::host::vocabulary() {
+    for (metric, kind, meaning) in xenmonitor::metrics::of_host() {
         table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
     }
     assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
@@ -91,11 +93,27 @@ fn commands_for_servers_are_understood() {
     }
 }
 
+/// Every file below a directory of the repository.
+fn files_below(directory: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    files
+}
+
 /// All that is in our own source, where tests are.
 fn sources() -> String {
-    let files = ["src", "tests/it"].iter().flat_map(|directory| std::fs::read_dir(root().join(directory)).unwrap());
-    let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    ["src", "tests/it"]
+        .iter()
+        .flat_map(|directory| files_below(&root().join(directory)))
+        .map(|file| page(&file))
+        .collect()
 }
 
 /// Fails if a row's last column names no test, or one that there is none of.

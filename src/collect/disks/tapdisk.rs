@@ -1,0 +1,273 @@
+//! The statistics that tapdisk3 keeps in shared memory, as on XCP-ng and XenServer.
+//!
+//! Two files tell of a disk: `td3-PID/vbd-DOMID-DEV`, which libxenstat reads from Xen 4.19 on (`struct vbd3_stats`
+//! in its xenstat_priv.h), and `vbd3-DOMID-DEV/statistics` of older tapdisks (`struct blkback_stats` in blktap's
+//! blktap3.h). Anybody may make files in /dev/shm: only what root, or who runs this, has made is believed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::path::Arg;
+
+use crate::model::snapshot::{Time, VbdCounters};
+use crate::model::text::decimal;
+
+/// Where tapdisk has its files.
+pub const SHARED: &str = "/dev/shm";
+
+/// The newest layout of `struct vbd3_stats`, and the only one.
+const VERSION: u32 = 1;
+
+/// What is known of each disk, by domid and Xen's number; `None` where its file cannot be read or is of another kind.
+pub type Disks = BTreeMap<(u32, u32), Option<VbdCounters>>;
+
+/// Whether a tapdisk seems to have made this in [`SHARED`].
+pub fn is_tapdisks(name: &str) -> bool {
+    let known = name.strip_prefix("vbd3-").and_then(pair).is_some() || is_living(name);
+    known && open(None, Path::new(SHARED).join(name), OFlags::DIRECTORY).is_ok()
+}
+
+/// Reads all there are.
+pub fn read() -> Disks {
+    read_in(Path::new(SHARED))
+}
+
+fn read_in(shared: &Path) -> Disks {
+    let (mut old, mut new) = (Disks::new(), BTreeMap::new());
+    for entry in std::fs::read_dir(shared).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else { continue };
+        if let Some(disk) = name.strip_prefix("vbd3-").and_then(pair) {
+            let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
+            // Only the ring's statistics are there for a while at the start.
+            match open(Some(&directory), "statistics", OFlags::empty()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file => drop(old.insert(disk, file.and_then(words).ok().and_then(|words| blkback_stats(&words)))),
+            }
+        } else if is_living(name) {
+            let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
+            for file in Dir::read_from(&directory).into_iter().flatten().flatten() {
+                let Some(disk) = file.file_name().to_str().ok().and_then(|name| pair(name.strip_prefix("vbd-")?))
+                else {
+                    continue;
+                };
+                let file = open(Some(&directory), file.file_name(), OFlags::empty());
+                let made = file.as_ref().ok().and_then(|file| file.metadata().ok()?.modified().ok());
+                let counters = file.and_then(words).ok().and_then(|words| vbd3_stats(&words));
+                // Two have one disk only where the older has been left behind.
+                let latest = new.entry(disk).or_insert((SystemTime::UNIX_EPOCH, None));
+                if let Some(made) = made.filter(|made| *made >= latest.0) {
+                    *latest = (made, counters);
+                }
+            }
+        }
+    }
+    old.extend(new.into_iter().map(|(disk, (_, counters))| (disk, counters)));
+    old
+}
+
+/// `5-51712`.
+fn pair(text: &str) -> Option<(u32, u32)> {
+    let (domid, dev) = text.split_once('-')?;
+    Some((decimal(domid)?, decimal(dev)?))
+}
+
+/// Whether it is of a tapdisk that has not been killed, which leaves its files behind.
+fn is_living(name: &str) -> bool {
+    let pid = name.strip_prefix("td3-").filter(|pid| decimal::<u32>(pid).is_some());
+    pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
+}
+
+/// Opens what is no link, and not another's who could have made it for us to read.
+fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+    let opened: OwnedFd = match directory {
+        Some(directory) => rustix::fs::openat(directory, path, flags, Mode::empty())?,
+        None => rustix::fs::open(path, flags, Mode::empty())?,
+    };
+    let file = File::from(opened);
+    let about = file.metadata()?;
+    let ours = about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw();
+    if !ours || about.mode() & 0o022 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    match about.is_file() || more.contains(OFlags::DIRECTORY) {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Both structures are of 64-bit words, in this machine's order; neither is longer than this. tapdisk makes a
+/// whole page.
+pub fn words(mut file: impl Read) -> io::Result<[u64; 14]> {
+    let mut bytes = [0; 14 * 8];
+    file.read_exact(&mut bytes)?;
+    let mut words = [0; 14];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
+    }
+    Ok(words)
+}
+
+/// Version and padding; oo_reqs; reads submitted, completed, sectors, ticks; the same of writes; io_errors; flags.
+/// The ticks are microseconds.
+pub fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
+    let [version, oo, rd, rd_done, rd_sect, rd_us, wr, wr_done, wr_sect, wr_us, errors, ..] = *words;
+    let version = version.to_ne_bytes();
+    (u32::from_ne_bytes([version[0], version[1], version[2], version[3]]) == VERSION).then_some(())?;
+    Some(VbdCounters {
+        errs: Some(errors),
+        ..counters(oo, [rd, rd_done, rd_sect, rd_us], [wr, wr_done, wr_sect, wr_us])
+    })
+}
+
+/// Discards and flushes, always 0; oo_req; reads received, completed, sectors, microseconds, the longest; the same
+/// of writes; flags.
+pub fn blkback_stats(words: &[u64; 14]) -> Option<VbdCounters> {
+    let [_, _, oo, rd, rd_done, rd_sect, rd_us, _, wr, wr_done, wr_sect, wr_us, _, _] = *words;
+    Some(counters(oo, [rd, rd_done, rd_sect, rd_us], [wr, wr_done, wr_sect, wr_us]))
+}
+
+fn counters(oo: u64, [rd, rd_done, rd_sect, rd_us]: [u64; 4], [wr, wr_done, wr_sect, wr_us]: [u64; 4]) -> VbdCounters {
+    let time = |reqs, us: u64| Some(Time { reqs, ns: us.saturating_mul(1000) });
+    VbdCounters {
+        oo_reqs: Some(oo),
+        rd_reqs: rd,
+        wr_reqs: wr,
+        rd_sects: Some(rd_sect),
+        wr_sects: wr_sect,
+        rd_time: time(rd_done, rd_us),
+        wr_time: time(wr_done, wr_us),
+        ..VbdCounters::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    /// A directory in place of /dev/shm.
+    struct Shared(PathBuf);
+
+    impl Drop for Shared {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Shared {
+        fn new(of: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("xenmonitor-tapdisk-{}-{of}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        /// A page as tapdisk makes it, that begins with these words.
+        fn page(&self, file: &str, words: &[u64]) -> PathBuf {
+            let path = self.0.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            bytes.resize(4096, 0);
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        }
+    }
+
+    /// The first is the version's word.
+    const VBD3: [u64; 12] = [1, 2, 30, 29, 400, 5_000, 60, 59, 700, 8_000, 9, 0];
+    const OLD: [u64; 14] = [0, 0, 2, 31, 29, 400, 5_000, 77, 60, 59, 700, 8_000, 88, 1];
+
+    fn td3(file: &str) -> String {
+        format!("td3-{}/{file}", std::process::id())
+    }
+
+    #[test]
+    fn both_kinds_of_file() {
+        let shared = Shared::new("both");
+        shared.page(&td3("vbd-5-51712"), &VBD3);
+        shared.page("vbd3-5-51728/statistics", &OLD);
+        // One disk has both: the one that tells its version counts.
+        shared.page("vbd3-5-51712/statistics", &[1; 14]);
+        let time = |reqs, us: u64| Some(Time { reqs, ns: us * 1000 });
+        let counters = VbdCounters {
+            oo_reqs: Some(2),
+            rd_reqs: 30,
+            wr_reqs: 60,
+            rd_sects: Some(400),
+            wr_sects: 700,
+            rd_time: time(29, 5_000),
+            wr_time: time(59, 8_000),
+            flush_reqs: None,
+            errs: Some(9),
+        };
+        let old = VbdCounters { rd_reqs: 31, errs: None, ..counters };
+        let disks = read_in(&shared.0);
+        assert_eq!(disks.into_iter().collect::<Vec<_>>(), [((5, 51712), Some(counters)), ((5, 51728), Some(old))]);
+    }
+
+    #[test]
+    fn what_is_not_as_tapdisk_makes_it_tells_nothing() {
+        let shared = Shared::new("odd");
+        let newer = [&[2], &VBD3[1..]].concat();
+        shared.page(&td3("vbd-1-0"), &newer);
+        let cut = shared.page(&td3("vbd-1-1"), &VBD3);
+        File::options().write(true).open(cut).unwrap().set_len(111).unwrap();
+        fs::set_permissions(shared.page(&td3("vbd-1-2"), &VBD3), fs::Permissions::from_mode(0o666)).unwrap();
+        symlink(shared.page(&td3("other"), &VBD3), shared.0.join(td3("vbd-1-3"))).unwrap();
+        fs::create_dir(shared.0.join(td3("vbd-1-4"))).unwrap();
+        // A pipe that nobody writes to would be waited for.
+        let pipe = shared.0.join(td3("vbd-1-5"));
+        assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
+        let disks = read_in(&shared.0);
+        let expected: Vec<_> = (0..6).map(|dev| ((1, dev), None)).collect();
+        assert_eq!(disks.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_not_tapdisks_is_not_looked_at() {
+        let shared = Shared::new("not");
+        shared.page("td3-4294967295/vbd-1-0", &VBD3);
+        shared.page("td3-x/vbd-1-0", &VBD3);
+        shared.page("vbd3-1-1/io_ring", &OLD);
+        shared.page("vbd3-1/statistics", &OLD);
+        for (n, name) in ["vbd-1", "vbd-1-2-3", "vbd-+1-2", "xvbd-1-2", "vbd-1-02"].iter().enumerate() {
+            shared.page(&td3(name), &[1, n as u64]);
+        }
+        // Made by whom it may be: others can write there, or it is a link.
+        shared.page("vbd3-1-2/statistics", &OLD);
+        fs::set_permissions(shared.0.join("vbd3-1-2"), fs::Permissions::from_mode(0o777)).unwrap();
+        shared.page("elsewhere/statistics", &OLD);
+        symlink(shared.0.join("elsewhere"), shared.0.join("vbd3-1-3")).unwrap();
+        fs::write(shared.0.join("vbd3-1-4"), "").unwrap();
+        assert_eq!(read_in(&shared.0), Disks::new());
+        assert_eq!(read_in(&shared.0.join("nowhere")), Disks::new());
+    }
+
+    /// One process left its file behind, another serves the disk now.
+    #[test]
+    fn the_latest_of_two_counts() {
+        let shared = Shared::new("two");
+        // Once the one is the elder, once the other, whichever is read first.
+        for (pid, dev, age, reqs) in
+            [(std::process::id(), 0, 0, 10), (1, 0, 60, 20), (std::process::id(), 1, 60, 30), (1, 1, 0, 40)]
+        {
+            let page = shared.page(&format!("td3-{pid}/vbd-5-{dev}"), &[&[1, 2, reqs], &VBD3[3..]].concat());
+            let then = SystemTime::now() - Duration::from_secs(age);
+            File::options().append(true).open(page).unwrap().set_modified(then).unwrap();
+        }
+        let disks = read_in(&shared.0);
+        assert_eq!([0, 1].map(|dev| disks[&(5, dev)].unwrap().rd_reqs), [10, 40]);
+    }
+}

@@ -1,0 +1,286 @@
+//! The kernel's own list of VIFs, which is right where libxenstat's is not.
+//!
+//! libxenstat loses every VIF on a host without a Linux bridge, some beside one, and counts the tap of an HVM
+//! guest as a second network (facts 1 to 3 in docs/libxenstat.md). The kernel tells all of them in one file:
+//! a VIF is an interface of netback, known by its name `vifDOMID.ID` or, when the admin has renamed it, by the
+//! xenstore path in its `device/nodename`.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+
+use crate::model::snapshot::{Snapshot, Vif};
+use crate::model::text::decimal;
+
+/// Every VIF of this dom0, by domid and the guest's number for it. Kept from poll to poll, so that reading them
+/// needs no new memory.
+#[derive(Debug, Default)]
+pub struct Vifs {
+    /// In order, no key twice.
+    list: Vec<((u32, u32), Vif)>,
+    taps: Vec<((u32, u32), Vif)>,
+    text: Vec<u8>,
+    nodename: Nodename,
+}
+
+/// Why the kernel's list cannot be had; one line.
+#[derive(Debug)]
+pub enum Error {
+    /// `/proc/net/dev` cannot be read.
+    Read(io::Error),
+    /// Its heading is not the one we know, so that its columns could be anything.
+    Heading,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Read(error) => write!(f, "cannot read /proc/net/dev: {error}"),
+            Error::Heading => f.write_str("/proc/net/dev has columns of another kind"),
+        }
+    }
+}
+
+/// The columns of /proc/net/dev, as the kernel has headed them since Linux 2.2.
+const HEADING: &str = "face |bytes packets errs drop fifo frame compressed multicast\
+                       |bytes packets errs drop fifo colls carrier compressed";
+
+/// Reads what xenstore calls an interface's device.
+#[derive(Debug, Default)]
+struct Nodename {
+    path: String,
+    text: Vec<u8>,
+}
+
+impl Nodename {
+    fn of(&mut self, interface: &str) -> Option<&str> {
+        self.path.clear();
+        self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
+        read_into(&mut self.text, &self.path).ok()?;
+        std::str::from_utf8(&self.text).ok()
+    }
+}
+
+/// Reads a file over what `text` holds.
+fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
+    text.clear();
+    // Not with the file's size for a hint, which these do not have: a buffer that suffices is not made larger.
+    let mut file = File::open(path)?;
+    let mut chunk = [0; 8 << 10];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => text.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Vifs {
+    /// Reads the list anew: one file, and one more for each interface that is not named as a VIF.
+    pub fn read(&mut self) -> Result<(), Error> {
+        let Self { list, taps, text, nodename } = self;
+        read_into(text, "/proc/net/dev").map_err(Error::Read)?;
+        parse(list, taps, &String::from_utf8_lossy(text), |interface| by_nodename(nodename.of(interface)?))
+    }
+}
+
+/// The VIFs in the text of `/proc/net/dev`; `by_device` knows those that have another name. What is cut short or
+/// garbled is left out rather than guessed.
+pub fn parse(
+    list: &mut Vec<((u32, u32), Vif)>,
+    taps: &mut Vec<((u32, u32), Vif)>,
+    text: &str,
+    mut by_device: impl FnMut(&str) -> Option<(u32, u32)>,
+) -> Result<(), Error> {
+    list.clear();
+    taps.clear();
+    let mut lines = text.split_inclusive('\n').skip(1);
+    if !lines.next().unwrap_or_default().split_whitespace().eq(HEADING.split_whitespace()) {
+        return Err(Error::Heading);
+    }
+    // A line without its end may end in half a number.
+    for line in lines.filter(|line| line.ends_with('\n')) {
+        let Some((interface, columns)) = line.trim_ascii().split_once(':') else { continue };
+        // A tap is no device of Xen's and has no node: it is known by the name of its VIF.
+        let of_vif = interface.strip_suffix("-emu").unwrap_or(interface);
+        let Some((domid, id)) = by_name(of_vif).or_else(|| by_device(of_vif)) else { continue };
+        let Some([rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, ..]) = sixteen(columns)
+        else {
+            continue;
+        };
+        let found = Vif { id, rbytes, rpackets, rerrs, rdrop, tbytes, tpackets, terrs, tdrop };
+        let kind = if interface.starts_with("tap") { &mut *taps } else { &mut *list };
+        kind.push(((domid, id), found));
+    }
+    list.sort_unstable_by_key(|(key, _)| *key);
+    list.dedup_by(|(key, other), (kept, vif)| {
+        let same = key == kept;
+        if same {
+            add(vif, other);
+        }
+        same
+    });
+    // XAPI calls a tap `tap5.0`; but so may a VLAN be called, and then there is no VIF of that name.
+    for (key, tap) in taps {
+        if let Ok(place) = list.binary_search_by_key(key, |(key, _)| *key) {
+            add(&mut list[place].1, tap);
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a line, if it has as many as the heading.
+fn sixteen(columns: &str) -> Option<[u64; 16]> {
+    let (mut all, mut columns) = ([0; 16], columns.split_whitespace());
+    for column in &mut all {
+        *column = columns.next()?.parse().ok()?;
+    }
+    columns.next().is_none().then_some(all)
+}
+
+/// An HVM guest's card is two interfaces: netback's, and the tap of the emulated card that it starts with and
+/// keeps while it has no PV driver.
+pub fn add(vif: &mut Vif, other: &Vif) {
+    vif.rbytes = vif.rbytes.saturating_add(other.rbytes);
+    vif.rpackets = vif.rpackets.saturating_add(other.rpackets);
+    vif.rerrs = vif.rerrs.saturating_add(other.rerrs);
+    vif.rdrop = vif.rdrop.saturating_add(other.rdrop);
+    vif.tbytes = vif.tbytes.saturating_add(other.tbytes);
+    vif.tpackets = vif.tpackets.saturating_add(other.tpackets);
+    vif.terrs = vif.terrs.saturating_add(other.terrs);
+    vif.tdrop = vif.tdrop.saturating_add(other.tdrop);
+}
+
+/// `vif5.0`, or `tap5.0` for XAPI's tap of it.
+fn by_name(interface: &str) -> Option<(u32, u32)> {
+    pair(interface.strip_prefix("vif").or(interface.strip_prefix("tap"))?.split_once('.')?)
+}
+
+/// What xenstore calls a VIF's backend: `backend/vif/5/0`.
+pub fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
+    pair(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
+}
+
+fn pair((domid, id): (&str, &str)) -> Option<(u32, u32)> {
+    Some((decimal(domid)?, decimal(id)?))
+}
+
+impl Vifs {
+    /// Whether the kernel shows none at all, which may mean that it is not netback that serves them.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Puts each domain's VIFs in place of what libxenstat told. Those of no living domain are left out.
+    pub fn fill(&self, snapshot: &mut Snapshot) {
+        for domain in &mut snapshot.domains {
+            let first = self.list.partition_point(|((domid, _), _)| *domid < domain.id);
+            let own = self.list[first..].iter().take_while(|((domid, _), _)| *domid == domain.id);
+            domain.vifs.clear();
+            domain.vifs.extend(own.map(|(_, vif)| *vif));
+        }
+        snapshot.told.network = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::snapshot::Domain;
+
+    const HEAD: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+";
+
+    /// (domid, id, rbytes, tdrop) of each VIF found.
+    fn found(lines: &str) -> Vec<(u32, u32, u64, u64)> {
+        let by_device = |interface: &str| match interface {
+            "web-br0" => by_nodename("backend/vif/3/1\n"),
+            "pci0" => by_nodename("backend/pci/3/1\n"),
+            "odd" => by_nodename("backend/vif/3/1/x"),
+            _ => None,
+        };
+        let mut vifs = Vifs { list: vec![((7, 7), Vif::default())], ..Vifs::default() };
+        parse(&mut vifs.list, &mut vifs.taps, &format!("{HEAD}{lines}"), by_device).unwrap();
+        vifs.list.iter().map(|((domid, id), vif)| (*domid, *id, vif.rbytes, vif.tdrop)).collect()
+    }
+
+    #[test]
+    fn vifs_of_every_kind_of_host() {
+        let row = |name: &str, rbytes: u64| format!("{name}: {rbytes} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        for (what, lines, vifs) in [
+            ("none", row("lo", 1) + &row("eth0", 2), vec![]),
+            ("a bridge", row("xenbr0", 1) + &row("vif1.0", 2) + &row("vif1.1", 3), vec![(1, 0, 2, 12), (1, 1, 3, 12)]),
+            ("Open vSwitch", row("ovs-system", 1) + &row("vif12.0", 2), vec![(12, 0, 2, 12)]),
+            ("renamed, with the bridge's name in it", row("br0", 1) + &row("web-br0", 2), vec![(3, 1, 2, 12)]),
+            ("an emulated card beside the PV one", row("vif4.0", 100) + &row("vif4.0-emu", 11), vec![(4, 0, 111, 24)]),
+            ("the same, with XAPI's names", row("tap4.0", 11) + &row("vif4.0", 100), vec![(4, 0, 111, 24)]),
+            ("a renamed card and its tap", row("web-br0", 100) + &row("web-br0-emu", 11), vec![(3, 1, 111, 24)]),
+            ("a VLAN on a tap of another kind", row("tap4.100", 11) + &row("vif4.0", 1), vec![(4, 0, 1, 12)]),
+            ("beyond 32 bits", row("vif1.0", u64::MAX), vec![(1, 0, u64::MAX, 12)]),
+            ("as the kernel pads them", "  vif1.0:       7 1 1 1 0 0 0 0 1 1 1 5 0 0 0 0\n".into(), vec![(1, 0, 7, 5)]),
+            ("no blank after the colon", "vif1.0:7 1 1 1 0 0 0 0 1 1 1 5 0 0 0 0\n".into(), vec![(1, 0, 7, 5)]),
+            (
+                "names of another kind",
+                [
+                    "vif",
+                    "vif1",
+                    "vif1.",
+                    "vif.1",
+                    "vif1.0.0",
+                    "vif+1.0",
+                    "vif1.-1",
+                    "vif1.0x",
+                    "vif01.0",
+                    "vif1.00",
+                    "\u{3000}vif1.0",
+                    "xvif1.0",
+                    "vif99999999999.0",
+                ]
+                .map(|name| row(name, 1))
+                .concat(),
+                vec![],
+            ),
+            ("devices of another kind", row("pci0", 1) + &row("odd", 1), vec![]),
+            (
+                "a line cut short",
+                row("vif1.0", 1) + "vif2.0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 1",
+                vec![(1, 0, 1, 12)],
+            ),
+            ("columns missing", "vif1.0: 1 2 3\n".into(), vec![]),
+            ("columns to spare", row("vif1.0", 1).replace('\n', " 17\n"), vec![]),
+            ("no numbers", "vif1.0: 1 2 3 x 5 6 7 8 9 10 11 12 13 14 15 16\nvif2.0: -1 2\n".into(), vec![]),
+        ] {
+            assert_eq!(found(&lines), vifs, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_lines() {
+        let lines: String = (0..1000).map(|n| format!("vif{n}.0: {n} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")).collect();
+        let vifs = found(&lines);
+        assert_eq!((vifs.len(), vifs[999]), (1000, (999, 0, 999, 0)));
+    }
+
+    #[test]
+    fn another_heading_is_refused() {
+        for text in ["", "x", "a\nb\nvif1.0: 1", &HEAD.replace("errs", "errors")] {
+            assert!(matches!(parse(&mut Vec::new(), &mut Vec::new(), text, |_| None), Err(Error::Heading)), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_living_domains_are_filled_and_all_of_them() {
+        let old = Vif { id: 9, ..Vif::default() };
+        let domain = |id| Domain { id, vifs: vec![old], ..Domain::default() };
+        let mut snapshot = Snapshot { domains: vec![domain(0), domain(2)], ..Snapshot::default() };
+        let vif = |id| Vif { id, rbytes: 5, ..Vif::default() };
+        let list = vec![((1, 0), vif(0)), ((2, 0), vif(0)), ((2, 1), vif(1))];
+        Vifs { list, ..Vifs::default() }.fill(&mut snapshot);
+        assert_eq!(snapshot.domains[0].vifs, []);
+        assert_eq!(snapshot.domains[1].vifs, [vif(0), vif(1)]);
+    }
+}

@@ -1,0 +1,174 @@
+//! `--check`: would the daemon do its whole job here? One line for each thing it needs.
+
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cli::Options;
+use crate::collect::disks::{Disks, Untold};
+use crate::collect::poller::{self, Notes, Polled, Request, Sources, Vifs};
+use crate::collect::release;
+use crate::collect::xenstat::Error;
+use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
+use crate::report::Output;
+use crate::statsd::destination::Destination;
+use crate::statsd::socket::{Socket, Unsent};
+
+/// How long libxenstat and name servers are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a refusal is waited for.
+const REFUSAL: Duration = Duration::from_millis(300);
+
+/// A line's verdict: fine, not fine, or only to be known.
+enum Verdict {
+    Good,
+    Bad,
+    Note,
+}
+use Verdict::{Bad, Good, Note};
+
+/// Prints the diagnosis; returns whether all is well.
+pub fn run(options: &Options, output: &Output) -> io::Result<bool> {
+    let mut lines = libxenstat(options, output);
+    lines.extend(output.servers().destinations().map(|server| ("destination", reach(server))));
+    let mut out = io::stdout().lock();
+    for (what, (verdict, words)) in &lines {
+        let verdict = match verdict {
+            Good => "ok",
+            Bad => "BAD",
+            Note => "",
+        };
+        writeln!(out, "{what:<12} {verdict:<4} {words}")?;
+    }
+    Ok(!lines.iter().any(|(_, (verdict, _))| matches!(verdict, Bad)))
+}
+
+type Line = (&'static str, (Verdict, String));
+
+fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
+    let polled = match poll(options.into()) {
+        Ok(polled) => polled,
+        Err(why) => return vec![("libxenstat", (Bad, why))],
+    };
+    let Polled { result, took, notes, .. } = polled;
+    let Notes { opened, kernels_vifs, no_vifs, no_disks, untold, cause } = notes;
+    let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
+    let mut lines: Vec<Line> = library.into_iter().collect();
+    let node = match result {
+        Ok(node) => node,
+        Err(error) => {
+            let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable { .. } | Error::Lacks { .. });
+            lines.push((if of_library { "libxenstat" } else { "Xen" }, (Bad, error.to_string())));
+            return lines;
+        }
+    };
+    lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
+    if release::miscounts_read_sectors(&node.xen_version) && !node.own_disks {
+        lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
+    }
+    let Collectors { vcpu, network, vbd } = node.told;
+    let why = || cause.clone().unwrap_or_default();
+    let part = |told, words: String| if told { (Good, words) } else { (Bad, format!("withheld: {}", why())) };
+    lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
+    let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
+    let found = count(&node, |domain| domain.vifs.len());
+    let (xentops_vifs, xentops_disks) = xentops(options);
+    let words = format!("{found}, from {source}; xentop would show {xentops_vifs}");
+    let networks = match &no_vifs {
+        Some(error) if !network => (Bad, format!("withheld: {error}")),
+        // Fewer than xentop shows are not all.
+        _ if found == "0" && xentops_vifs != "0" && network => (Bad, words),
+        _ => part(network, words),
+    };
+    lines.push(("networks", networks));
+    let source = if node.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
+    let in_error = count(&node, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
+    let found = count(&node, |domain| disks(domain).count());
+    let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentops_disks}");
+    let unheard = |Untold { name, why, .. }: &Untold| format!("those of {name} are withheld: its QEMU {why}");
+    lines.push((
+        "disks",
+        match &no_disks {
+            Some(error) => (Bad, format!("withheld: none {error}")),
+            None if !untold.is_empty() => (Bad, words),
+            None if found == "0" && xentops_disks != "0" && vbd => (Bad, words),
+            None => part(vbd, words),
+        },
+    ));
+    lines.extend(untold.iter().map(|untold| ("", (Bad, unheard(untold)))));
+    lines.extend(output.in_vain(&node).into_iter().map(|line| ("choice", (Bad, line))));
+    lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
+    lines
+}
+
+fn disks(domain: &Domain) -> impl Iterator<Item = &Vbd> {
+    domain.vbds.iter().flatten()
+}
+
+fn count(node: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
+    node.domains.iter().map(devices).sum::<usize>().to_string()
+}
+
+/// One poll, by a poller of its own: the call may never return.
+fn poll(sources: Sources) -> Result<Polled, String> {
+    let (answers, inbox) = mpsc::channel();
+    let answer = move |polled| drop(answers.send(polled));
+    let requests = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let _ = requests.send(Request::default());
+    match inbox.recv_timeout(PATIENCE) {
+        Ok(Some(polled)) => Ok(polled),
+        Ok(None) => Err("the thread that polls it has panicked".into()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}: is xenstored running?")),
+    }
+}
+
+/// The networks and disks that libxenstat alone shows.
+fn xentops(options: &Options) -> (String, String) {
+    let sources = Sources { vifs: Vifs::Libxenstat, disks: Disks::Libxenstat, ..options.into() };
+    let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
+    let told = |told, number: String| if told { number } else { "none, failing".into() };
+    (
+        told(theirs.told.network, count(&theirs, |domain| domain.vifs.len())),
+        told(theirs.told.vbd, count(&theirs, |domain| disks(domain).count())),
+    )
+}
+
+/// Looks the server up and sends it an empty datagram, which tells it nothing, to hear whether that is refused.
+fn reach(destination: &Destination) -> (Verdict, String) {
+    let addresses = match destination.host().map(|host| (host, host.address())) {
+        None => Vec::new(),
+        Some((_, Some(address))) => vec![address],
+        Some((host, None)) => {
+            let (answers, inbox) = mpsc::channel();
+            let begun = host.look_up(move |addresses| drop(answers.send(addresses)));
+            match begun.map(|()| inbox.recv_timeout(PATIENCE)) {
+                Ok(Ok(Ok(addresses))) => addresses,
+                Ok(Ok(Err(error))) | Err(error) => return (Bad, format!("{destination}: {error}")),
+                Ok(Err(_)) => return (Bad, format!("{destination}: no name server answers within {PATIENCE:?}")),
+            }
+        }
+    };
+    let mut socket = match Socket::open(destination, &addresses, PATIENCE) {
+        Ok(socket) => socket,
+        Err(error) => return (Bad, format!("{destination}: {error}")),
+    };
+    let at = socket.peer().map_or_else(|| destination.to_string(), |address| format!("{destination}, at {address}"));
+    if *destination == Destination::Stdout {
+        return (Good, at);
+    }
+    // The kernel hears of a refusal after the first, and tells of it at the second.
+    for _ in 0..2 {
+        if let Err(Unsent { error, .. }) = socket.send(b"", Instant::now() + PATIENCE) {
+            return (Bad, format!("{at}: {error}"));
+        }
+        thread::sleep(REFUSAL);
+    }
+    match destination {
+        Destination::Udp(_) => (Good, format!("{at}: nothing refused (UDP tells no more)")),
+        Destination::Tcp(_) if socket.is_stale() => (Bad, format!("{at}: closed by the server")),
+        Destination::Tcp(_) => (Good, format!("{at}: connected (whether the server reads, TCP does not tell)")),
+        _ => (Good, format!("{at}: it takes gauges")),
+    }
+}

@@ -1,0 +1,95 @@
+//! A metric's value as every statsd server keeps it.
+
+/// 2^53: from here on statsd servers round whole numbers.
+pub const EXACT: f64 = (1_u64 << 53) as f64;
+
+/// A number as any server keeps it: three decimals, below 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Decimal {
+    thousandths: i64,
+}
+
+impl Decimal {
+    /// Nothing.
+    pub const ZERO: Self = Self { thousandths: 0 };
+
+    /// The nearest; `None` for what is no number to a server, or another than was meant.
+    pub fn of(value: f64) -> Option<Self> {
+        if value.is_nan() || value.abs() >= EXACT {
+            return None;
+        }
+        // In integers, as the whole part could not take a factor of 1000, and as no baseline processor rounds.
+        let whole = value as i64;
+        let rest = (value - whole as f64) * 1000.0;
+        Some(Self { thousandths: whole * 1000 + (rest + 0.5_f64.copysign(rest)) as i64 })
+    }
+
+    /// Its number for JSON, whole where it is whole.
+    pub fn to_json(self) -> serde_json::Number {
+        match self.thousandths % 1000 {
+            0 => (self.thousandths / 1000).into(),
+            _ => serde_json::Number::from_f64(self.thousandths as f64 / 1000.0).expect("it is finite"),
+        }
+    }
+
+    /// As the standard library prints it, in a fraction of the time: that looks for the shortest number.
+    pub fn write(self, line: &mut String) {
+        if self.thousandths < 0 {
+            line.push('-');
+        }
+        let (whole, rest) = (self.thousandths.unsigned_abs() / 1000, self.thousandths.unsigned_abs() % 1000);
+        let mut digits = itoa::Buffer::new();
+        line.push_str(digits.format(whole));
+        if rest > 0 {
+            // As 1.125 is written: what is wanted are the zeros before.
+            let rest = digits.format(1000 + rest);
+            line.push('.');
+            line.push_str(rest[1..].trim_end_matches('0'));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(value: f64) -> String {
+        let mut text = String::new();
+        Decimal::of(value).unwrap().write(&mut text);
+        text
+    }
+
+    #[test]
+    fn values() {
+        let whole = [0, 12, 95_123_888_014_451, 3_860_020_017_238_112, (1 << 53) - 1];
+        for (value, sent) in [
+            (7.14159, "7.142"),
+            (0.0004, "0"),
+            (93418.0616, "93418.062"),
+            (99.9996, "100"),
+            (-5.0, "-5"),
+            (-0.1234, "-0.123"),
+            (-0.0004, "0"),
+            (-0.0, "0"),
+        ]
+        .into_iter()
+        .map(|(value, sent)| (value, sent.to_owned()))
+        .chain(whole.map(|whole: u64| (whole as f64, whole.to_string())))
+        {
+            assert_eq!(written(value), sent);
+        }
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, EXACT, -EXACT, 1.8e19, f64::MAX] {
+            assert_eq!(Decimal::of(value), None, "{value}");
+        }
+    }
+
+    /// As the standard library writes them.
+    #[test]
+    fn every_thousandth() {
+        for n in (-5_000..5_000).chain((0..400).map(|n| n * 7_919 + 1_234_567_891)) {
+            let value = f64::from(n) / 1000.0;
+            assert_eq!(written(value), value.to_string());
+            assert_eq!(Decimal::of(value).unwrap().to_json().to_string().trim_end_matches(".0"), value.to_string());
+        }
+    }
+}

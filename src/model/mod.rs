@@ -1,0 +1,5 @@
+//! One reading of a host as plain owned data, and untrusted bytes made printable.
+
+pub mod snapshot;
+pub mod text;
+pub mod vdev;

@@ -1,0 +1,60 @@
+//! Arbitrary bytes turned into the characters that every statsd server keeps.
+
+/// What a component is made of.
+pub fn is_clean(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// Any bytes as one clean component, never empty.
+pub fn component(raw: &[u8]) -> String {
+    if raw.is_empty() {
+        return "_".into();
+    }
+    String::from_utf8_lossy(raw).chars().map(|c| if is_clean(c) { c } else { '_' }).collect()
+}
+
+/// As [`component`], with `-` for a dot.
+pub fn dashed(raw: &[u8]) -> String {
+    let dashed: Vec<u8> = raw.iter().map(|&byte| if byte == b'.' { b'-' } else { byte }).collect();
+    component(&dashed)
+}
+
+/// What a server that folds case and dashes, and knows no letters but ASCII's, makes of a name.
+pub fn fold(name: &str) -> String {
+    let kept = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    name.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+/// Without a `_` after another, or at the end.
+pub fn squeeze(name: &str) -> String {
+    name.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+/// FNV-1a, folded to 32 bits: the same on every host and in every release.
+pub fn hash(raw: &[u8]) -> u32 {
+    let hash = raw
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_clean_and_never_empty() {
+        for (raw, clean) in [
+            (&b"web01"[..], "web01"),
+            (b"", "_"),
+            (b"build server", "build_server"),
+            (b"a.b/c:d|e@f#g,h=i;j[k]l", "a_b_c_d_e_f_g_h_i_j_k_l"),
+            (b"x\n\x1b[31mevil:1|g", "x___31mevil_1_g"),
+            ("z\u{fc}rich".as_bytes(), "z_rich"),
+            (b"\xff\xfe", "__"),
+            (b"Keeps-Case_0", "Keeps-Case_0"),
+        ] {
+            assert_eq!(component(raw), clean, "{raw:?}");
+        }
+    }
+}

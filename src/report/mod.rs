@@ -1,0 +1,224 @@
+//! What becomes of a snapshot: gauges to statsd, a table or document to the terminal.
+
+pub mod json;
+pub mod series;
+pub mod table;
+pub mod terminal;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use log::warn;
+
+use self::json::Taken;
+use crate::cli::Options;
+use crate::metrics::delta::Before;
+use crate::metrics::node::node_gauges;
+use crate::metrics::self_metrics::Health;
+use crate::metrics::self_metrics::own_gauges;
+use crate::model::snapshot::Snapshot;
+use crate::model::text::printable;
+use crate::naming::name::Name;
+use crate::naming::paths::{Paths, Scheme};
+use crate::naming::scheme::Layout;
+use crate::naming::template::Prefix;
+use crate::report::series::{Roll, Telling};
+use crate::report::table::Table;
+use crate::report::terminal::Screen;
+use crate::statsd::Servers;
+use crate::statsd::batch::Statsd;
+use crate::statsd::destination::Destination;
+
+/// `--print`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Print {
+    /// What `xentop -b -f` prints
+    Table,
+    /// One JSON document a poll, on one line
+    Json,
+    /// The lines as sent
+    Statsd,
+}
+
+/// Where snapshots go and by what names.
+pub struct Output {
+    host: String,
+    roll: Roll,
+    /// Whether patterns that fit nothing have been told.
+    choice_checked: bool,
+    /// Packs the lines, for whoever gets them.
+    statsd: Statsd,
+    servers: Servers,
+    printer: Option<Printer>,
+    interval: Duration,
+    /// The latest gauge of the host, kept for the room it has.
+    name: Name,
+    metric: String,
+}
+
+enum Printer {
+    Table(Table, Screen),
+    Json,
+    Statsd,
+}
+
+impl Output {
+    /// Fails, with one line, on a host name that is none or leaves no room for others.
+    pub fn new(
+        options: &Options,
+        prefix: Option<&Prefix>,
+        destinations: Vec<Destination>,
+        host: String,
+    ) -> Result<Self, String> {
+        let printer = |print| match print {
+            Print::Table => {
+                let screen = Screen::new(options.watch);
+                let table = Table::new(options.sort, options.dom0_first, &options.choice(), screen.longest_name());
+                Printer::Table(table, screen)
+            }
+            Print::Json => Printer::Json,
+            Print::Statsd => Printer::Statsd,
+        };
+        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
+            return Err("--layout xenmonitor has thirteen gauges and no --detail".into());
+        }
+        let paths = Paths::new(&Scheme {
+            template: &options.template(),
+            prefix,
+            host: &host,
+            layout: options.layout,
+            letters: options.names,
+            dialect: options.tags,
+            constants: &options.tag,
+        })?;
+        Ok(Self {
+            roll: Roll::new(Telling {
+                paths,
+                layout: options.layout,
+                details: options.detail.clone(),
+                choice: options.choice(),
+                on_vanish: options.on_vanish,
+                net_view: options.net_view,
+            }),
+            host,
+            choice_checked: false,
+            statsd: Statsd::new(options.max_datagram()),
+            servers: Servers::new(destinations, options.timing()),
+            name: Name::default(),
+            metric: String::new(),
+            printer: options.print.map(printer),
+            interval: options.interval,
+        })
+    }
+
+    /// For the log: where gauges go and as which host.
+    pub fn describe(&self) -> String {
+        let host = printable(self.host.as_bytes());
+        let servers: Vec<String> = self.servers.destinations().map(ToString::to_string).collect();
+        match &servers[..] {
+            [] => format!("printing only, as host {host}"),
+            _ => format!("sending to {} as host {host}", servers.join(" and ")),
+        }
+    }
+
+    /// Where gauges go, if anywhere.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// The same, to be started, listened to and ended.
+    pub fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.servers
+    }
+
+    /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
+    /// be had any more.
+    pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
+        self.roll.call(now);
+        health.domains = Some(self.roll.len());
+        if !std::mem::replace(&mut self.choice_checked, true) {
+            self.in_vain(now).iter().for_each(|line| warn!("{line}"));
+        }
+        if self.has_readers() {
+            self.roll.gauges(now, before, &mut |name, value| self.statsd.gauge(name, value));
+        }
+        self.add_host(Some(now), health);
+        self.send()?;
+        let text = match &mut self.printer {
+            Some(Printer::Table(table, screen)) => {
+                let rows = table.rows(self.roll.views(now, before).iter().map(|(view, _)| view));
+                screen.draw(&rows, now, &self.host, self.interval)
+            }
+            Some(Printer::Json) => {
+                let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
+                json::document(&Taken { time, elapsed, host: &self.host }, now, &self.roll.views(now, before)) + "\n"
+            }
+            Some(Printer::Statsd) | None => String::new(),
+        };
+        // Without a need standard output is not touched: it may be a server that does not read, which holds the lock.
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    }
+
+    /// A line for each filter that fits nothing.
+    pub fn in_vain(&self, node: &Snapshot) -> Vec<String> {
+        let names: Vec<&[u8]> = node.domains.iter().map(|domain| &*domain.name).collect();
+        let Telling { choice, layout, details, .. } = self.roll.telling();
+        choice.in_vain(&names, *layout, details)
+    }
+
+    /// One line as it would be sent.
+    pub fn example(&self, node: &Snapshot) -> Option<String> {
+        self.roll.telling().example(node)
+    }
+
+    /// Whether anyone gets lines: servers, or who looks at what they get.
+    fn has_readers(&self) -> bool {
+        self.servers.destinations().next().is_some() || matches!(self.printer, Some(Printer::Statsd))
+    }
+
+    /// Sends what is to be told of this program alone, as there is no snapshot.
+    pub fn tick_without_snapshot(&mut self, health: &mut Health) -> io::Result<()> {
+        self.add_host(None, health);
+        self.send()
+    }
+
+    /// Adds the gauges of the host and of this program.
+    fn add_host(&mut self, node: Option<&Snapshot>, health: &mut Health) {
+        if let Some(count) = self.servers.count() {
+            (health.datagrams, health.lost, health.send_errors) = (count.sent, count.lost, count.errors);
+        }
+        let readers = self.has_readers();
+        let Self { roll, statsd, name, metric: whole, .. } = self;
+        let Telling { paths, layout, choice, .. } = roll.telling();
+        // The XenMonitor script knew none of these.
+        if *layout == Layout::Xentop && readers {
+            let mut emit = |group: &str, metric: &str, value| {
+                whole.clear();
+                whole.extend([group, ".", metric]);
+                if choice.metric(whole) {
+                    paths.write_host(name, group, metric);
+                    statsd.gauge(name.parts(), value);
+                }
+            };
+            if let Some(node) = node {
+                node_gauges(node, &mut emit);
+            }
+            own_gauges(health, emit);
+        }
+    }
+
+    /// Sends what was added.
+    fn send(&mut self) -> io::Result<()> {
+        let batch = self.statsd.take();
+        self.servers.send(&batch);
+        if matches!(self.printer, Some(Printer::Statsd)) {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(batch.text()).and_then(|()| stdout.flush())?;
+        }
+        Ok(())
+    }
+}

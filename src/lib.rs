@@ -3,6 +3,7 @@
 //!
 //! - `model`: one reading of a host as plain owned data, and untrusted bytes made printable.
 //! - `logging`: standard error that blocks nobody, and recurring problems logged once.
+//! - `backoff`: waits that double after each failure.
 //! - `collect`: fills a snapshot from libxenstat, the kernel, QEMU and tapdisk3, each where it is right.
 //! - `naming`: metric names that no VM name can forge; knows no metric and no value.
 //! - `metrics`: the catalogue of metrics, and their values from two snapshots.
@@ -12,6 +13,7 @@
 //! - `daemon`: the loop, and the process around it.
 //! - `fuzz`: hostile input, for tests alone.
 
+mod backoff;
 pub mod cli;
 mod collect;
 pub mod daemon;

@@ -22,6 +22,7 @@ use log::{debug, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT};
 
 use self::schedule::Schedule;
+use crate::backoff::Backoff;
 use crate::cli::Options;
 use crate::collect::poller::{self, Moments, Polled, Request, Sources};
 use crate::collect::xenstat::Error;
@@ -49,8 +50,7 @@ const COLLECTDS_DATAGRAM: usize = 4095;
 const CLOSING: Duration = Duration::from_millis(200);
 
 /// Time from a poll that failed to the next, where the interval is longer: at first, and at the most.
-const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const RETRY: Backoff<Duration> = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// The program, ready to run.
 pub struct Monitor {
@@ -82,7 +82,7 @@ pub struct Monitor {
     asked: Option<Instant>,
     /// When to try again after polls that failed, and how long after the next that does.
     retry: Option<Instant>,
-    wait: Duration,
+    backoff: Backoff<Duration>,
     /// How long the latest tick took on our side.
     send: Option<Duration>,
     journal: Journal,
@@ -129,7 +129,7 @@ impl Monitor {
             answered: false,
             asked: None,
             retry: None,
-            wait: RETRY,
+            backoff: RETRY,
             send: None,
             journal: Journal::default(),
             supervisor: Supervisor::new(),
@@ -306,7 +306,8 @@ impl Monitor {
             Ok(snapshot) => snapshot,
             Err(error) => return self.failed(error, took),
         };
-        (self.answered, self.wait) = (true, RETRY);
+        self.answered = true;
+        self.backoff.reset();
         self.journal.read(notes, &snapshot, self.interval, || self.output.describe());
         let start = Instant::now();
         let before = self.previous.as_ref().map(|(snapshot, then)| Before {
@@ -344,8 +345,7 @@ impl Monitor {
         let now = Instant::now();
         // Who asks for a number of polls asks for one an interval.
         if self.count.is_none() {
-            self.retry = Some(now + self.wait);
-            self.wait = (self.wait * 2).min(LONGEST_RETRY);
+            self.retry = Some(now + self.backoff.wait());
         }
         self.supervisor.working(now, false, || format!("{error}; trying again"));
         let told = Some(Collectors::NONE);

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use cadence::{Gauged, NopMetricSink, StatsdClient};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use xenmonitor::cli::Options;
+use xenmonitor::cli::config::Config;
+use xenmonitor::cli::options::Options;
 use xenmonitor::daemon::Monitor;
 use xenmonitor::naming::name::Name;
 use xenmonitor::statsd::batch::Statsd;
@@ -48,7 +49,7 @@ fn main() {
 fn run_here(arguments: &[String]) {
     let arguments = std::iter::once("xenmonitor".to_owned()).chain(arguments.iter().cloned());
     let options = Options::read(arguments, |_| None).unwrap();
-    Monitor::new(&options, |_| None).unwrap().run().unwrap();
+    Monitor::new(Config::resolve(options, |_| None).unwrap()).run().unwrap();
     let stats = ALLOCATOR.stats();
     println!("{}", stats.allocations + stats.reallocations);
 }

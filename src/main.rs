@@ -8,8 +8,10 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use env_logger::Target;
-use log::{Level, warn};
-use xenmonitor::cli::{self, Options};
+use log::{Level, LevelFilter, warn};
+use xenmonitor::cli::config::Config;
+use xenmonitor::cli::options::Options;
+use xenmonitor::cli::usage_error::one_line as usage_error;
 use xenmonitor::daemon::Monitor;
 use xenmonitor::daemon::alternate_screen::Page;
 use xenmonitor::daemon::failure::Failure;
@@ -26,9 +28,13 @@ fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return complain(io::stderr(), &cli::one_line(&error, &arguments), BAD_COMMAND_LINE),
+        Err(error) => return complain(io::stderr(), &usage_error(&error, &arguments), BAD_COMMAND_LINE),
     };
-    let kept = if options.keep_privileges { Vec::new() } else { privileges::give_up() };
+    let config = match Config::resolve(options, |name| env::var_os(name)) {
+        Ok(config) => config,
+        Err(error) => return complain(io::stderr(), &error.to_string(), BAD_COMMAND_LINE),
+    };
+    let kept = if config.keep_privileges { Vec::new() } else { privileges::give_up() };
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
         Err(error) => {
@@ -36,27 +42,20 @@ fn main() -> ExitCode {
             return complain(io::stderr(), &failure.to_string(), failure.status());
         }
     };
-    let page = if options.watch && !options.check { Page::open() } else { None };
+    let page = if config.report.table.watch && !config.check { Page::open() } else { None };
     if page.is_some() && io::stderr().is_terminal() {
         stderr.keep();
     }
-    start_logger(&options, stderr.clone());
-    kept.iter().for_each(|line| warn!("{line}"));
-    for name in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+    start_logger(config.log, stderr.clone());
+    kept.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
+    for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("the variable {name} is none of this program's: see --help");
     }
-    let variable = |name: &str| {
-        env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
-    };
-    let status = match Monitor::new(&options, variable) {
-        Ok(monitor) => {
-            let result = if options.check { monitor.check(&options) } else { monitor.run() };
-            match result {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => complain(stderr.clone(), &failure.to_string(), failure.status()),
-            }
-        }
-        Err(error) => complain(stderr.clone(), &error, BAD_COMMAND_LINE),
+    let check = config.check;
+    let monitor = Monitor::new(config);
+    let status = match if check { monitor.check() } else { monitor.run() } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => complain(stderr.clone(), &failure.to_string(), failure.status()),
     };
     drop(page);
     stderr.finish();
@@ -78,10 +77,10 @@ fn one_line(text: &str) -> String {
 }
 
 /// One line a message: with a time for people, with a priority and no time for journald, which has its own.
-fn start_logger(options: &Options, stderr: Stderr) {
+fn start_logger(level: LevelFilter, stderr: Stderr) {
     let journald = stderr_is_journald();
     env_logger::Builder::new()
-        .filter_level(options.log)
+        .filter_level(level)
         .target(Target::Pipe(Box::new(stderr)))
         .format(move |out, record| {
             let words = one_line(&record.args().to_string());

@@ -10,7 +10,6 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::Options;
 use crate::collect::disks::{self, Disks, Untold};
 use crate::collect::vif;
 use crate::collect::xenstat::{Error, Xenstat};
@@ -104,13 +103,6 @@ pub struct Sources {
     pub disks: Disks,
     /// `--qmp-timeout`.
     pub qmp_timeout: Duration,
-}
-
-impl From<&Options> for Sources {
-    fn from(options: &Options) -> Self {
-        let Options { libxenstat, vifs, disks, .. } = options;
-        Self { libxenstat: libxenstat.clone(), vifs: *vifs, disks: *disks, qmp_timeout: options.qmp_timeout() }
-    }
 }
 
 /// Starts the thread; it ends, closing the handle, when the sender is dropped. `answer` gets every

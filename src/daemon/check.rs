@@ -5,7 +5,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::Options;
 use crate::collect::disks::{Disks, Untold};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources, Vifs};
 use crate::collect::release;
@@ -30,8 +29,8 @@ enum Verdict {
 use Verdict::{Bad, Good, Note};
 
 /// Prints the diagnosis; returns whether all is well.
-pub fn run(options: &Options, output: &Output) -> io::Result<bool> {
-    let mut lines = libxenstat(options, output);
+pub fn run(sources: &Sources, output: &Output) -> io::Result<bool> {
+    let mut lines = libxenstat(sources, output);
     lines.extend(output.servers().destinations().map(|server| ("destination", reach(server))));
     let mut out = io::stdout().lock();
     for (what, (verdict, words)) in &lines {
@@ -47,8 +46,8 @@ pub fn run(options: &Options, output: &Output) -> io::Result<bool> {
 
 type Line = (&'static str, (Verdict, String));
 
-fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
-    let polled = match poll(options.into()) {
+fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
+    let polled = match poll(sources.clone()) {
         Ok(polled) => polled,
         Err(why) => return vec![("libxenstat", (Bad, why))],
     };
@@ -74,7 +73,7 @@ fn libxenstat(options: &Options, output: &Output) -> Vec<Line> {
     lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
     let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
     let found = count(&node, |domain| domain.vifs.len());
-    let (xentops_vifs, xentops_disks) = xentops(options);
+    let (xentops_vifs, xentops_disks) = xentops(sources);
     let words = format!("{found}, from {source}; xentop would show {xentops_vifs}");
     let networks = match &no_vifs {
         Some(error) if !network => (Bad, format!("withheld: {error}")),
@@ -125,8 +124,8 @@ fn poll(sources: Sources) -> Result<Polled, String> {
 }
 
 /// The networks and disks that libxenstat alone shows.
-fn xentops(options: &Options) -> (String, String) {
-    let sources = Sources { vifs: Vifs::Libxenstat, disks: Disks::Libxenstat, ..options.into() };
+fn xentops(sources: &Sources) -> (String, String) {
+    let sources = Sources { vifs: Vifs::Libxenstat, disks: Disks::Libxenstat, ..sources.clone() };
     let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
     let told = |told, number: String| if told { number } else { "none, failing".into() };
     (

@@ -13,17 +13,16 @@ pub mod privileges;
 mod schedule;
 mod systemd;
 
-use std::fs;
 use std::io::ErrorKind;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{debug, info, warn};
+use log::{debug, info};
 use signal_hook::consts::{SIGHUP, SIGINT};
 
 use self::schedule::Schedule;
 use crate::backoff::Backoff;
-use crate::cli::Options;
+use crate::cli::config::Config;
 use crate::collect::poller::{self, Moments, Polled, Request, Sources};
 use crate::collect::xenstat::Error;
 use crate::daemon::events::{Event, Events};
@@ -35,16 +34,12 @@ use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::{Collectors, Snapshot};
 use crate::report::Output;
 use crate::statsd::Count;
-use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::End;
 use crate::statsd::sender::Report;
 
 /// How long the end waits for servers to be looked up, connected to and to take the last poll, besides the time
 /// that its datagrams are spread over.
 const LAST_POLL: Duration = Duration::from_secs(10);
-
-/// What of a datagram collectd reads.
-const COLLECTDS_DATAGRAM: usize = 4095;
 
 /// How long the end waits for libxenstat to close its handle.
 const CLOSING: Duration = Duration::from_millis(200);
@@ -90,36 +85,19 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Checks everything that can be wrong with the options; the error is one line. `variable` reads the
-    /// environment.
-    pub fn new(options: &Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let destinations = options.destinations(&variable)?;
-        let jitter = options.jitter()?;
-        if options.max_datagram() > COLLECTDS_DATAGRAM && destinations.iter().any(Destination::may_lose) {
-            warn!("collectd loses what is beyond {COLLECTDS_DATAGRAM} bytes of a datagram: --max-datagram allows more");
-        }
-        let prefix = options.prefix(&variable)?;
-        let host = match &options.host {
-            Some(host) => host.clone(),
-            None => fs::read_to_string("/proc/sys/kernel/hostname")
-                .map_err(|error| format!("cannot read this host's name ({error}): give it with --host"))?
-                .trim()
-                .to_owned(),
-        };
-        Ok(Self {
-            interval: options.interval,
-            // Who asks for a number of polls waits for them.
-            delay: match options.count() {
-                Some(_) if !options.align => Duration::ZERO,
-                _ => schedule::delay_of(&host, jitter),
-            },
-            align: options.align,
-            window: options.timing().window(),
-            count: options.count(),
-            max_stuck: options.max_stuck,
-            wait_for_xen: options.wait_for_xen,
-            sources: options.into(),
-            output: Output::new(options, prefix.as_ref(), destinations, host)?,
+    /// A monitor with these settings.
+    pub fn new(config: Config) -> Self {
+        let Config { polls, sources, report, statsd, .. } = config;
+        Self {
+            interval: polls.interval,
+            delay: schedule::delay_of(&report.host, polls.jitter),
+            align: polls.align,
+            window: statsd.timing.window(),
+            count: polls.count,
+            max_stuck: polls.timeout,
+            wait_for_xen: polls.wait_for_xen,
+            sources,
+            output: Output::new(report, statsd),
             previous: None,
             spare: Snapshot::default(),
             anew: false,
@@ -133,12 +111,12 @@ impl Monitor {
             send: None,
             journal: Journal::default(),
             supervisor: Supervisor::new(),
-        })
+        }
     }
 
     /// Prints whether all that is needed is there.
-    pub fn check(&self, options: &Options) -> Result<(), Failure> {
-        match check::run(options, &self.output) {
+    pub fn check(&self) -> Result<(), Failure> {
+        match check::run(&self.sources, &self.output) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::Check),
             Err(error) => Err(Failure::Stdout(error)),

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::{Input, is_plain, steers};
-use crate::cli::{self, Options};
+use crate::cli::config::Config;
+use crate::cli::options::Options;
+use crate::cli::usage_error::one_line;
 use crate::model::text::printable;
 use crate::naming::name::Name;
 use crate::naming::paths::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Paths, Scheme};
@@ -173,17 +175,18 @@ pub fn options(input: &[u8]) {
     let typed = input.split(|&byte| byte == 0).take(16).map(|word| OsString::from_vec(word.to_vec()));
     let arguments: Vec<OsString> = std::iter::once("xenmonitor".into()).chain(typed).collect();
     match Options::read(&arguments, |_| None) {
-        Ok(options) => {
-            assert!((512..=8932).contains(&options.max_datagram()) && !options.qmp_timeout().is_zero());
-            assert!(options.timing().window() < options.interval && options.count() != Some(0));
-            for complaint in [options.destinations(|_| None).err(), options.jitter().err()].into_iter().flatten() {
-                is_told(&complaint);
+        Ok(options) => match Config::resolve(options, |_| None) {
+            Ok(Config { polls, sources, statsd, .. }) => {
+                assert!((512..=8932).contains(&statsd.max_datagram) && !sources.qmp_timeout.is_zero());
+                assert!(statsd.timing.window() < polls.interval && polls.jitter <= polls.interval);
+                assert!(polls.count != Some(0));
             }
-        }
+            Err(error) => is_told(&error.to_string()),
+        },
         Err(error) => {
             // Help is many lines, and no complaint.
             if error.use_stderr() {
-                let complaint = cli::one_line(&error, &arguments);
+                let complaint = one_line(&error, &arguments);
                 assert!(!complaint.is_empty() && !complaint.contains('\n'), "{complaint:?}");
             }
         }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use log::warn;
 
 use self::json::Taken;
-use crate::cli::Options;
 use crate::metrics::delta::Before;
 use crate::metrics::node::node_gauges;
 use crate::metrics::self_metrics::Health;
@@ -19,15 +18,12 @@ use crate::metrics::self_metrics::own_gauges;
 use crate::model::snapshot::Snapshot;
 use crate::model::text::printable;
 use crate::naming::name::Name;
-use crate::naming::paths::{Paths, Scheme};
 use crate::naming::scheme::Layout;
-use crate::naming::template::Prefix;
 use crate::report::series::{Roll, Telling};
-use crate::report::table::Table;
+use crate::report::table::{Order, Table};
 use crate::report::terminal::Screen;
-use crate::statsd::Servers;
 use crate::statsd::batch::Statsd;
-use crate::statsd::destination::Destination;
+use crate::statsd::{self, Servers};
 
 /// `--print`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +34,30 @@ pub enum Print {
     Json,
     /// The lines as sent
     Statsd,
+}
+
+/// What is made of snapshots.
+#[derive(Debug)]
+pub struct Settings {
+    /// This host's raw name.
+    pub host: String,
+    /// Which gauges, and by which names.
+    pub telling: Telling,
+    /// What to print, if anything.
+    pub print: Option<Print>,
+    /// How to print tables.
+    pub table: TableSettings,
+}
+
+/// How tables are printed.
+#[derive(Debug)]
+pub struct TableSettings {
+    /// Each in the place of the one before.
+    pub watch: bool,
+    /// The order of domains.
+    pub order: Order,
+    /// Domain-0 above all others.
+    pub dom0_first: bool,
 }
 
 /// Where snapshots go and by what names.
@@ -63,52 +83,29 @@ enum Printer {
 }
 
 impl Output {
-    /// Fails, with one line, on a host name that is none or leaves no room for others.
-    pub fn new(
-        options: &Options,
-        prefix: Option<&Prefix>,
-        destinations: Vec<Destination>,
-        host: String,
-    ) -> Result<Self, String> {
-        let printer = |print| match print {
+    /// Ready to print, and to send once its servers are started.
+    pub fn new(settings: Settings, statsd: statsd::Settings) -> Self {
+        let Settings { host, telling, print, table } = settings;
+        let printer = print.map(|print| match print {
             Print::Table => {
-                let screen = Screen::new(options.watch);
-                let table = Table::new(options.sort, options.dom0_first, &options.choice(), screen.longest_name());
+                let screen = Screen::new(table.watch);
+                let table = Table::new(table.order, table.dom0_first, &telling.choice, screen.longest_name());
                 Printer::Table(table, screen)
             }
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd,
-        };
-        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
-            return Err("--layout xenmonitor has thirteen gauges and no --detail".into());
-        }
-        let paths = Paths::new(&Scheme {
-            template: &options.template(),
-            prefix,
-            host: &host,
-            layout: options.layout,
-            letters: options.names,
-            dialect: options.tags,
-            constants: &options.tag,
-        })?;
-        Ok(Self {
-            roll: Roll::new(Telling {
-                paths,
-                layout: options.layout,
-                details: options.detail.clone(),
-                choice: options.choice(),
-                on_vanish: options.on_vanish,
-                net_view: options.net_view,
-            }),
+        });
+        Self {
+            roll: Roll::new(telling),
             host,
             choice_checked: false,
-            statsd: Statsd::new(options.max_datagram()),
-            servers: Servers::new(destinations, options.timing()),
+            statsd: Statsd::new(statsd.max_datagram),
+            interval: statsd.timing.interval,
+            servers: Servers::new(statsd.destinations, statsd.timing),
             name: Name::default(),
             metric: String::new(),
-            printer: options.print.map(printer),
-            interval: options.interval,
-        })
+            printer,
+        }
     }
 
     /// For the log: where gauges go and as which host.

@@ -33,6 +33,7 @@ pub enum OnVanish {
 }
 
 /// Which gauges are told, and by which names.
+#[derive(Debug)]
 pub struct Telling {
     /// Whole names.
     pub paths: Paths,

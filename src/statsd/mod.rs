@@ -22,6 +22,17 @@ use crate::statsd::mailbox::End;
 use crate::statsd::pacing::{Pace, Timing};
 use crate::statsd::sender::{Report, Sender};
 
+/// How gauges are delivered.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to.
+    pub destinations: Vec<Destination>,
+    /// When.
+    pub timing: Timing,
+    /// Most bytes in a datagram.
+    pub max_datagram: usize,
+}
+
 /// All servers.
 pub struct Servers {
     each: Vec<Server>,

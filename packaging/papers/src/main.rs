@@ -13,7 +13,7 @@ use std::{env, fs};
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
-use xenmonitor::cli::Options;
+use xenmonitor::cli::options::Options;
 
 const NAME: &str = "xenmonitor";
 

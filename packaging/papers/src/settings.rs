@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use clap::{Arg, Command};
-use xenmonitor::cli::Options;
+use xenmonitor::cli::config::Config;
+use xenmonitor::cli::options::Options;
 
 const HEAD: &str = "\
 # Settings of the xenmonitor service: a variable for every option of xenmonitor(8) that a service has.
@@ -58,8 +59,8 @@ fn default(option: &Arg) -> Result<String, Box<dyn Error>> {
         return Ok("0".into());
     }
     if option.get_long() == Some("statsd") {
-        let unset = Options::read(["xenmonitor"], |_| None)?.destinations(|_| None)?;
-        return Ok(unset.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+        let unset = Config::resolve(Options::read(["xenmonitor"], |_| None)?, |_| None)?;
+        return Ok(unset.statsd.destinations.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
     }
     let values: Vec<_> = option.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     Ok(values.join(","))

@@ -1,0 +1,366 @@
+//! What the options amount to: the settings of each part of the program, checked together. All that can be wrong with
+//! them is found here, before anything is started.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::time::Duration;
+use std::{fmt, fs, io};
+
+use log::LevelFilter;
+
+use crate::cli::options::Options;
+use crate::collect::poller::Sources;
+use crate::metrics::filter::Choice;
+use crate::naming::paths::{Paths, Scheme};
+use crate::naming::scheme::Layout;
+use crate::naming::template::Prefix;
+use crate::report::series::Telling;
+use crate::report::{self, Print, TableSettings};
+use crate::statsd::destination::{DEFAULT_PORT, Destination};
+use crate::statsd::pacing::Timing;
+use crate::statsd::{self};
+
+/// The largest datagram that collectd reads whole.
+const MAX_COLLECTD_DATAGRAM: usize = 4095;
+
+/// The settings of each part of the program.
+#[derive(Debug)]
+pub struct Config {
+    /// Only check that everything needed is available.
+    pub check: bool,
+    /// Drop no privileges.
+    pub keep_privileges: bool,
+    /// What is logged.
+    pub log: LevelFilter,
+    /// When to poll.
+    pub polls: Polls,
+    /// Where readings come from.
+    pub sources: Sources,
+    /// What is made of them.
+    pub report: report::Settings,
+    /// How gauges are delivered.
+    pub statsd: statsd::Settings,
+    /// To be logged at the start: settings that are valid, but may not do what is wanted.
+    pub warnings: Vec<String>,
+}
+
+/// When to poll, and when to stop.
+#[derive(Debug, Clone)]
+pub struct Polls {
+    /// Time between two polls.
+    pub interval: Duration,
+    /// Poll at multiples of the interval by the wall clock.
+    pub align: bool,
+    /// Polls are later by up to this, which depends on the host's name.
+    pub jitter: Duration,
+    /// How many polls to make; `None` for no limit.
+    pub count: Option<u64>,
+    /// No poll may take longer.
+    pub timeout: Option<Duration>,
+    /// Whether to retry if the first poll fails because Xen or libxenstat is not available yet.
+    pub wait_for_xen: bool,
+}
+
+/// Why options cannot be used together, or on this host. Its text is one line.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// A variable that other programs use too has a bad value. What it is called, with its value where there is one.
+    Variable(String, Box<dyn Error + Send + Sync>),
+    /// `--jitter` and `--interval`.
+    Jitter(Duration, Duration),
+    /// `--watch` and a `--print` that is no table.
+    WatchedPrint,
+    /// `--layout xenmonitor` and `--detail`.
+    LegacyDetail,
+    /// Names of gauges cannot be made of these options.
+    Naming(Box<dyn Error + Send + Sync>),
+    /// The kernel's name for this host cannot be read.
+    HostName(io::Error),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Variable(name, error) => write!(f, "{name}: {error}"),
+            ConfigError::Jitter(jitter, interval) => {
+                write!(f, "a --jitter of {jitter:?} is longer than the --interval of {interval:?}")
+            }
+            ConfigError::WatchedPrint => f.write_str("--watch shows the table: no other --print"),
+            ConfigError::LegacyDetail => f.write_str("--layout xenmonitor has thirteen gauges and no --detail"),
+            ConfigError::Naming(error) => error.fmt(f),
+            ConfigError::HostName(error) => {
+                write!(f, "cannot read this host's name ({error}): give it with --host")
+            }
+        }
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ConfigError::Variable(_, error) | ConfigError::Naming(error) => Some(&**error),
+            ConfigError::HostName(error) => Some(error),
+            ConfigError::Jitter(..) | ConfigError::WatchedPrint | ConfigError::LegacyDetail => None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks everything that can be wrong with the options. `env` reads the environment.
+    pub fn resolve(options: Options, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let variable = |name: &str| {
+            let value = env(name).filter(|value| !value.is_empty());
+            value.map(|value| value.to_string_lossy().into_owned())
+        };
+        let print = match options.print {
+            Some(Print::Json | Print::Statsd) if options.watch => return Err(ConfigError::WatchedPrint),
+            _ if options.watch => Some(Print::Table),
+            print => print,
+        };
+        let destinations = destinations(options.statsd, print.is_some(), variable)?;
+        if options.jitter > options.interval {
+            return Err(ConfigError::Jitter(options.jitter, options.interval));
+        }
+        let max_datagram = options.max_datagram.into();
+        let mut warnings = Vec::new();
+        if max_datagram > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::may_lose) {
+            warnings.push(format!(
+                "collectd loses what is beyond {MAX_COLLECTD_DATAGRAM} bytes of a datagram: --max-datagram allows more"
+            ));
+        }
+        let prefix = prefix(options.prefix, variable)?;
+        let host = options.host.map_or_else(host_name, Ok)?;
+        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
+            return Err(ConfigError::LegacyDetail);
+        }
+        let paths = Paths::new(&Scheme {
+            template: &options.template.unwrap_or_else(|| options.layout.template(options.tags)),
+            prefix: prefix.as_ref(),
+            host: &host,
+            layout: options.layout,
+            letters: options.names,
+            dialect: options.tags,
+            constants: &options.tag,
+        });
+        let telling = Telling {
+            paths: paths.map_err(|error| ConfigError::Naming(error.into()))?,
+            layout: options.layout,
+            details: options.detail,
+            choice: Choice::new(&options.include, &options.exclude, &options.metrics, &options.no_metrics),
+            on_vanish: options.on_vanish,
+            net_view: options.net_view,
+        };
+        let count = if options.once { Some(1) } else { options.count };
+        Ok(Self {
+            check: options.check,
+            keep_privileges: options.keep_privileges,
+            log: options.log,
+            polls: Polls {
+                interval: options.interval,
+                align: options.align,
+                // With a count somebody waits for the polls.
+                jitter: if count.is_some() && !options.align { Duration::ZERO } else { options.jitter },
+                count,
+                timeout: options.max_stuck,
+                wait_for_xen: options.wait_for_xen,
+            },
+            sources: Sources {
+                libxenstat: options.libxenstat,
+                vifs: options.vifs,
+                disks: options.disks,
+                // Half an interval is left for the rest, so that no poll is skipped because of QEMU.
+                qmp_timeout: options.qmp_timeout.min(options.interval / 2),
+            },
+            report: report::Settings {
+                host,
+                telling,
+                print,
+                table: TableSettings { watch: options.watch, order: options.sort, dom0_first: options.dom0_first },
+            },
+            statsd: statsd::Settings {
+                destinations,
+                timing: Timing {
+                    interval: options.interval,
+                    spread: options.spread,
+                    resolve_every: options.resolve_every,
+                },
+                max_datagram,
+            },
+            warnings,
+        })
+    }
+}
+
+/// Where to send, if anywhere. Without `--statsd` the variables of other clients are used: those of statsd's, or if
+/// none of them is set those of Datadog's.
+fn destinations(
+    statsd: Vec<Destination>,
+    prints: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Destination>, ConfigError> {
+    if !statsd.is_empty() || prints {
+        return Ok(statsd);
+    }
+    let [of_statsd, of_datadog] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
+    let has_statsd = variable(of_statsd.0).is_some() || variable(of_statsd.1).is_some();
+    if let Some(url) = variable("DD_DOGSTATSD_URL").filter(|_| !has_statsd) {
+        let destination = match url.parse() {
+            Ok(destination @ (Destination::Udp(_) | Destination::Unix(_))) => Ok(vec![destination]),
+            Ok(_) => Err("udp://, unix:// and unixgram:// are understood".into()),
+            Err(error) => Err(error.into()),
+        };
+        return destination.map_err(|error| ConfigError::Variable(format!("DD_DOGSTATSD_URL '{url}'"), error));
+    }
+    let (host, port) = if has_statsd { of_statsd } else { of_datadog };
+    let destination = Destination::udp(
+        &variable(host).unwrap_or_else(|| "127.0.0.1".into()),
+        &variable(port).unwrap_or_else(|| DEFAULT_PORT.to_string()),
+    );
+    match destination {
+        Ok(destination) => Ok(vec![destination]),
+        Err(error) => Err(ConfigError::Variable(format!("{host} and {port}"), error.into())),
+    }
+}
+
+/// `--prefix`, or else STATSD_PREFIX.
+fn prefix(prefix: Option<Prefix>, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Prefix>, ConfigError> {
+    match (prefix, variable("STATSD_PREFIX")) {
+        (None, Some(prefix)) => match prefix.parse::<Prefix>() {
+            Ok(prefix) => Ok(Some(prefix)),
+            Err(error) => Err(ConfigError::Variable(format!("STATSD_PREFIX '{prefix}'"), error.into())),
+        },
+        (prefix, _) => Ok(prefix),
+    }
+}
+
+/// What the kernel calls this host.
+fn host_name() -> Result<String, ConfigError> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").map_err(ConfigError::HostName)?;
+    Ok(name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Environment<'a> = &'a [(&'a str, &'a str)];
+
+    fn config(arguments: &[&str], environment: Environment) -> Result<Config, String> {
+        let options = Options::read(["xenmonitor", "--host", "xen1"].iter().chain(arguments), |_| None).unwrap();
+        let env = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        Config::resolve(options, env).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn destinations_from_option_and_environment() {
+        type Case<'a> = (&'a [&'a str], Environment<'a>, Result<&'a [&'a str], &'a str>);
+        let cases: &[Case] = &[
+            (&[], &[], Ok(&["udp://127.0.0.1:8125"])),
+            (&[], &[("STATSD_HOST", "stats"), ("STATSD_PORT", "9")], Ok(&["udp://stats:9"])),
+            (&[], &[("STATSD_HOST", "")], Ok(&["udp://127.0.0.1:8125"])),
+            (&[], &[("STATSD_HOST", "::1")], Ok(&["udp://[::1]:8125"])),
+            (&[], &[("STATSD_HOST", "[::1]")], Ok(&["udp://[::1]:8125"])),
+            (&["--statsd", "udp://h"], &[("STATSD_HOST", "stats")], Ok(&["udp://h:8125"])),
+            (
+                &["--statsd", "udp://h", "--statsd", "unix:///s,tcp://h"],
+                &[],
+                Ok(&["udp://h:8125", "unix:///s", "tcp://h:8125"]),
+            ),
+            (&["--print", "table"], &[("STATSD_HOST", "stats")], Ok(&[])),
+            (&["--watch"], &[("STATSD_HOST", "stats")], Ok(&[])),
+            (&["--print", "table", "--statsd", "udp://h"], &[], Ok(&["udp://h:8125"])),
+            (&[], &[("DD_AGENT_HOST", "agent")], Ok(&["udp://agent:8125"])),
+            (&[], &[("DD_AGENT_HOST", "::1"), ("DD_DOGSTATSD_PORT", "9")], Ok(&["udp://[::1]:9"])),
+            (&[], &[("DD_DOGSTATSD_PORT", "9")], Ok(&["udp://127.0.0.1:9"])),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("DD_AGENT_HOST", "other")], Ok(&["udp://agent:8125"])),
+            (&[], &[("DD_DOGSTATSD_URL", "unixgram:///run/dd")], Ok(&["unix:///run/dd"])),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("STATSD_PORT", "9")], Ok(&["udp://127.0.0.1:9"])),
+            (&[], &[("STATSD_PORT", "x")], Err("STATSD_HOST and STATSD_PORT: 'x' is not a port from 1 to 65535")),
+            (&[], &[("STATSD_HOST", "a:99")], Err("STATSD_HOST and STATSD_PORT: ':' cannot stand in a host name")),
+            (
+                &[],
+                &[("DD_AGENT_HOST", "a:99")],
+                Err("DD_AGENT_HOST and DD_DOGSTATSD_PORT: ':' cannot stand in a host name"),
+            ),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://")], Err("DD_DOGSTATSD_URL 'udp://': no host is named")),
+            (
+                &[],
+                &[("DD_DOGSTATSD_URL", "tcp://h")],
+                Err("DD_DOGSTATSD_URL 'tcp://h': udp://, unix:// and unixgram:// are understood"),
+            ),
+        ];
+        for (arguments, environment, expected) in cases {
+            let found = config(arguments, environment).map(|config| config.statsd.destinations);
+            let found = found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let expected = expected.map(|urls| urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>());
+            assert_eq!(found, expected.map_err(str::to_owned), "{arguments:?} {environment:?}");
+        }
+    }
+
+    #[test]
+    fn conflicts() {
+        for (arguments, environment, line) in [
+            (&["--jitter", "11s"][..], &[][..], "a --jitter of 11s is longer than the --interval of 10s"),
+            (&["--watch", "--print", "json"], &[], "--watch shows the table: no other --print"),
+            (
+                &["--layout", "xenmonitor", "--detail", "vbds"],
+                &[],
+                "--layout xenmonitor has thirteen gauges and no --detail",
+            ),
+            (&[], &[("STATSD_PREFIX", ".a")], "STATSD_PREFIX '.a': a component before, between or after dots is empty"),
+            (&["--template", "{metric}"], &[], "{domain} is missing in --template: all domains would share one name"),
+        ] {
+            assert_eq!(config(arguments, environment).unwrap_err(), line, "{arguments:?} {environment:?}");
+        }
+    }
+
+    #[test]
+    fn prefix_from_option_and_environment() {
+        for (arguments, prefix, name) in [
+            (&[][..], "", "xen.xen1.web.cpu_sec"),
+            (&[], "dc1.", "dc1.xen.xen1.web.cpu_sec"),
+            (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
+        ] {
+            let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
+            let names = config.report.telling.paths.names("web", ["cpu_sec"].into_iter());
+            assert_eq!(names.get(0).path, name, "{arguments:?} {prefix}");
+        }
+    }
+
+    /// With a count somebody waits for the polls, so that they are not put off without need.
+    #[test]
+    fn jitter_is_for_daemons() {
+        for (arguments, seconds) in [
+            (&["--jitter", "10s"][..], 10),
+            (&["--jitter", "10s", "--count", "2"], 0),
+            (&["--jitter", "10s", "--once"], 0),
+            (&["--jitter", "10s", "--count", "2", "--align"], 10),
+        ] {
+            let polls = config(arguments, &[]).unwrap().polls;
+            assert_eq!(polls.jitter.as_secs(), seconds, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn limits_by_the_interval() {
+        for (arguments, milliseconds) in [(&[][..], 1000), (&["--interval", "500ms"], 250), (&["--once"], 1000)] {
+            let timeout = config(arguments, &[]).unwrap().sources.qmp_timeout;
+            assert_eq!(timeout.as_millis(), milliseconds, "{arguments:?}");
+        }
+        for (arguments, count) in [(&["--count", "3", "--once"][..], Some(1)), (&["--count", "3"], Some(3))] {
+            assert_eq!(config(arguments, &[]).unwrap().polls.count, count, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn datagrams_too_large_for_collectd_are_warned_of() {
+        for (arguments, warnings) in [
+            (&["--max-datagram", "4096"][..], 1),
+            (&["--max-datagram", "4095"], 0),
+            (&["--max-datagram", "4096", "--statsd", "tcp://h"], 0),
+            (&["--max-datagram", "4096", "--print", "table"], 0),
+        ] {
+            assert_eq!(config(arguments, &[]).unwrap().warnings.len(), warnings, "{arguments:?}");
+        }
+    }
+}

@@ -214,12 +214,12 @@ impl Poller {
 
         let worn = self.open.is_some();
         let mut result = self.ask(rung(self.step), opened);
-        if worn && matches!(result, Err(Error::Node { .. })) {
+        if worn && matches!(result, Err(Error::Node(_))) {
             // It may be only the handle: xenstored was restarted, say.
             result = self.ask(rung(self.step), opened);
         }
         let failure = match result {
-            Err(failure @ Error::Node { .. }) => failure,
+            Err(failure @ Error::Node(_)) => failure,
             // All is told; or the whole is missing, and asking for less is of no use.
             other => {
                 if other.is_ok() && self.step == 0 {

@@ -58,7 +58,7 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
     let node = match result {
         Ok(node) => node,
         Err(error) => {
-            let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable { .. } | Error::Lacks { .. });
+            let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable(_) | Error::Lacks { .. });
             lines.push((if of_library { "libxenstat" } else { "Xen" }, (Bad, error.to_string())));
             return lines;
         }

@@ -14,7 +14,7 @@ use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
 use xenmonitor::daemon::Monitor;
 use xenmonitor::naming::name::Name;
-use xenmonitor::statsd::batch::Statsd;
+use xenmonitor::statsd::batch::BatchWriter;
 
 use stand_ins::{Scratch, in_namespaces, median, out_of, shim, xentop};
 
@@ -57,7 +57,7 @@ fn run_here(arguments: &[String]) {
 /// One gauge, written and packed: by us, and by cadence's client into a sink that forgets it.
 fn gauges() {
     const GAUGES: u32 = 200_000;
-    let mut statsd = Statsd::new(1432);
+    let mut statsd = BatchWriter::new(1432);
     let client = StatsdClient::from_sink("", NopMetricSink);
     let name = Name { path: "xen.xen1_example_com.web-frontend-17.cpu_percent".into(), ..Name::default() };
     let measure = |gauge: &mut dyn FnMut(f64)| {

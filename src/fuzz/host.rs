@@ -24,7 +24,7 @@ use crate::naming::scheme::{Layout, Letters};
 use crate::report::json::{self, Taken};
 use crate::report::series::{OnVanish, Roll, Telling};
 use crate::report::table::{Order, Table};
-use crate::statsd::batch::Statsd;
+use crate::statsd::batch::BatchWriter;
 
 /// Polls without a change after which nothing may tell of what was before.
 const QUIET: usize = 12;
@@ -56,7 +56,7 @@ pub fn host(input: &[u8]) {
         dialect,
         // A server that turns dots to `_` takes nothing for another either; none does it to tags.
         flat: letters == Letters::Strict && template == 0 && dialect == Dialect::None,
-        statsd: Statsd::new(max_datagram),
+        statsd: BatchWriter::new(max_datagram),
         max_datagram,
         table: Table::new(order, true, &Choice::default(), usize::MAX),
         health: Health::default(),
@@ -114,7 +114,7 @@ struct Teller {
     paths: Paths,
     dialect: Dialect,
     flat: bool,
-    statsd: Statsd,
+    statsd: BatchWriter,
     max_datagram: usize,
     table: Table,
     health: Health,

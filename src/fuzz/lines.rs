@@ -7,18 +7,18 @@ use crate::metrics::decimal::EXACT;
 use crate::naming::name::Name;
 use crate::naming::paths::{MAX_NAME, MAX_TAGGED};
 use crate::naming::scheme::Dialect;
-use crate::statsd::batch::{Batch, Statsd};
+use crate::statsd::batch::{Batch, BatchWriter};
 
 /// A gauge after another: how long its name is, and eight bytes that are its value.
 pub fn gauges(input: &[u8]) {
     let mut input = Input(input);
     let max_datagram = *input.of(&[512, 1432]);
-    let mut statsd = Statsd::new(max_datagram);
+    let mut writer = BatchWriter::new(max_datagram);
     let mut expected = Vec::new();
     while !input.0.is_empty() {
         let name = "n".repeat(1 + usize::from(input.byte() % 100));
         let value = f64::from_bits(input.raw());
-        statsd.gauge(Name { path: name.clone(), tags: String::new() }.parts(), value);
+        writer.gauge(Name { path: name.clone(), tags: String::new() }.parts(), value);
         if value.abs() < EXACT {
             // What is less than nothing by so little is nothing.
             if value <= -0.0005 {
@@ -27,7 +27,7 @@ pub fn gauges(input: &[u8]) {
             expected.push((name, value));
         }
     }
-    let batch = statsd.take();
+    let batch = writer.take();
     are_whole(&batch, max_datagram);
     let told: Vec<(String, f64)> = text(&batch)
         .lines()

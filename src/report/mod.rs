@@ -22,7 +22,7 @@ use crate::naming::scheme::Layout;
 use crate::report::series::{Roll, Telling};
 use crate::report::table::{Order, Table};
 use crate::report::terminal::Screen;
-use crate::statsd::batch::Statsd;
+use crate::statsd::batch::BatchWriter;
 use crate::statsd::{self, Servers};
 
 /// `--print`.
@@ -67,7 +67,7 @@ pub struct Output {
     /// Whether patterns that fit nothing have been told.
     choice_checked: bool,
     /// Packs the lines, for whoever gets them.
-    statsd: Statsd,
+    statsd: BatchWriter,
     servers: Servers,
     printer: Option<Printer>,
     interval: Duration,
@@ -99,7 +99,7 @@ impl Output {
             roll: Roll::new(telling),
             host,
             choice_checked: false,
-            statsd: Statsd::new(statsd.max_datagram),
+            statsd: BatchWriter::new(statsd.max_datagram),
             interval: statsd.timing.interval,
             servers: Servers::new(statsd.destinations, statsd.timing),
             name: Name::default(),

@@ -1,22 +1,20 @@
-//! Lines packed into datagrams.
-//!
-//! The sink is of cadence's kind; its client is not used, as it writes one dialect of tags only and allocates twice for each
-//! gauge (`make bench`).
+//! Lines packed into datagrams, by cadence's `MultiLineWriter`. Its client is not used: it knows one tag format only and
+//! allocates twice for each gauge (`make bench`).
 
-use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
+use std::mem;
 use std::sync::Arc;
 
-use cadence::MetricSink;
+use cadence::ext::MultiLineWriter;
 
 use crate::metrics::decimal::Decimal;
 use crate::naming::name::{Parts, nth};
 use crate::statsd::line::write_line;
 
-/// The lines of one tick, packed into datagrams.
+/// The lines of one poll, packed into datagrams.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// All of them, one after another.
+    /// All datagrams, one after another.
     bytes: Vec<u8>,
     /// Where each datagram ends.
     ends: Vec<usize>,
@@ -28,7 +26,7 @@ impl Batch {
         self.ends.len()
     }
 
-    /// One of them: whole lines, the last of them ended too.
+    /// The `n`-th datagram: whole lines, each with its newline.
     pub fn datagram(&self, n: usize) -> &[u8] {
         &self.bytes[nth(&self.ends, n)]
     }
@@ -49,88 +47,65 @@ impl Batch {
     }
 }
 
-/// Takes gauges and gives datagrams.
-pub struct Statsd {
-    /// The line being written.
-    line: RefCell<String>,
-    sink: Sink,
-    /// Batches that were given away, to be filled again once nobody has them.
+/// Each write is a datagram.
+impl Write for Batch {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(datagram);
+        self.ends.push(self.bytes.len());
+        Ok(datagram.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Packs gauges into batches.
+pub struct BatchWriter {
+    /// The line being written, kept for its capacity.
+    line: String,
+    packer: MultiLineWriter<Batch>,
+    max_datagram: usize,
+    /// Batches that were handed out, to be reused when their readers have dropped them.
     batches: Vec<Arc<Batch>>,
 }
 
-impl Statsd {
-    /// Packs into datagrams of at most so many bytes.
+impl BatchWriter {
+    /// Packs into datagrams of at most `max_datagram` bytes; only a gauge that alone is longer makes a longer one.
     pub fn new(max_datagram: usize) -> Self {
-        let packer = Packer { max: max_datagram, batch: Batch::default(), datagram: 0 };
-        Self { line: RefCell::default(), sink: Sink(RefCell::new(packer)), batches: Vec::new() }
+        let packer = MultiLineWriter::new(Batch::default(), max_datagram);
+        Self { line: String::new(), packer, max_datagram, batches: Vec::new() }
     }
 
-    /// Adds a gauge. One without a [value](Decimal) is left out.
-    pub fn gauge(&self, name: Parts, value: f64) {
+    /// Adds a gauge. One without a [value](Decimal) is omitted.
+    pub fn gauge(&mut self, name: Parts, value: f64) {
         let Some(value) = Decimal::of(value) else { return };
-        let mut line = self.line.borrow_mut();
-        line.clear();
-        // What has a sign changes the gauge by so much; only from 0, in the same datagram, does it set it.
+        self.line.clear();
+        // A signed value is a change, not a value: it is right only after a 0 in the same datagram.
         if value < Decimal::ZERO {
-            write_line(&mut line, name, Decimal::ZERO);
-            line.push('\n');
+            write_line(&mut self.line, name, Decimal::ZERO);
+            self.line.push('\n');
         }
-        write_line(&mut line, name, value);
-        // The only error is the sink's, which knows none.
-        let _ = self.sink.emit(&line);
+        write_line(&mut self.line, name, value);
+        // cadence writes an oversized line as it is, without a newline.
+        if self.line.len() >= self.max_datagram {
+            self.line.push('\n');
+        }
+        self.packer.write_all(self.line.as_bytes()).expect("memory takes every write");
     }
 
-    /// What was added since the last time.
+    /// The gauges added since the last call.
     pub fn take(&mut self) -> Arc<Batch> {
+        self.packer.flush().expect("memory takes every write");
         let free = self.batches.iter_mut().position(|batch| Arc::get_mut(batch).is_some());
         let n = free.unwrap_or_else(|| {
             self.batches.push(Arc::default());
             self.batches.len() - 1
         });
-        let batch = Arc::get_mut(&mut self.batches[n]).expect("nobody else has it");
+        let batch = Arc::get_mut(&mut self.batches[n]).expect("no reader has it");
         batch.clear();
-        self.sink.0.borrow_mut().take(batch);
+        mem::swap(batch, self.packer.get_mut());
         Arc::clone(&self.batches[n])
-    }
-}
-
-/// Our end of cadence.
-struct Sink(RefCell<Packer>);
-
-impl MetricSink for Sink {
-    fn emit(&self, metric: &str) -> io::Result<usize> {
-        self.0.borrow_mut().push(metric);
-        Ok(metric.len())
-    }
-}
-
-/// Puts as many lines into each datagram as it may hold.
-struct Packer {
-    max: usize,
-    batch: Batch,
-    /// Where the datagram that is being filled begins.
-    datagram: usize,
-}
-
-impl Packer {
-    /// Adds a line, or some that belong together.
-    fn push(&mut self, lines: &str) {
-        let Batch { bytes, ends } = &mut self.batch;
-        if bytes.len() - self.datagram + lines.len() + 1 > self.max && bytes.len() > self.datagram {
-            ends.push(bytes.len());
-            self.datagram = bytes.len();
-        }
-        bytes.extend_from_slice(lines.as_bytes());
-        bytes.push(b'\n');
-    }
-
-    /// Ends the last datagram and changes all for an empty batch.
-    fn take(&mut self, batch: &mut Batch) {
-        if self.batch.bytes.len() > self.datagram {
-            self.batch.ends.push(self.batch.bytes.len());
-        }
-        std::mem::swap(&mut self.batch, batch);
-        self.datagram = 0;
     }
 }
 
@@ -147,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_hold_whole_lines_and_as_many_as_they_may() {
-        let mut statsd = Statsd::new(600);
+    fn batch_packs_whole_lines_up_to_the_datagram_size() {
+        let mut writer = BatchWriter::new(600);
         for n in 0..100 {
-            statsd.gauge(named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
+            writer.gauge(named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
         }
-        let batch = statsd.take();
+        let batch = writer.take();
         let datagrams = datagrams(&batch);
         assert_eq!(datagrams.len(), 7);
         for (n, datagram) in datagrams.iter().enumerate() {
@@ -163,17 +138,17 @@ mod tests {
         assert_eq!(batch.text(), datagrams.concat().as_bytes());
     }
 
-    /// Wherever the datagram ends: a lone `-5` would be taken from the value before.
+    /// Wherever the datagram ends: a lone `-5` would be subtracted from the earlier value.
     #[test]
-    fn a_negative_value_is_never_torn_from_its_zero() {
+    fn batch_keeps_a_negative_value_with_its_zero() {
         for max in 16..48 {
-            let mut statsd = Statsd::new(max);
+            let mut writer = BatchWriter::new(max);
             for n in 0..4 {
-                statsd.gauge(named("a"), f64::from(n));
-                statsd.gauge(named("b"), -5.0);
-                statsd.gauge(named("c"), f64::NAN);
+                writer.gauge(named("a"), f64::from(n));
+                writer.gauge(named("b"), -5.0);
+                writer.gauge(named("c"), f64::NAN);
             }
-            let batch = statsd.take();
+            let batch = writer.take();
             let datagrams = datagrams(&batch);
             assert!(datagrams.iter().all(|datagram| datagram.len() <= max), "{datagrams:?}");
             let pairs: usize = datagrams.iter().map(|datagram| datagram.matches("b:0|g\nb:-5|g\n").count()).sum();
@@ -182,17 +157,26 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_used_again() {
-        let mut statsd = Statsd::new(600);
+    fn batch_gives_an_oversized_gauge_a_datagram_of_its_own() {
+        let mut writer = BatchWriter::new(12);
+        for value in [1.0, -5.0, 2.0, 3.0] {
+            writer.gauge(named("a"), value);
+        }
+        assert_eq!(datagrams(&writer.take()), ["a:1|g\n", "a:0|g\na:-5|g\n", "a:2|g\na:3|g\n"]);
+    }
+
+    #[test]
+    fn batches_are_reused() {
+        let mut writer = BatchWriter::new(600);
         let mut held = None;
         for n in 0..10 {
-            statsd.gauge(named("a"), f64::from(n));
-            let batch = statsd.take();
+            writer.gauge(named("a"), f64::from(n));
+            let batch = writer.take();
             assert_eq!(batch.text(), format!("a:{n}|g\n").as_bytes());
             held = Some(batch);
         }
-        assert_eq!(statsd.batches.len(), 2);
+        assert_eq!(writer.batches.len(), 2);
         drop(held);
-        assert_eq!(statsd.take().datagrams(), 0);
+        assert_eq!(writer.take().datagrams(), 0);
     }
 }

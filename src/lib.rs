@@ -4,6 +4,7 @@
 //! - `model`: one reading of a host as plain owned data, and untrusted bytes made printable.
 //! - `logging`: standard error that blocks nobody, and recurring problems logged once.
 //! - `backoff`: waits that double after each failure.
+//! - `on_drop`: a function called at the end of a scope.
 //! - `collect`: fills a snapshot from libxenstat, the kernel, QEMU and tapdisk3, each where it is right.
 //! - `naming`: metric names that no VM name can forge; knows no metric and no value.
 //! - `metrics`: the catalogue of metrics, and their values from two snapshots.
@@ -23,5 +24,6 @@ pub mod logging;
 pub mod metrics;
 mod model;
 pub mod naming;
+mod on_drop;
 mod report;
 pub mod statsd;

@@ -123,7 +123,7 @@ impl Config {
         }
         let max_datagram = options.max_datagram.into();
         let mut warnings = Vec::new();
-        if max_datagram > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::may_lose) {
+        if max_datagram > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::is_lossy) {
             warnings.push(format!(
                 "collectd loses what is beyond {MAX_COLLECTD_DATAGRAM} bytes of a datagram: --max-datagram allows more"
             ));
@@ -204,8 +204,8 @@ fn destinations(
     let [of_statsd, of_datadog] = [("STATSD_HOST", "STATSD_PORT"), ("DD_AGENT_HOST", "DD_DOGSTATSD_PORT")];
     let has_statsd = variable(of_statsd.0).is_some() || variable(of_statsd.1).is_some();
     if let Some(url) = variable("DD_DOGSTATSD_URL").filter(|_| !has_statsd) {
-        let destination = match url.parse() {
-            Ok(destination @ (Destination::Udp(_) | Destination::Unix(_))) => Ok(vec![destination]),
+        let destination = match url.parse::<Destination>() {
+            Ok(destination) if !destination.is_stream() => Ok(vec![destination]),
             Ok(_) => Err("udp://, unix:// and unixgram:// are understood".into()),
             Err(error) => Err(error.into()),
         };
@@ -275,14 +275,22 @@ mod tests {
             (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("DD_AGENT_HOST", "other")], Ok(&["udp://agent:8125"])),
             (&[], &[("DD_DOGSTATSD_URL", "unixgram:///run/dd")], Ok(&["unix:///run/dd"])),
             (&[], &[("DD_DOGSTATSD_URL", "udp://agent"), ("STATSD_PORT", "9")], Ok(&["udp://127.0.0.1:9"])),
-            (&[], &[("STATSD_PORT", "x")], Err("STATSD_HOST and STATSD_PORT: 'x' is not a port from 1 to 65535")),
-            (&[], &[("STATSD_HOST", "a:99")], Err("STATSD_HOST and STATSD_PORT: ':' cannot stand in a host name")),
+            (
+                &[],
+                &[("STATSD_PORT", "x")],
+                Err("STATSD_HOST and STATSD_PORT: invalid port 'x': must be from 1 to 65535"),
+            ),
+            (
+                &[],
+                &[("STATSD_HOST", "a:99")],
+                Err("STATSD_HOST and STATSD_PORT: invalid character ':' in the host name"),
+            ),
             (
                 &[],
                 &[("DD_AGENT_HOST", "a:99")],
-                Err("DD_AGENT_HOST and DD_DOGSTATSD_PORT: ':' cannot stand in a host name"),
+                Err("DD_AGENT_HOST and DD_DOGSTATSD_PORT: invalid character ':' in the host name"),
             ),
-            (&[], &[("DD_DOGSTATSD_URL", "udp://")], Err("DD_DOGSTATSD_URL 'udp://': no host is named")),
+            (&[], &[("DD_DOGSTATSD_URL", "udp://")], Err("DD_DOGSTATSD_URL 'udp://': no host given")),
             (
                 &[],
                 &[("DD_DOGSTATSD_URL", "tcp://h")],

@@ -26,7 +26,7 @@ use crate::report::Print;
 use crate::report::series::OnVanish;
 use crate::report::table::Order;
 use crate::statsd::destination::Destination;
-use crate::statsd::pacing::USUAL;
+use crate::statsd::pacing::DEFAULT_DATAGRAM;
 
 /// Time between polls that are watched.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -47,9 +47,8 @@ SIGHUP reopens libxenstat and the destination; SIGTERM and SIGINT end the progra
 Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line, 3 a poll was stuck."
 )]
 pub struct Options {
-    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], unix:///PATH for a
-    /// datagram socket, or stdout: to print the lines; may be given several times [default: udp://127.0.0.1:8125,
-    /// none with --print]
+    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], or unix:///PATH for a
+    /// datagram socket; may be given several times [default: udp://127.0.0.1:8125, none with --print]
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Destination")]
     pub(super) statsd: Vec<Destination>,
 
@@ -57,7 +56,7 @@ pub struct Options {
     #[arg(
         long,
         value_name = "BYTES",
-        default_value_t = USUAL,
+        default_value_t = DEFAULT_DATAGRAM,
         hide_default_value = true,
         value_parser = max_datagram,
         help_heading = "Destination"

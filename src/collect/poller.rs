@@ -14,6 +14,7 @@ use crate::collect::disks::{self, Disks, Untold};
 use crate::collect::vif;
 use crate::collect::xenstat::{Error, Xenstat};
 use crate::model::snapshot::{Collectors, Moment, Snapshot};
+use crate::on_drop::OnDrop;
 
 /// What is asked for, and what when that fails: less and less, first without what most often cannot be had.
 const LADDER: [Collectors; 8] = [
@@ -114,7 +115,7 @@ where
     // One at a time: it is asked again once it has answered.
     let (requests, inbox) = mpsc::sync_channel(1);
     thread::Builder::new().name("poller".into()).spawn(move || {
-        let answer = LastWord(answer);
+        let _ended = OnDrop(|| answer(None));
         let poller = Poller {
             sources,
             kernels_vifs: vif::Vifs::default(),
@@ -126,18 +127,9 @@ where
             longer: 1,
             cause: None,
         };
-        poller.serve(&inbox, &answer.0);
+        poller.serve(&inbox, &answer);
     })?;
     Ok(requests)
-}
-
-/// Says `None` even when the thread panics.
-struct LastWord<F: Fn(Option<Polled>)>(F);
-
-impl<F: Fn(Option<Polled>)> Drop for LastWord<F> {
-    fn drop(&mut self) {
-        (self.0)(None);
-    }
 }
 
 struct Poller {

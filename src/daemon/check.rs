@@ -154,9 +154,6 @@ fn reach(destination: &Destination) -> (Verdict, String) {
         Err(error) => return (Bad, format!("{destination}: {error}")),
     };
     let at = socket.peer().map_or_else(|| destination.to_string(), |address| format!("{destination}, at {address}"));
-    if *destination == Destination::Stdout {
-        return (Good, at);
-    }
     // The kernel hears of a refusal after the first, and tells of it at the second.
     for _ in 0..2 {
         if let Err(Unsent { error, .. }) = socket.send(b"", Instant::now() + PATIENCE) {

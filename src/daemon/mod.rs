@@ -165,12 +165,7 @@ impl Monitor {
                     }
                 }
                 Some(Event::Server(_, Report::Ended)) => return Err(Failure::Gone("sends gauges")),
-                Some(Event::Server(server, told)) => match self.output.servers_mut().heard(server, told) {
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                        break ("standard output is closed", End::Now);
-                    }
-                    result => result.map_err(Failure::Stdout)?,
-                },
+                Some(Event::Server(server, report)) => self.output.servers_mut().on_report(server, report),
                 Some(Event::Signal(SIGHUP)) => {
                     info!("SIGHUP: opening libxenstat and the destination anew");
                     self.anew = true;
@@ -199,8 +194,7 @@ impl Monitor {
             match events.next(deadline) {
                 None => break,
                 Some(Event::Polled(_)) => closing = false,
-                // Standard output's reader is of no interest any more.
-                Some(Event::Server(server, told)) => drop(self.output.servers_mut().heard(server, told)),
+                Some(Event::Server(server, report)) => self.output.servers_mut().on_report(server, report),
                 Some(Event::Signal(SIGHUP)) => {}
                 Some(Event::Signal(_)) => {
                     self.output.servers().end(End::Now);

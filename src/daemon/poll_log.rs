@@ -9,7 +9,7 @@ use crate::collect::disks::Untold;
 use crate::collect::poller::Notes;
 use crate::collect::release;
 use crate::collect::xenstat::Error;
-use crate::logging::throttle::{CALM, Trouble};
+use crate::logging::throttle::{GOOD_POLLS, Throttle};
 use crate::model::snapshot::{Collectors, Snapshot};
 
 /// What has been said.
@@ -17,11 +17,11 @@ use crate::model::snapshot::{Collectors, Snapshot};
 pub struct Journal {
     /// Whether it was said what is read and where it goes.
     introduced: bool,
-    failing: Trouble,
-    slow: Trouble,
-    partial: Trouble,
-    no_vifs: Trouble,
-    no_disks: Trouble,
+    failing: Throttle,
+    slow: Throttle,
+    partial: Throttle,
+    no_vifs: Throttle,
+    no_disks: Throttle,
     withheld: Withheld,
 }
 
@@ -33,18 +33,19 @@ impl Journal {
 
     /// A poll is under way longer than the interval.
     pub fn late(&mut self, interval: Duration) {
-        self.slow
-            .is(format!("a poll takes longer than the interval of {interval:?}: others are skipped until it is done"));
+        self.slow.raise(format!(
+            "a poll takes longer than the interval of {interval:?}: others are skipped until it is done"
+        ));
     }
 
     /// One has come in time.
     pub fn in_time(&mut self) {
-        self.slow.seems_over(|| "polls take less than the interval again".into());
+        self.slow.ok(|| "polls take less than the interval again".into());
     }
 
     /// One gave nothing.
     pub fn failed(&mut self, error: &Error) {
-        self.failing.is(format!("{error}; trying again"));
+        self.failing.raise(format!("{error}; trying again"));
     }
 
     /// One gave `snapshot`, every `interval`, for what `output` describes.
@@ -57,19 +58,19 @@ impl Journal {
                 warn!("Xen {release} miscounts the sectors read from disks: vbd_rsect is withheld");
             }
         }
-        self.failing.seems_over(|| "libxenstat answers again".into());
+        self.failing.ok(|| "libxenstat answers again".into());
         match no_vifs {
-            Some(error) => self.no_vifs.is(format!("no VIFs from the kernel: {error}")),
-            None => self.no_vifs.seems_over(|| "the kernel tells its VIFs again".into()),
+            Some(error) => self.no_vifs.raise(format!("no VIFs from the kernel: {error}")),
+            None => self.no_vifs.ok(|| "the kernel tells its VIFs again".into()),
         }
         match no_disks {
-            Some(error) => self.no_disks.is(format!("no disks {error}: their gauges are withheld")),
-            None => self.no_disks.seems_over(|| "disks can be told again".into()),
+            Some(error) => self.no_disks.raise(format!("no disks {error}: their gauges are withheld")),
+            None => self.no_disks.ok(|| "disks can be told again".into()),
         }
         self.withheld(untold, snapshot);
         match cause.and_then(|cause| partly(snapshot.told, &cause)) {
-            Some(what) => self.partial.is(what),
-            None => self.partial.seems_over(|| "everything can be told again".into()),
+            Some(what) => self.partial.raise(what),
+            None => self.partial.ok(|| "everything can be told again".into()),
         }
     }
 
@@ -116,7 +117,7 @@ impl Withheld {
             }
         }
         self.told.retain(|id, (name, calm)| {
-            let is_over = *calm >= CALM;
+            let is_over = *calm >= GOOD_POLLS;
             ended.extend((is_over && is_there(*id)).then(|| name.clone()));
             !is_over && is_there(*id)
         });

@@ -1,49 +1,94 @@
-//! What is wrong for a while, and how often the log says so.
+//! Recurring problems, logged when they begin, change and end instead of every time.
 
 use log::{info, warn};
 
-/// Something that is wrong for a while, told when it begins and when it changes, not at every tick.
+/// Messages logged for one problem, at most.
+const MAX_MESSAGES: usize = 8;
+
+/// A problem ends after this many good polls in a row: one poll without an error may be chance.
+pub const GOOD_POLLS: u32 = 3;
+
+/// One kind of problem.
 #[derive(Default)]
-pub struct Trouble {
-    /// What has been told since it began, so that two causes in turn are not told in turn.
-    told: Vec<String>,
-    calm: u32,
+pub struct Throttle {
+    /// The messages logged since the problem began, so that alternating causes are logged once each.
+    logged: Vec<String>,
+    good_polls: u32,
 }
 
-/// So many changes are told of one trouble.
-const CHANGES: usize = 8;
-
-/// So many good ticks in a row end a trouble: no word of a refusal is not yet a delivery.
-pub const CALM: u32 = 3;
-
-impl Trouble {
-    /// It is wrong now.
-    pub fn is(&mut self, what: String) {
-        self.calm = 0;
-        if self.told.len() < CHANGES && !self.told.contains(&what) {
-            warn!("{what}");
-            self.told.push(what);
+impl Throttle {
+    /// The problem is there. Logs the message as a warning unless it was logged before.
+    pub fn raise(&mut self, message: String) {
+        if self.begin(&message) {
+            warn!("{message}");
         }
     }
 
-    /// Whether something is wrong already.
-    pub fn is_told(&self) -> bool {
-        !self.told.is_empty()
+    /// Whether the message is to be logged.
+    fn begin(&mut self, message: &str) -> bool {
+        self.good_polls = 0;
+        let log = self.logged.len() < MAX_MESSAGES && !self.logged.iter().any(|logged| logged == message);
+        if log {
+            self.logged.push(message.to_owned());
+        }
+        log
     }
 
-    /// It is right, beyond doubt; says so if it was not.
-    pub fn is_over(&mut self, what: impl FnOnce() -> String) {
-        if self.is_told() {
-            self.told.clear();
-            info!("{}", what());
+    /// Whether the problem has been logged and has not ended.
+    pub fn is_raised(&self) -> bool {
+        !self.logged.is_empty()
+    }
+
+    /// The problem has ended for certain. Logs the message if there was one.
+    pub fn clear(&mut self, message: impl FnOnce() -> String) {
+        if self.is_raised() {
+            self.logged.clear();
+            info!("{}", message());
         }
     }
 
-    /// It seems right now, and is over if it goes on like that.
-    pub fn seems_over(&mut self, what: impl FnOnce() -> String) {
-        self.calm += 1;
-        if self.calm >= CALM {
-            self.is_over(what);
+    /// A good poll. After [`GOOD_POLLS`] in a row the problem has ended.
+    pub fn ok(&mut self, message: impl FnOnce() -> String) {
+        self.good_polls += 1;
+        if self.good_polls >= GOOD_POLLS {
+            self.clear(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttle_logs_each_message_once() {
+        let mut throttle = Throttle::default();
+        let logged = ["refused", "unreachable", "refused", "unreachable"].map(|message| throttle.begin(message));
+        assert_eq!(logged, [true, true, false, false]);
+        throttle.clear(|| "resumed".into());
+        assert!(throttle.begin("refused"), "a new problem is logged again");
+    }
+
+    #[test]
+    fn throttle_limits_the_messages_of_one_problem() {
+        let mut throttle = Throttle::default();
+        let logged: Vec<bool> = (0..20).map(|n| throttle.begin(&format!("error {n}"))).collect();
+        assert_eq!(logged.iter().filter(|logged| **logged).count(), MAX_MESSAGES);
+        assert!(logged[..MAX_MESSAGES].iter().all(|logged| *logged));
+    }
+
+    #[test]
+    fn throttle_ends_a_problem_after_good_polls_in_a_row() {
+        let mut throttle = Throttle::default();
+        throttle.raise("refused".into());
+        for good in [true, true, false, true, true] {
+            match good {
+                true => throttle.ok(|| "resumed".into()),
+                false => throttle.raise("refused".into()),
+            }
+            assert!(throttle.is_raised());
+        }
+        throttle.ok(|| "resumed".into());
+        assert!(!throttle.is_raised());
     }
 }

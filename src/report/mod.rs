@@ -152,7 +152,6 @@ impl Output {
             }
             Some(Printer::Statsd) | None => String::new(),
         };
-        // Without a need standard output is not touched: it may be a server that does not read, which holds the lock.
         if text.is_empty() {
             return Ok(());
         }

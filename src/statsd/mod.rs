@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use log::info;
 
-use crate::logging::throttle::Trouble;
+use crate::logging::throttle::Throttle;
 use crate::statsd::batch::Batch;
 use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::End;
@@ -37,7 +37,7 @@ pub struct Settings {
 pub struct Servers {
     each: Vec<Server>,
     timing: Timing,
-    crowded: Trouble,
+    crowded: Throttle,
 }
 
 /// One of them.
@@ -47,8 +47,8 @@ struct Server {
     sender: Option<Sender>,
     has_ended: bool,
     count: Count,
-    reaching: Trouble,
-    sending: Trouble,
+    reaching: Throttle,
+    sending: Throttle,
     /// Where it was reached last, and where it took gauges last.
     address: Option<SocketAddr>,
     used: Option<SocketAddr>,
@@ -73,12 +73,12 @@ impl Servers {
             sender: None,
             has_ended: false,
             count: Count::default(),
-            reaching: Trouble::default(),
-            sending: Trouble::default(),
+            reaching: Throttle::default(),
+            sending: Throttle::default(),
             address: None,
             used: None,
         };
-        Self { each: destinations.into_iter().map(server).collect(), timing, crowded: Trouble::default() }
+        Self { each: destinations.into_iter().map(server).collect(), timing, crowded: Throttle::default() }
     }
 
     /// Starts a thread for each; `report` gets what the `n`-th has to tell.
@@ -104,8 +104,8 @@ impl Servers {
         let window = self.timing.window();
         let Pace { is_crowded, at_once, .. } = Pace::of(batch, window);
         // Others have the sender wait.
-        if is_crowded && self.destinations().any(Destination::may_lose) {
-            self.crowded.is(if window.is_zero() {
+        if is_crowded && self.destinations().any(Destination::is_lossy) {
+            self.crowded.raise(if window.is_zero() {
                 format!(
                     "a poll has more than {at_once} datagrams, and with --spread 0 all are sent at once: a server may \
                      lose some of them"
@@ -117,7 +117,7 @@ impl Servers {
                 )
             });
         } else {
-            self.crowded.seems_over(|| format!("the datagrams of a poll can be spread over {window:?} again"));
+            self.crowded.ok(|| format!("the datagrams of a poll can be spread over {window:?} again"));
         }
         self.senders().for_each(|sender| sender.send(batch));
     }
@@ -137,9 +137,9 @@ impl Servers {
         self.each.iter().all(|server| server.has_ended)
     }
 
-    /// What the `n`-th sender told. An error is standard output's.
-    pub fn heard(&mut self, n: usize, report: Report) -> io::Result<()> {
-        self.each[n].heard(report)
+    /// Takes a report of the `n`-th sender.
+    pub fn on_report(&mut self, n: usize, report: Report) {
+        self.each[n].on_report(report);
     }
 
     /// All that became of datagrams, to all servers; `None` where there are none.
@@ -163,14 +163,14 @@ impl Servers {
 }
 
 impl Server {
-    fn heard(&mut self, report: Report) -> io::Result<()> {
+    fn on_report(&mut self, report: Report) {
         let Self { destination, sending, reaching, count, .. } = self;
         match report {
             Report::Unreachable(error) => {
-                reaching.is(format!("cannot reach {destination}: {error}; trying again"));
+                reaching.raise(format!("cannot reach {destination}: {error}; trying again"));
             }
             Report::Reached(address) => {
-                reaching.is_over(|| format!("{destination} is found{}", at(address)));
+                reaching.clear(|| format!("{destination} is found{}", at(address)));
                 self.address = address;
             }
             Report::Delivered(delivery) => {
@@ -178,20 +178,16 @@ impl Server {
                 count.lost += delivery.lost;
                 count.errors += delivery.errors;
                 match delivery.error {
-                    // Late is no error of its own.
-                    Some(error) if *destination == Destination::Stdout && error.kind() != ErrorKind::TimedOut => {
-                        return Err(error);
-                    }
                     Some(error) if error.kind() == ErrorKind::NotConnected => {
-                        if !reaching.is_told() && !sending.is_told() {
-                            reaching.is(format!("{destination} is not found yet: gauges are lost until it is"));
+                        if !reaching.is_raised() && !sending.is_raised() {
+                            reaching.raise(format!("{destination} is not found yet: gauges are lost until it is"));
                         }
                     }
-                    Some(error) => sending.is(format!("gauges for {destination} are lost: {error}")),
+                    Some(error) => sending.raise(format!("gauges for {destination} are lost: {error}")),
                     None => {
-                        sending.seems_over(|| format!("{destination} takes gauges again"));
+                        sending.ok(|| format!("{destination} takes gauges again"));
                         // Where it was refused it may only have been tried at another of its addresses.
-                        if self.used != self.address && !sending.is_told() {
+                        if self.used != self.address && !sending.is_raised() {
                             if self.used.is_some() {
                                 info!("{destination} is found{} now", at(self.address));
                             }
@@ -202,7 +198,6 @@ impl Server {
             }
             Report::Ended => self.has_ended = true,
         }
-        Ok(())
     }
 }
 

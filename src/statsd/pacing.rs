@@ -1,7 +1,7 @@
 //! How the datagrams of a tick are spread over time.
 //!
 //! A server's receive buffer has room for some ninety datagrams, and what does not fit is lost without a word. So
-//! no more than `AT_ONCE` go back to back, and the rest are spread over a part of the interval: a few at a time, so
+//! no more than `MAX_BURST` go back to back, and the rest are spread over a part of the interval: a few at a time, so
 //! that a server may be busy elsewhere for as long as can be. Where they would follow one another closely there are
 //! rather fewer and larger bursts, as to wake up costs more than to send. Of datagrams that take more `room` there
 //! are fewer.
@@ -11,15 +11,15 @@ use std::time::Duration;
 use crate::statsd::batch::Batch;
 
 /// Datagrams that go back to back at the most, where the time suffices.
-const AT_ONCE: usize = 32;
+const MAX_BURST: usize = 32;
 
-/// Datagrams in a burst where there are more than [`AT_ONCE`].
+/// Datagrams in a burst where there are more than [`MAX_BURST`].
 const BURST: usize = 8;
 
 /// Bytes of a datagram by default: any network takes it whole. There may be so many of it.
-pub const USUAL: u16 = 1432;
+pub const DEFAULT_DATAGRAM: u16 = 1432;
 
-/// Bursts that would come closer than this become larger, up to [`AT_ONCE`]; then they come closer, up to the least.
+/// Bursts that would come closer than this become larger, up to [`MAX_BURST`]; then they come closer, up to the least.
 const GAP: Duration = Duration::from_millis(2);
 const LEAST_GAP: Duration = Duration::from_millis(1);
 
@@ -64,8 +64,8 @@ impl Pace {
     }
 
     fn new(datagrams: usize, bytes: usize, window: Duration) -> Self {
-        let as_usual = |number: usize| (number * room(USUAL.into()) / room(bytes)).clamp(1, number);
-        let (at_once, burst) = (as_usual(AT_ONCE), as_usual(BURST));
+        let as_usual = |number: usize| (number * room(DEFAULT_DATAGRAM.into()) / room(bytes)).clamp(1, number);
+        let (at_once, burst) = (as_usual(MAX_BURST), as_usual(BURST));
         if datagrams <= at_once || window.is_zero() {
             let burst = datagrams.min(at_once);
             return Self { burst, gap: Duration::ZERO, at_once, is_crowded: datagrams > at_once };

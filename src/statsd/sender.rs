@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+use crate::on_drop::OnDrop;
 use crate::statsd::batch::Batch;
 use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::{End, Inbox, News};
@@ -75,23 +77,27 @@ impl Sender {
     where
         R: Fn(Report) + Send + 'static,
     {
-        let inbox = Arc::new(Inbox::default());
-        let longest_wait = timing.interval.clamp(RETRY, LONGEST_RETRY);
-        let worker = Worker {
-            addresses: Addresses::new(&destination, timing.resolve_every, longest_wait),
-            destination,
-            timing,
-            inbox: Arc::clone(&inbox),
-            report: LastWord(report),
-            socket: None,
-            open_at: Instant::now(),
-            wait: RETRY,
-            longest_wait,
-            tick: None,
-            end: None,
+        let sender = Self(Arc::default());
+        let inbox = Arc::clone(&sender.0);
+        let work = move || {
+            let _ended = OnDrop(|| report(Report::Ended));
+            let longest_wait = timing.interval.clamp(RETRY, LONGEST_RETRY);
+            let worker = Worker {
+                addresses: Addresses::new(&destination, timing.resolve_every, longest_wait),
+                destination,
+                timing,
+                inbox,
+                report: &report,
+                socket: None,
+                open_at: Instant::now(),
+                backoff: Backoff::new(RETRY, longest_wait),
+                tick: None,
+                end: None,
+            };
+            worker.run();
         };
-        thread::Builder::new().name("sender".into()).spawn(move || worker.run())?;
-        Ok(Self(inbox))
+        thread::Builder::new().name("sender".into()).spawn(work)?;
+        Ok(sender)
     }
 
     /// Has a tick sent, in place of any that is not out yet.
@@ -115,27 +121,17 @@ impl Sender {
     }
 }
 
-/// Says that it has ended even when the thread panics.
-struct LastWord<R: Fn(Report)>(R);
-
-impl<R: Fn(Report)> Drop for LastWord<R> {
-    fn drop(&mut self) {
-        (self.0)(Report::Ended);
-    }
-}
-
 /// The thread.
 struct Worker<R: Fn(Report)> {
     destination: Destination,
     timing: Timing,
     inbox: Arc<Inbox>,
-    report: LastWord<R>,
+    report: R,
     addresses: Addresses,
     socket: Option<Socket>,
-    /// Not before this is a connection tried again; how long to wait after that, and at the most.
+    /// Not before this is a connection tried again.
     open_at: Instant,
-    wait: Duration,
-    longest_wait: Duration,
+    backoff: Backoff<Duration>,
     tick: Option<Tick>,
     end: Option<End>,
 }
@@ -257,10 +253,7 @@ impl<R: Fn(Report)> Worker<R> {
         let (Some(tick), Some(socket)) = (&mut self.tick, &mut self.socket) else { return };
         let start = Instant::now();
         let left = tick.over.saturating_duration_since(start);
-        let window = match socket {
-            Socket::Stdout => Duration::ZERO,
-            _ => self.timing.window().min(left),
-        };
+        let window = self.timing.window().min(left);
         let Pace { burst, gap, .. } = *tick.pace.get_or_insert_with(|| Pace::of(&tick.batch, window));
         let deadline = match socket {
             // To give up a connection is dear.
@@ -299,7 +292,7 @@ impl<R: Fn(Report)> Worker<R> {
                     }
                 }
                 Fate::Broken => {
-                    if tick.broken.is_some() || matches!(socket, Socket::Stdout) {
+                    if tick.broken.is_some() {
                         tick.lose_the_rest(error);
                     } else {
                         tick.broken = Some(error);
@@ -351,12 +344,12 @@ impl<R: Fn(Report)> Worker<R> {
         match Socket::open(&self.destination, self.addresses.list(), self.patience()) {
             Ok(socket) => {
                 let address = socket.peer();
-                (self.socket, self.wait) = (Some(socket), RETRY);
+                self.socket = Some(socket);
+                self.backoff.reset();
                 self.tell(Report::Reached(address));
             }
             Err(error) => {
-                self.open_at = Instant::now() + self.wait;
-                self.wait = (self.wait * 2).min(self.longest_wait);
+                self.open_at = Instant::now() + self.backoff.wait();
                 self.addresses.look_up_soon();
                 // Of the two reasons this report names the one that can be mended.
                 self.tick.as_mut().and_then(|tick| tick.broken.take());
@@ -393,7 +386,7 @@ impl<R: Fn(Report)> Worker<R> {
     }
 
     fn tell(&self, report: Report) {
-        (self.report.0)(report);
+        (self.report)(report);
     }
 }
 

@@ -24,8 +24,6 @@ pub enum Socket {
     Unix(UnixDatagram, PathBuf, (u64, u64)),
     /// A stream of lines. It is no good any more once a line may have been cut.
     Tcp(TcpStream),
-    /// Standard output.
-    Stdout,
 }
 
 /// A datagram that was not sent.
@@ -55,7 +53,6 @@ impl Socket {
     /// acknowledges nothing for as long as `patience` is taken for gone.
     pub fn open(destination: &Destination, addresses: &[SocketAddr], patience: Duration) -> io::Result<Self> {
         let connect: fn(SocketAddr, Duration) -> io::Result<Self> = match destination {
-            Destination::Stdout => return Ok(Socket::Stdout),
             Destination::Unix(path) => return Self::unix(path),
             Destination::Udp(_) => |address, _| Self::udp(address),
             Destination::Tcp(_) => Self::tcp,
@@ -75,7 +72,7 @@ impl Socket {
     pub fn refusal(&self) -> Option<io::Error> {
         match self {
             Socket::Udp(socket) => socket.take_error().ok().flatten(),
-            Socket::Unix(..) | Socket::Tcp(_) | Socket::Stdout => None,
+            Socket::Unix(..) | Socket::Tcp(_) => None,
         }
     }
 
@@ -105,7 +102,7 @@ impl Socket {
         match self {
             Socket::Udp(socket) => socket.peer_addr().ok(),
             Socket::Tcp(stream) => stream.peer_addr().ok(),
-            Socket::Unix(..) | Socket::Stdout => None,
+            Socket::Unix(..) => None,
         }
     }
 
@@ -149,7 +146,7 @@ impl Socket {
     /// is in the place of the one this is connected to.
     pub fn is_stale(&mut self) -> bool {
         match self {
-            Socket::Udp(_) | Socket::Stdout => false,
+            Socket::Udp(_) => false,
             Socket::Unix(_, path, connected) => inode(path).is_ok_and(|inode| inode != *connected),
             Socket::Tcp(stream) => has_closed(stream).unwrap_or(true),
         }
@@ -181,10 +178,6 @@ impl Socket {
                     ErrorKind::WouldBlock => Fate::Stalled,
                     _ => Fate::Broken,
                 })
-            }
-            Socket::Stdout => {
-                let mut stdout = io::stdout().lock();
-                (stdout.write_all(datagram).and_then(|()| stdout.flush()), |_| Fate::Broken)
             }
         };
         sent.map_err(|error| match fate(&error) {

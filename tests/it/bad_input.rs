@@ -37,7 +37,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         refuses(bare().args(arguments), 2, line);
     }
     refuses(bare().env("XENMONITOR_INTERVAL", "0"), 2, "too short: at least 10ms; it comes from XENMONITOR_INTERVAL");
-    refuses(bare().env("STATSD_PORT", "x"), 2, "STATSD_HOST and STATSD_PORT: 'x' is not a port");
+    refuses(bare().env("STATSD_PORT", "x"), 2, "STATSD_HOST and STATSD_PORT: invalid port 'x'");
     refuses(bare().env("STATSD_PREFIX", "a\x1b[2J\nb"), 2, "STATSD_PREFIX 'a\\u{1b}[2J\\nb': '\\u{1b}' cannot stand");
     refuses(bare().env("STATSD_PREFIX", "a..b"), 2, "STATSD_PREFIX 'a..b': a component before, between or after");
 }

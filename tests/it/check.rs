@@ -61,7 +61,6 @@ fn every_kind_of_destination_is_tried() {
             format!("ok   tcp://{address}, at {address}: connected (whether the server reads"),
         ),
         (unix_url.clone(), format!("ok   {unix_url}: it takes gauges")),
-        ("stdout:".into(), "ok   stdout:".into()),
         (format!("tcp://{gone}"), format!("BAD  tcp://{gone}: Connection refused (os error 111)")),
         ("unix:///none".into(), "BAD  unix:///none: No such file or directory (os error 2)".into()),
         ("udp://x.invalid".into(), "BAD  udp://x.invalid:8125: failed to lookup address information".into()),

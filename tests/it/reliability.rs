@@ -327,7 +327,6 @@ fn full_disks_and_closed_files() {
         ("", ">&- 2>&- <&-", 0),
         ("--print json", ">/dev/full", 1),
         ("--print statsd", ">/dev/full", 1),
-        ("--statsd stdout:", ">/dev/full", 1),
     ] {
         let mut shell = clean("sh");
         shell.args(["-c", &format!("\"$0\" \"$@\" {more} {redirected}")]);

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use env_logger::Target;
-use log::{Level, LevelFilter, warn};
+use log::{Level, warn};
 use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
 use xenmonitor::cli::usage_error::one_line as usage_error;
+use xenmonitor::cli::values::LogFilter;
 use xenmonitor::daemon::Monitor;
 use xenmonitor::daemon::alternate_screen::Page;
 use xenmonitor::daemon::failure::Failure;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     if page.is_some() && io::stderr().is_terminal() {
         stderr.keep();
     }
-    start_logger(config.log, stderr.clone());
+    start_logger(&config.log, stderr.clone());
     kept.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
     for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("the variable {name} is none of this program's: see --help");
@@ -77,10 +78,14 @@ fn one_line(text: &str) -> String {
 }
 
 /// One line a message: with a time for people, with a priority and no time for journald, which has its own.
-fn start_logger(level: LevelFilter, stderr: Stderr) {
+fn start_logger(filter: &LogFilter, stderr: Stderr) {
     let journald = stderr_is_journald();
-    env_logger::Builder::new()
-        .filter_level(level)
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(filter.level);
+    for (module, level) in &filter.modules {
+        builder.filter_module(module, *level);
+    }
+    builder
         .target(Target::Pipe(Box::new(stderr)))
         .format(move |out, record| {
             let words = one_line(&record.args().to_string());

@@ -6,9 +6,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use log::LevelFilter;
-
 use crate::cli::options::Options;
+use crate::cli::values::LogFilter;
 use crate::collect::poller::Sources;
 use crate::metrics::filter::Choice;
 use crate::naming::paths::{Paths, Scheme};
@@ -31,7 +30,7 @@ pub struct Config {
     /// Drop no privileges.
     pub keep_privileges: bool,
     /// What is logged.
-    pub log: LevelFilter,
+    pub log: LogFilter,
     /// When to poll.
     pub polls: Polls,
     /// Where readings come from.
@@ -70,7 +69,7 @@ pub enum ConfigError {
     Jitter(Duration, Duration),
     /// `--watch` and a `--print` that is no table.
     WatchedPrint,
-    /// `--layout xenmonitor` and `--detail`.
+    /// `--layout legacy` and `--detail`.
     LegacyDetail,
     /// Names of gauges cannot be made of these options.
     Naming(Box<dyn Error + Send + Sync>),
@@ -86,7 +85,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "a --jitter of {jitter:?} is longer than the --interval of {interval:?}")
             }
             ConfigError::WatchedPrint => f.write_str("--watch shows the table: no other --print"),
-            ConfigError::LegacyDetail => f.write_str("--layout xenmonitor has thirteen gauges and no --detail"),
+            ConfigError::LegacyDetail => f.write_str("--layout legacy has thirteen gauges and no --detail"),
             ConfigError::Naming(error) => error.fmt(f),
             ConfigError::HostName(error) => {
                 write!(f, "cannot read this host's name ({error}): give it with --host")
@@ -134,12 +133,12 @@ impl Config {
             return Err(ConfigError::LegacyDetail);
         }
         let paths = Paths::new(&Scheme {
-            template: &options.template.unwrap_or_else(|| options.layout.template(options.tags)),
+            template: &options.template.unwrap_or_else(|| options.layout.template(options.tag_format)),
             prefix: prefix.as_ref(),
             host: &host,
             layout: options.layout,
             letters: options.names,
-            dialect: options.tags,
+            dialect: options.tag_format,
             constants: &options.tag,
         });
         let telling = Telling {
@@ -161,7 +160,7 @@ impl Config {
                 // With a count somebody waits for the polls.
                 jitter: if count.is_some() && !options.align { Duration::ZERO } else { options.jitter },
                 count,
-                timeout: options.max_stuck,
+                timeout: options.poll_timeout,
                 wait_for_xen: options.wait_for_xen,
             },
             sources: Sources {
@@ -310,11 +309,7 @@ mod tests {
         for (arguments, environment, line) in [
             (&["--jitter", "11s"][..], &[][..], "a --jitter of 11s is longer than the --interval of 10s"),
             (&["--watch", "--print", "json"], &[], "--watch shows the table: no other --print"),
-            (
-                &["--layout", "xenmonitor", "--detail", "vbds"],
-                &[],
-                "--layout xenmonitor has thirteen gauges and no --detail",
-            ),
+            (&["--layout", "legacy", "--detail", "vbds"], &[], "--layout legacy has thirteen gauges and no --detail"),
             (&[], &[("STATSD_PREFIX", ".a")], "STATSD_PREFIX '.a': a component before, between or after dots is empty"),
             (&["--template", "{metric}"], &[], "{domain} is missing in --template: all domains would share one name"),
         ] {

@@ -3,5 +3,5 @@
 pub mod config;
 pub mod options;
 pub mod usage_error;
-mod values;
+pub mod values;
 mod variables;

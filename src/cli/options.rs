@@ -1,4 +1,4 @@
-//! The command line: every flag, its variable, its default, and what is wrong with a bad one.
+//! The command line options. Each has an environment variable.
 #![allow(rustdoc::broken_intra_doc_links)] // The comments on Options are its help: [PORT] is no link.
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use glob::Pattern;
 use log::LevelFilter;
 
-use crate::cli::values::{count, max_datagram, pattern, spread, time, time_within};
+use crate::cli::values::{LogFilter, LogFilterParser, count, max_datagram, pattern, spread, time, time_within};
 use crate::cli::variables::with_variable;
 use crate::collect::disks::Disks;
 use crate::collect::poller::Vifs;
@@ -28,71 +28,83 @@ use crate::report::table::Order;
 use crate::statsd::destination::Destination;
 use crate::statsd::pacing::DEFAULT_DATAGRAM;
 
-/// Time between polls that are watched.
-const WATCHED: Duration = Duration::from_secs(2);
+/// The interval of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Asks libxenstat about every Xen domain on a timer and sends xentop's columns to statsd as gauges.
+/// What `--help` ends with. Each paragraph is a section of the man page.
+const DETAILS: &str = "\
+Exit codes: 0 success, 1 runtime failure, 2 usage error, 3 poll timed out. Failures print a one-line reason.
+
+Signals: SIGHUP reopens libxenstat and the destinations. SIGTERM and SIGINT stop the program with exit code 0.
+
+Environment: Each option has a variable, such as XENMONITOR_STATSD for --statsd; for a flag its value is 1 or 0. The \
+command line wins, and an empty variable is ignored. Without --statsd the server is read from STATSD_HOST and \
+STATSD_PORT, or else from DD_DOGSTATSD_URL, or else from DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix the \
+prefix is read from STATSD_PREFIX.";
+
+/// Sends xentop's metrics of every Xen domain to statsd.
 ///
-/// Runs in dom0, as root. Each option can also be set by an environment variable: XENMONITOR_STATSD for --statsd, and
-/// so on. The command line wins, and an empty variable is ignored.
+/// Runs in dom0 as root. Polls libxenstat, the library behind xentop, and sends every column of xentop as a gauge; it
+/// can also print them or show a live table.
 #[derive(Parser, Debug, Clone)]
 #[command(
     version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("XENMONITOR_BUILD"), ")"),
     max_term_width = 100,
     mut_args(with_variable),
-    after_help = "\
-Without --statsd, STATSD_HOST and STATSD_PORT name the server; without these DD_DOGSTATSD_URL,
-or DD_AGENT_HOST and DD_DOGSTATSD_PORT. Without --prefix, STATSD_PREFIX is the prefix.
-SIGHUP reopens libxenstat and the destination; SIGTERM and SIGINT end the program.
-Exit status: 0 ended as asked, 1 could not do its work, 2 bad command line, 3 a poll was stuck."
+    after_help = "See --help or xenmonitor(8) for details, exit codes, signals and environment variables.",
+    after_long_help = DETAILS
 )]
 pub struct Options {
-    /// Server to send to: udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], or unix:///PATH for a
-    /// datagram socket; may be given several times [default: udp://127.0.0.1:8125, none with --print]
+    /// Server to send to [default: udp://127.0.0.1:8125, none with --print]
+    ///
+    /// udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], or unix:///PATH for a datagram socket.
+    /// Repeatable; commas separate several values.
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Destination")]
     pub(super) statsd: Vec<Destination>,
 
-    /// Most bytes in a datagram, from 512 to 8932; 3700 suits a server on this host [default: 1432]
+    /// Largest datagram, 512 to 8932 [default: 1432]
+    ///
+    /// 3700 suits a server on this host. collectd reads no more than 4095.
     #[arg(
         long,
         value_name = "BYTES",
         default_value_t = DEFAULT_DATAGRAM,
-        hide_default_value = true,
         value_parser = max_datagram,
         help_heading = "Destination"
     )]
     pub(super) max_datagram: u16,
 
-    /// Spread the datagrams of a poll over this part of the interval, from 0 to 0.9 [default: 0.5]
+    /// Spread the datagrams of a poll over this fraction of the interval, 0 to 0.9 [default: 0.5]
+    ///
+    /// A UDP server loses what does not fit into its receive buffer. 0 sends all datagrams at once.
     #[arg(
         long,
-        value_name = "PART",
+        value_name = "FRACTION",
         default_value = "0.5",
-        hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = spread,
         help_heading = "Destination"
     )]
     pub(super) spread: f64,
 
-    /// Look up the server's name again after this time, from 1s to 1d [default: 1m]
+    /// Resolve the server's name again after this time, 1s to 1d [default: 1m]
     #[arg(
         long,
         value_name = "TIME",
         default_value = "1m",
-        hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = time_within("1s", "1d"),
         help_heading = "Destination"
     )]
     pub(super) resolve_every: Duration,
 
-    /// Time between polls, from 10ms to 1d, such as 500ms, 10s, 1m [default: 10s]
+    /// Time between polls, 10ms to 1d [default: 10s]
+    ///
+    /// Such as 500ms, 10s or 1m; a bare number is seconds. With --watch the default is 2s.
     #[arg(
         long,
         value_name = "TIME",
         default_value = "10s",
-        hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = time_within("10ms", "1d"),
         help_heading = "Time"
@@ -103,164 +115,187 @@ pub struct Options {
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Time")]
     pub(super) align: bool,
 
-    /// Poll later by a part of TIME that depends on the host's name, so that not all hosts send at once; at most the
-    /// interval [default: 0s]
+    /// Delay polls by 0..TIME, derived from a hash of the host name [default: 0s]
+    ///
+    /// Prevents many hosts from sending at the same moment. At most the interval. Has no effect with --count or --once
+    /// unless --align is given.
     #[arg(
         long,
         value_name = "TIME",
         default_value = "0s",
-        hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = time,
         help_heading = "Time"
     )]
     pub(super) jitter: Duration,
 
-    /// End after N polls [default: never]
+    /// Exit after N polls [default: never]
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Time")]
     pub(super) count: Option<u64>,
 
-    /// Same as --count 1 (given both, the last one holds); a single poll has no CPU percentages
-    #[arg(
-        long,
-        value_parser = BoolishValueParser::new(),
-        help_heading = "Time"
-    )]
+    /// Same as --count 1
+    ///
+    /// If both are given, the last one wins. A single poll has no CPU percentages.
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Time")]
     pub(super) once: bool,
 
-    /// End with status 3 when a poll takes longer than this, from 1s to 1d, so that a supervisor can restart xenmonitor
-    /// [default: never]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time_within("1s", "1d"), help_heading = "Time")]
-    pub(super) max_stuck: Option<Duration>,
+    /// Exit with code 3 if a poll takes longer than TIME, 1s to 1d [default: never]
+    ///
+    /// For supervisors that restart xenmonitor then. With systemd the watchdog of the unit does so.
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        value_parser = time_within("1s", "1d"),
+        help_heading = "Time"
+    )]
+    pub(super) poll_timeout: Option<Duration>,
 
-    /// Gauges beyond xentop's columns, as a comma list [default: nothing]
-    #[arg(long, value_name = "WHAT", value_delimiter = ',', help_heading = "Gauges")]
+    /// Metrics beyond xentop's columns [default: none]
+    ///
+    /// Repeatable; commas separate several values.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Metrics")]
     pub(super) detail: Vec<Detail>,
 
-    /// Report only domains whose name fits the pattern, such as web*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
+    /// Report only domains whose name matches, such as web* [default: all]
+    ///
+    /// Repeatable; commas separate several values.
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
     pub(super) include: Vec<Pattern>,
 
-    /// Report no domains whose name fits the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
+    /// Omit domains whose name matches [default: none]
+    ///
+    /// Repeatable; commas separate several values.
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
     pub(super) exclude: Vec<Pattern>,
 
-    /// Send only gauges that fit the pattern, such as cpu_* or node.*; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
+    /// Send only metrics that match, such as cpu_* or node.* [default: all]
+    ///
+    /// Repeatable; commas separate several values. The table shows only columns that match.
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
     pub(super) metrics: Vec<Pattern>,
 
-    /// Send no gauges that fit the pattern; may be given several times [default: nothing]
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Gauges")]
+    /// Omit metrics that match [default: none]
+    ///
+    /// Repeatable; commas separate several values.
+    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
     pub(super) no_metrics: Vec<Pattern>,
 
-    /// What to do about gauges of domains and devices that are gone [default: zero]
-    #[arg(long, value_name = "WHAT", default_value = "zero", hide_default_value = true, help_heading = "Gauges")]
+    /// Handling of gauges whose domain or device disappears [default: zero]
+    #[arg(long, value_name = "ACTION", default_value = "zero", help_heading = "Metrics")]
     pub(super) on_vanish: OnVanish,
 
-    /// Name of each gauge, made from {host}, {domain} and {metric} [default: xen.{host}.{domain}.{metric},
-    /// with --tags xen.{metric}, with --layout xenmonitor XenVms.{host}.{metric}.{domain}]
+    /// Name of each metric [default: xen.{host}.{domain}.{metric}]
+    ///
+    /// Made of {host}, {domain} and {metric}. The default is xen.{metric} with --tag-format, and
+    /// XenVms.{host}.{metric}.{domain} with --layout legacy.
     #[arg(long, value_name = "TEMPLATE", help_heading = "Names")]
     pub(super) template: Option<Template>,
 
-    /// What comes before every name, followed by a dot [default: nothing]
+    /// Prefix of every name, followed by a dot [default: none]
     #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub(super) prefix: Option<Prefix>,
 
-    /// Name of this host in the gauges [default: what the kernel says]
+    /// Name of this host in the metrics [default: the kernel's host name]
     #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub(super) host: Option<String>,
 
-    /// Which names to use [default: xentop]
-    #[arg(long, default_value = "xentop", hide_default_value = true, help_heading = "Names")]
+    /// Metrics to send, and their names [default: xentop]
+    #[arg(long, default_value = "xentop", help_heading = "Names")]
     pub(super) layout: Layout,
 
-    /// How to spell the prefix, the template, and names of hosts and domains [default: plain]
-    #[arg(long, value_name = "LETTERS", default_value = "plain", hide_default_value = true, help_heading = "Names")]
+    /// Character set for host and domain names, prefix and template [default: plain]
+    #[arg(long, value_name = "CHARSET", default_value = "plain", help_heading = "Names")]
     pub(super) names: Letters,
 
-    /// Put host, domain and device into tags, in the dialect of the server [default: none]
-    #[arg(long, value_name = "DIALECT", default_value = "none", hide_default_value = true, help_heading = "Names")]
-    pub(super) tags: Dialect,
+    /// Send host, domain and device as tags in this format [default: none]
+    #[arg(long, value_name = "FORMAT", default_value = "none", help_heading = "Names")]
+    pub(super) tag_format: Dialect,
 
-    /// Add this tag to every gauge, such as env=prod; may be given several times [default: nothing]
+    /// Tag of every metric, such as env=prod [default: none]
+    ///
+    /// Needs --tag-format. Repeatable; commas separate several values.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Names")]
     pub(super) tag: Vec<Tag>,
 
-    /// Check that everything xenmonitor needs is there, and end: status 0 if it is, else 1
+    /// Check that everything needed is available, and exit
+    ///
+    /// Checks libxenstat, each of its collectors and each server. Exits with code 0 if all are available, else with 1.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) check: bool,
 
-    /// Print every poll; then nothing is sent unless --statsd is given too
-    #[arg(long, value_name = "WHAT", help_heading = "Output")]
+    /// Print each poll to standard output
+    ///
+    /// Disables sending unless --statsd is given explicitly.
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub(super) print: Option<Print>,
 
-    /// Show a live table, as xentop does, until q or Ctrl-C; every 2 seconds unless --interval says otherwise. Green
-    /// domains run, yellow ones are paused or shut down, red ones crashed or dying
+    /// Show a live table, as xentop does, until q or Ctrl-C
+    ///
+    /// Updated every 2 seconds unless --interval is given. Running domains are green, paused or shut down ones yellow,
+    /// crashed or dying ones red.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) watch: bool,
 
-    /// Sort the table by a gauge, the largest first, or by name [default: name]
+    /// Sort the table by a metric in descending order, or by name [default: name]
     #[arg(
         long,
-        value_name = "GAUGE",
+        value_name = "METRIC",
         default_value = "name",
-        hide_default_value = true,
         hide_possible_values = true,
         value_parser = sort_keys().map(|key| order(&key)),
         help_heading = "Output"
     )]
     pub(super) sort: Order,
 
-    /// Put Domain-0 on top of the table
+    /// Put Domain-0 at the top of the table
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) dom0_first: bool,
 
-    /// What to log on stderr [default: info]
-    #[arg(
-        long,
-        value_name = "LEVEL",
-        default_value = "info",
-        hide_default_value = true,
-        ignore_case = true,
-        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"])
-            .map(|level| level.parse::<LevelFilter>().expect("these are the logger's own words")),
-        help_heading = "Output"
-    )]
-    pub(super) log: LevelFilter,
+    /// What to log to standard error [default: info]
+    ///
+    /// A level, and levels for single modules: info,xenmonitor::statsd=debug. With --watch the default is warn.
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = LogFilterParser, help_heading = "Output")]
+    pub(super) log: LogFilter,
 
     /// Where to read network interfaces from [default: auto]
-    #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
+    #[arg(long, value_name = "SOURCE", default_value = "auto", help_heading = "Xen")]
     pub(super) vifs: Vifs,
 
     /// Where to read disks from [default: auto]
-    #[arg(long, value_name = "WHO", default_value = "auto", hide_default_value = true, help_heading = "Xen")]
+    #[arg(long, value_name = "SOURCE", default_value = "auto", help_heading = "Xen")]
     pub(super) disks: Disks,
 
-    /// How long to wait for the guests' QEMUs, which are all asked at once; at most half the interval [default: 1s]
+    /// How long to wait for replies of QEMU, 1ms to 1m [default: 1s]
+    ///
+    /// The QEMUs of all guests are queried at once. At most half the interval.
     #[arg(
         long,
         value_name = "TIME",
         default_value = "1s",
-        hide_default_value = true,
         allow_hyphen_values = true,
         value_parser = time_within("1ms", "1m"),
         help_heading = "Xen"
     )]
     pub(super) qmp_timeout: Duration,
 
-    /// Whose view of networks nettx and netrx show [default: dom0]
-    #[arg(long, value_name = "WHOSE", default_value = "dom0", hide_default_value = true, help_heading = "Xen")]
+    /// Perspective of nettx, netrx and vif.* [default: dom0]
+    #[arg(long, value_name = "PERSPECTIVE", default_value = "dom0", help_heading = "Xen")]
     pub(super) net_view: NetView,
 
-    /// At the start, wait for Xen and libxenstat if they are not there yet
+    /// Wait for Xen and libxenstat at start-up instead of exiting with code 1
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Xen")]
     pub(super) wait_for_xen: bool,
 
-    /// Give up neither capabilities nor system calls, see docs/privileges.md
+    /// Keep capabilities, and install no system call filter
+    ///
+    /// See docs/privileges.md.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Xen")]
     pub(super) keep_privileges: bool,
 
-    /// libxenstat to load [default: the running Xen's own, else the newest found]
+    /// libxenstat to load [default: the running Xen's, else the newest found]
+    ///
+    /// A path, or a name that the dynamic loader finds.
     #[arg(long, value_name = "FILE", help_heading = "Xen")]
     pub(super) libxenstat: Option<PathBuf>,
 }
@@ -292,8 +327,8 @@ impl Options {
             }
         }
         if options.watch {
-            options.interval = if defaulted("interval") { WATCHED } else { options.interval };
-            options.log = if defaulted("log") { LevelFilter::Warn } else { options.log };
+            options.interval = if defaulted("interval") { WATCH_INTERVAL } else { options.interval };
+            options.log = if defaulted("log") { LevelFilter::Warn.into() } else { options.log };
         }
         // And what is typed last over what is typed before.
         options.once &= !typed("count") || (typed("once") && matches.index_of("once") > matches.index_of("count"));
@@ -342,18 +377,18 @@ mod tests {
             if long != "help" && long != "version" {
                 assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(&*variable_of(long)));
             }
-            // The help says it in words of its own.
+            // The help texts repeat the defaults, which clap does not print.
             let help = argument.get_help().unwrap_or_default().to_string();
             for default in argument.get_default_values().iter().filter(|_| argument.get_action().takes_values()) {
-                let said = format!("[default: {}", default.to_string_lossy());
-                assert!(help.contains(&said), "{long}: {said} is not in {help}");
+                let text = format!("[default: {}", default.to_string_lossy());
+                assert!(help.contains(&text), "{long}: {text} is not in {help}");
             }
         }
     }
 
     #[test]
     fn unknown_variables_are_found() {
-        let names = ["HOME", "XENMONITOR_STATSD", "XENMONITOR_INTERVALL", "XENMONITOR_", "XENMONITOR_MAX_STUCK"];
+        let names = ["HOME", "XENMONITOR_STATSD", "XENMONITOR_INTERVALL", "XENMONITOR_", "XENMONITOR_POLL_TIMEOUT"];
         let unknown = Options::unknown_variables(names.iter().map(OsString::from));
         assert_eq!(unknown, ["XENMONITOR_", "XENMONITOR_INTERVALL"]);
     }
@@ -378,7 +413,7 @@ mod tests {
             (&["--watch", "--interval", "5s", "--log", "debug"], 5, LevelFilter::Debug),
         ] {
             let options = read(arguments);
-            assert_eq!((options.interval.as_secs(), options.log), (seconds, log), "{arguments:?}");
+            assert_eq!((options.interval.as_secs(), options.log), (seconds, log.into()), "{arguments:?}");
         }
     }
 }

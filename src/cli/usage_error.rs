@@ -57,11 +57,11 @@ mod tests {
         for (arguments, end) in [
             (&["--max-datagram", "511"][..], "not a number of bytes from 512 to 8932"),
             (&["--max-datagram", "64k"], "not a number of bytes from 512 to 8932"),
-            (&["--spread", "1"], "not a part of the interval from 0 to 0.9"),
-            (&["--spread", "-0.1"], "not a part of the interval from 0 to 0.9"),
-            (&["--spread", "nan"], "not a part of the interval from 0 to 0.9"),
+            (&["--spread", "1"], "not a fraction from 0 to 0.9"),
+            (&["--spread", "-0.1"], "not a fraction from 0 to 0.9"),
+            (&["--spread", "nan"], "not a fraction from 0 to 0.9"),
             (&["--resolve-every", "10ms"], "too short: at least 1s"),
-            (&["--max-stuck", "25h"], "too long: at most 1d"),
+            (&["--poll-timeout", "25h"], "too long: at most 1d"),
             (&["--qmp-timeout", "61s"], "too long: at most 1m"),
             (&["--jitter", "-1s"], "not a time: write it like 500ms, 10s or 1m"),
         ] {

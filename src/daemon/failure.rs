@@ -11,7 +11,7 @@ use crate::collect::xenstat::Error;
 pub enum Failure {
     /// libxenstat cannot be opened at start, or gave nothing at any of the polls asked for.
     Xenstat(Error),
-    /// A poll took longer than `--max-stuck`.
+    /// A poll took longer than `--poll-timeout`.
     Stuck(Duration),
     /// What was to be printed cannot be.
     Stdout(io::Error),
@@ -30,7 +30,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Xenstat(error) => error.fmt(f),
             Failure::Stuck(limit) => {
-                write!(f, "a poll takes longer than the --max-stuck of {limit:?}: is xenstored running?")
+                write!(f, "a poll takes longer than the --poll-timeout of {limit:?}: is xenstored running?")
             }
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
             Failure::NothingSent(destination) => write!(f, "nothing reached {destination}"),

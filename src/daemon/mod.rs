@@ -57,7 +57,7 @@ pub struct Monitor {
     window: Duration,
     count: Option<u64>,
     /// No poll may take longer.
-    max_stuck: Option<Duration>,
+    poll_timeout: Option<Duration>,
     wait_for_xen: bool,
     sources: Sources,
     output: Output,
@@ -94,7 +94,7 @@ impl Monitor {
             align: polls.align,
             window: statsd.timing.window(),
             count: polls.count,
-            max_stuck: polls.timeout,
+            poll_timeout: polls.timeout,
             wait_for_xen: polls.wait_for_xen,
             sources,
             output: Output::new(report, statsd),
@@ -211,7 +211,7 @@ impl Monitor {
 
     /// When the poll under way has taken too long, and how long that is.
     fn gives_up(&self) -> Option<(Instant, Duration)> {
-        self.asked.zip(self.max_stuck).map(|(asked, most)| (asked + most, most))
+        self.asked.zip(self.poll_timeout).map(|(asked, most)| (asked + most, most))
     }
 
     /// When the watchdog is to be fed. Not while a poll is late: who is not told that all is well sees that it is not.

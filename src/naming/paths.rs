@@ -21,7 +21,7 @@ pub const MAX_METRIC: usize = 40;
 /// With tags name and tags together are no longer, so that a line fits the smallest datagram, of 512 bytes.
 pub const MAX_TAGGED: usize = 480;
 
-/// How everything is to be named: `--template`, `--prefix`, `--host`, `--layout`, `--names`, `--tags`, `--tag`.
+/// How everything is to be named: `--template`, `--prefix`, `--host`, `--layout`, `--names`, `--tag-format`, `--tag`.
 pub struct Scheme<'a> {
     /// Where host, domain and metric stand in a name.
     pub template: &'a Template,
@@ -45,16 +45,20 @@ impl Scheme<'_> {
         let in_template = |hole| self.template.pieces().contains(&hole);
         let tagged = self.dialect != Dialect::None;
         if self.layout == Layout::XenMonitor && (tagged || self.letters == Letters::Strict) {
-            return Err("--layout xenmonitor has names of its own, which --tags and --names strict would change".into());
+            return Err(
+                "--layout legacy has names of its own, which --tag-format and --names strict would change".into()
+            );
         }
         if tagged && (in_template(Piece::Host) || in_template(Piece::Domain)) {
-            return Err("with --tags host and domain are tags: leave {host} and {domain} out of --template".into());
+            return Err(
+                "with --tag-format host and domain are tags: leave {host} and {domain} out of --template".into()
+            );
         }
         if !tagged && !in_template(Piece::Domain) {
             return Err("{domain} is missing in --template: all domains would share one name".into());
         }
         if !tagged && !self.constants.is_empty() {
-            return Err("--tag needs a dialect to be written in: give --tags, which --help explains".into());
+            return Err("--tag needs a dialect to be written in: give --tag-format, which --help explains".into());
         }
         let mut keys: Vec<String> = self.constants.iter().map(|tag| fold(tag.key()).replace('.', "_")).collect();
         keys.sort_unstable();

@@ -9,7 +9,7 @@ pub enum Layout {
     /// Every column, named as in xentop
     Xentop,
     /// The thirteen gauges of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
-    #[value(name = "xenmonitor")]
+    #[value(name = "legacy")]
     XenMonitor,
 }
 
@@ -41,7 +41,7 @@ impl Letters {
     }
 }
 
-/// `--tags`.
+/// `--tag-format`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Host, domain and device in the name, which every server understands

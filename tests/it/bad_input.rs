@@ -23,16 +23,19 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
         (&["--watch", "--print", "json"], "--watch shows the table: no other --print"),
         (&["--sort", "state.running"], "[possible values: name, cpu_sec, cpu_percent,"),
-        (&["--include", "[a"], "not a pattern: invalid range pattern; to fit a [ write [[]"),
+        (&["--include", "[a"], "not a pattern: invalid range pattern; to match [ write [[]"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
         (&["--host", " "], "\" \" is no name for this host, as it has no letter or digit: give it another with --host"),
         (&["--host", &"h".repeat(100)], "shorten --prefix, --template, --host or --tag"),
         (&["--template", "xen.{metric}"], "{domain} is missing in --template: all domains would share one name"),
-        (&["--tags", "datadog", "--template", "{domain}.{metric}"], "leave {host} and {domain} out of --template"),
+        (
+            &["--tag-format", "datadog", "--template", "{domain}.{metric}"],
+            "leave {host} and {domain} out of --template",
+        ),
         (&["--tag", "env=prod"], "--tag needs a dialect to be written in"),
-        (&["--tags", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
-        (&["--layout", "xenmonitor", "--detail", "all"], "--layout xenmonitor has thirteen gauges and no --detail"),
-        (&["--layout", "xenmonitor", "--names", "strict"], "--layout xenmonitor has names of its own"),
+        (&["--tag-format", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
+        (&["--layout", "legacy", "--detail", "all"], "--layout legacy has thirteen gauges and no --detail"),
+        (&["--layout", "legacy", "--names", "strict"], "--layout legacy has names of its own"),
     ] {
         refuses(bare().args(arguments), 2, line);
     }

@@ -165,7 +165,7 @@ fn servers_in_trouble_do_not_hold_up_others() {
     // Each poll by its own: what came in place of one that was not out would be missing.
     for poll in 0..16 {
         let text = listener.datagram() + &listener.datagram();
-        assert!(text.contains("xenmonitor.up:1|g") && text.contains("skipped_ticks:"), "{poll}: {text}");
+        assert!(text.contains("xenmonitor.up:1|g") && text.contains("skipped_polls:"), "{poll}: {text}");
     }
     let said = daemon.end();
     // A server that could be sent nothing makes it fail.

@@ -78,7 +78,7 @@ fn with_tags_it_is_the_same_in_prometheus() {
     };
     let rules = rules();
     let plain: BTreeSet<Metric> = last_values(&printed(&[])).keys().map(|path| mapped(path, &rules)).collect();
-    let tagged = printed(&["--tags", "datadog"]);
+    let tagged = printed(&["--tag-format", "datadog"]);
     let tagged: BTreeSet<Metric> = tagged
         .lines()
         .map(|line| {

@@ -162,7 +162,7 @@ fn what_is_only_not_told_gets_no_zero() {
          [[domain]]\nid = 6\nname = \"web\"\nmax_mem = \"no limit\"\nfrom_poll = 2\n{DEVICES}\
          [[fault]]\nat = \"2..\"\nif_asked = [\"VBD\", \"NETWORK\"]\nfail = \"EIO\"\n"
     );
-    for more in [["--detail", "all"], ["--layout", "xenmonitor"]] {
+    for more in [["--detail", "all"], ["--layout", "legacy"]] {
         let lines = lines(&host, &[&["--count", "6"], &more[..]].concat());
         for metric in ["vbds", "nets", "vbd.xvda.type", "maxmem_k", "maxmem_percent", "Block-Devices", "Networks"] {
             assert!(!lines.contains(&format!("web.{metric}:0|g")), "{metric}: {lines}");
@@ -194,7 +194,7 @@ fn zeros_are_taken_for_nobody_elses() {
     let comes = "[[domain]]\nid = 4\nname = \"w b\"\n[[domain]]\nid = 5\nname = \"w-b\"\nfrom_poll = 2\n";
     let goes = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"WEB\"\n";
     let thin = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"we\u{e9}b\"\n";
-    let tags = ["--tags", "graphite", "--template", "{metric}", "--host", "h"];
+    let tags = ["--tag-format", "graphite", "--template", "{metric}", "--host", "h"];
     for (host, more, polls) in [
         (renamed, &[][..], ["WEB-1", "web_1_# WEB-1!", "web_1 web_1_#!", "web_1"]),
         (comes, &[], ["w_b", "w_b_# w-b_# w_b!", "w_b_# w-b w-b_#!", "w_b_# w-b"]),
@@ -240,7 +240,8 @@ fn a_call_that_hung_makes_no_false_rates() {
 #[test]
 fn what_goes_gets_its_zeros_with_tags() {
     let host = "[[domain]]\nid = 4\nname = \"web\"\n[[domain.vbd]]\nrd_reqs = 7\nuntil_poll = 2\n";
-    let arguments = ["--count", "6", "--detail", "vbds", "--template", "{metric}", "--tags", "datadog", "--host", "h"];
+    let arguments =
+        ["--count", "6", "--detail", "vbds", "--template", "{metric}", "--tag-format", "datadog", "--host", "h"];
     let lines = lines(host, &arguments);
     assert_eq!(lines.matches("vbds.type:1|g|#host:h,domain:web,device:xvda\n").count(), 2, "{lines}");
     assert_eq!(lines.matches("vbds.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");

@@ -104,7 +104,7 @@ fn no_name_forges_a_line() {
     }
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &host);
-    for layout in ["xentop", "xenmonitor"] {
+    for layout in ["xentop", "legacy"] {
         let lines = out_of(xenmonitor(&scenario).args(["--once", "--print", "statsd", "--layout", layout]));
         let mut paths = HashSet::new();
         let of_domains = |line: &&str| !line.contains("com.node.") && !line.contains("com.xenmonitor.");
@@ -230,9 +230,31 @@ fn version_and_help() {
     let version = out_of(bare().arg("--version"));
     assert!(version.starts_with(&format!("xenmonitor {} (", env!("CARGO_PKG_VERSION"))), "{version}");
     assert!(version.contains("header of Xen "), "{version}");
-    let help = out_of(bare().arg("--help"));
-    let widest = help.lines().map(str::len).max().unwrap();
-    assert!(widest <= 100, "{widest} columns");
+    for columns in [80, 100] {
+        let help = |option| out_of(bare().arg(option).env("COLUMNS", columns.to_string()));
+        let (summary, whole) = (help("-h"), help("--help"));
+        let widest = summary.lines().chain(whole.lines()).map(str::len).max().unwrap();
+        assert!(widest <= columns, "{widest} columns");
+        assert!(summary.lines().count() * 2 < whole.lines().count(), "{summary}");
+        // Exit codes, signals and variables.
+        assert!(
+            whole.contains("2 usage error") && whole.contains("SIGHUP") && whole.contains("STATSD_PREFIX"),
+            "{whole}"
+        );
+    }
+}
+
+#[test]
+fn log_levels_of_single_modules() {
+    for (filter, is_logged) in [
+        ("off,xenmonitor::daemon=info", true),
+        ("xenmonitor::daemon=off", false),
+        ("info,xenmonitor::statsd=off", true),
+        ("warn", false),
+    ] {
+        let said = run(xenmonitor(&scenario("demo")).args(["--once", "--print", "json", "--log", filter]));
+        assert_eq!(said.err.contains("INFO  reading Xen"), is_logged, "{filter}: {}", said.err);
+    }
 }
 
 /// systemd names the journal's stream; then the line carries a priority and leaves the time to journald.

@@ -17,7 +17,7 @@ fn readme() -> String {
 
 #[test]
 fn its_table_is_the_vocabulary() {
-    let mut table = String::from("| gauge | xentop | | value | with `--layout xenmonitor` |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| gauge | xentop | | value | with `--layout legacy` |\n|---|---|---|---|---|\n");
     for gauge in GAUGES {
         let kind = in_words(gauge.kind);
         let old = gauge.xenmonitor.map_or("–".to_owned(), |name| format!("`{name}`"));

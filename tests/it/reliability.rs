@@ -164,7 +164,7 @@ fn a_poll_that_hangs_starves_the_watchdog() {
         assert!(!good(&datagram) && gauge(&datagram, "xenmonitor.poll_ms").is_none(), "{datagram}");
         assert_eq!(gauge(&datagram, "xenmonitor.up"), Some(up), "{datagram}");
         assert_eq!(gauge(&datagram, "collector.vif"), (up == 0.0).then_some(0.0), "{datagram}");
-        stuck.push(gauge(&datagram, "xenmonitor.stuck_sec").unwrap());
+        stuck.push(gauge(&datagram, "xenmonitor.poll_running_sec").unwrap());
     }
     assert!(stuck.is_sorted() && stuck[0] > 0.35 && stuck[3] > 1.5, "{stuck:?}");
 
@@ -211,7 +211,7 @@ fn a_slow_poll_is_not_stuck() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"300ms\"\n")));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_secs(2));
-    let said = run(command.args(["--interval", "200ms", "--count", "5", "--print", "statsd", "--max-stuck", "1h"]));
+    let said = run(command.args(["--interval", "200ms", "--count", "5", "--print", "statsd", "--poll-timeout", "1h"]));
     assert_eq!(said.status, Some(0), "{}", said.err);
     let all = |name: &str| -> Vec<f64> {
         let values = said.out.lines().filter_map(|line| line.split_once(name)?.1.strip_suffix("|g")?.parse().ok());
@@ -220,7 +220,7 @@ fn a_slow_poll_is_not_stuck() {
     // Until the first is answered nobody knows that any will be.
     let ups = all("xenmonitor.up:");
     assert!(ups[0] == 0.0 && ups[1..].iter().all(|up| *up == 1.0), "{}", said.out);
-    let stuck = all("xenmonitor.stuck_sec:");
+    let stuck = all("xenmonitor.poll_running_sec:");
     assert!(stuck.contains(&0.0) && stuck.iter().any(|sec| (0.2..0.3).contains(sec)), "{stuck:?}");
     systemd.wait_for("WATCHDOG=1");
 }
@@ -233,11 +233,11 @@ fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
         // A deadline that is far away does not put it off.
         let interval = if fault.starts_with("[[init") { "1h" } else { "50ms" };
         let start = Instant::now();
-        let said = run(xenmonitor(&scenario).args(["--interval", interval, "--print", "json", "--max-stuck", "1s"]));
+        let said = run(xenmonitor(&scenario).args(["--interval", interval, "--print", "json", "--poll-timeout", "1s"]));
         assert_eq!(said.status, Some(3), "{}", said.err);
         assert_eq!(
             said.err.lines().last(),
-            Some("xenmonitor: a poll takes longer than the --max-stuck of 1s: is xenstored running?")
+            Some("xenmonitor: a poll takes longer than the --poll-timeout of 1s: is xenstored running?")
         );
         assert!(start.elapsed() >= Duration::from_secs(1));
     }
@@ -363,7 +363,7 @@ fn an_unread_log_holds_up_nobody() {
         while log.write(&[b'.'; 4096]).is_ok() {}
         log.set_nonblocking(false).unwrap();
         let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
-        command.args(["--interval", "10ms", "--log", "debug", "--max-stuck", "1s", "--statsd", &listener.url()]);
+        command.args(["--interval", "10ms", "--log", "debug", "--poll-timeout", "1s", "--statsd", &listener.url()]);
         let mut daemon = Daemon::start_as_is(command.stderr(OwnedFd::from(log)));
         (0..20).for_each(|_| drop(listener.latest()));
         if signal {

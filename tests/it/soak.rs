@@ -176,7 +176,7 @@ impl Life {
         let (mut line, mut first, mut is_poll) = (String::new(), None, false);
         while lines.read_line(&mut line).unwrap() > 0 {
             let value = |of: &str| line.rsplit_once(of)?.1.split('|').next()?.parse().ok();
-            life.skipped = value(".xenmonitor.skipped_ticks:").unwrap_or(life.skipped);
+            life.skipped = value(".xenmonitor.skipped_polls:").unwrap_or(life.skipped);
             life.failed = value(".xenmonitor.poll_errors:").unwrap_or(life.failed);
             is_poll |= line.contains(OF_A_POLL);
             if line.contains(LAST_LINE) && std::mem::take(&mut is_poll) {

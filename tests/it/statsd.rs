@@ -117,8 +117,8 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("xenmonitor.dropped_datagrams", "0"),
     ("xenmonitor.poll_errors", "0"),
     ("xenmonitor.send_errors", "0"),
-    ("xenmonitor.skipped_ticks", "0"),
-    ("xenmonitor.stuck_sec", "0"),
+    ("xenmonitor.skipped_polls", "0"),
+    ("xenmonitor.poll_running_sec", "0"),
     ("xenmonitor.up", "1"),
 ];
 
@@ -152,7 +152,7 @@ fn npm_statsd_has_every_gauge() {
 #[test]
 fn npm_statsd_has_xenmonitors_thirteen() {
     let server = Npm::start();
-    two_ticks_to(&server, &["--layout", "xenmonitor"]);
+    two_ticks_to(&server, &["--layout", "legacy"]);
     let per_domain = [
         ("CPU_sec", "93418", "6"),
         ("CPU_percent", "6.125", "150"),
@@ -185,7 +185,7 @@ fn npm_statsd_has_xenmonitors_thirteen() {
 fn npm_statsd_has_the_tags() {
     for dialect in ["datadog", "graphite"] {
         let server = Npm::start();
-        two_ticks_to(&server, &["--tags", dialect, "--tag", "env=prod", "--detail", "vbds"]);
+        two_ticks_to(&server, &["--tag-format", dialect, "--tag", "env=prod", "--detail", "vbds"]);
         let host = "host=xen1.example.com";
         let of_domains = GAUGES.iter().map(|(name, value)| {
             let (domain, metric) = name.split_once('.').unwrap();
@@ -232,7 +232,7 @@ fn tags_of_other_dialects() {
         ),
     ] {
         let mut command = xenmonitor(&scenario);
-        command.args(["--once", "--print", "statsd", "--detail", "vbds", "--tags", dialect, "--tag", "env=prod"]);
+        command.args(["--once", "--print", "statsd", "--detail", "vbds", "--tag-format", dialect, "--tag", "env=prod"]);
         let out = out_of(&mut command);
         for line in lines {
             assert!(out.lines().any(|printed| printed == line), "{line} is not in {out}");
@@ -305,7 +305,7 @@ fn a_server_that_is_not_there_is_told_once() {
         "--statsd",
         "udp://127.0.0.1:9",
         "--layout",
-        "xenmonitor",
+        "legacy",
     ]));
     assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
     assert!(!said.err.contains("takes gauges again"), "{}", said.err);

@@ -11,7 +11,7 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     let version = env!("CARGO_PKG_VERSION");
     // Without this the synopsis is a paragraph of forty options.
     let command = command.override_usage("xenmonitor [OPTIONS]");
-    let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let details = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     let man = Man::new(command)
         .title("XENMONITOR")
         .section("8")
@@ -25,12 +25,11 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
 
     let mut roff = Roff::new();
-    roff.control("SH", ["NOTES"]);
-    for line in notes.lines() {
-        roff.text([roman(line)]);
-        if line.ends_with('.') {
-            roff.control("PP", []);
-        }
+    for section in details.split("\n\n") {
+        let (title, text) = section.split_once(": ").unwrap_or(("Notes", section));
+        let title = if title == "Exit codes" { "EXIT STATUS".to_owned() } else { title.to_uppercase() };
+        roff.control("SH", [title.as_str()]);
+        roff.text([roman(text)]);
     }
     roff.control("SH", ["FILES"]);
     for (file, what) in [

@@ -30,8 +30,9 @@ pub fn file(command: Command) -> Result<String, Box<dyn Error>> {
             heading = option.get_help_heading();
             text += &format!("\n## {}\n", heading.unwrap_or("Other"));
         }
-        let words = words(option);
-        text += &format!("\n{}\n#{}={}\n", comment(&words), variable.to_string_lossy(), default(option)?);
+        text.push('\n');
+        words(option).split("\n\n").for_each(|paragraph| text += &(comment(paragraph) + "\n"));
+        text += &format!("#{}={}\n", variable.to_string_lossy(), default(option)?);
     }
     Ok(text)
 }
@@ -42,8 +43,8 @@ fn is_a_services(option: &Arg) -> bool {
 
 /// The option's help, as it holds for a variable.
 fn words(option: &Arg) -> String {
-    let help = option.get_help().map(ToString::to_string).unwrap_or_default();
-    let help = help.replace("may be given several times", "a list");
+    let help = option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default();
+    let help = help.replace("Repeatable; commas", "Commas");
     let values = if option.is_hide_possible_values_set() { Vec::new() } else { option.get_possible_values() };
     let values: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
     match (option.get_action().takes_values(), values.is_empty()) {

@@ -281,7 +281,18 @@ fn vifs(scratch: &Scratch) {
         let links: String =
             (0..vifs / 2).map(|n| format!("ip link add vif{n}.0 type veth peer name vif{n}.1 && ")).collect();
         let mut command = in_namespaces(scratch, &["--net"], &links);
-        command.args(["--count", "21", "--interval", "50ms", "--print", "statsd", "--vifs", who, "--disks", "kernel"]);
+        command.args([
+            "--count",
+            "21",
+            "--interval",
+            "50ms",
+            "--print",
+            "statsd",
+            "--vifs",
+            who,
+            "--disks",
+            "backends",
+        ]);
         command.args(["--metrics", "xenmonitor.poll_ms", "--host", "h", "--log", "error"]).env("XEN_GUESTS", "10");
         let lines = out_of(&mut command);
         median(lines.lines().skip(1).map(|line| line.split([':', '|']).nth(1).unwrap().parse().unwrap()).collect())

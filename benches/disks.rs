@@ -32,7 +32,7 @@ fn main() {
             std::fs::create_dir(&run).unwrap();
             (1..=guests).for_each(|guest| qemu(&run.join(format!("qmp-libxenstat-{guest}")), answer));
             let of = |who: &[&str]| poll(&scratch, &run, guests, who);
-            let (ours, our_disks) = of(&["--disks", "kernel"]);
+            let (ours, our_disks) = of(&["--disks", "backends"]);
             let (theirs, their_disks) = of(&["--disks", "libxenstat"]);
             println!(
                 "{guests:6}  {answer:>6.1?}   |  {ours:8.1}  {our_disks:5}  |  {theirs:14.1}  {their_disks:5}  |  {:17.1}",

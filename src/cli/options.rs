@@ -13,8 +13,8 @@ use log::LevelFilter;
 
 use crate::cli::values::{LogFilter, LogFilterParser, count, max_datagram, pattern, spread, time, time_within};
 use crate::cli::variables::with_variable;
-use crate::collect::disks::Disks;
-use crate::collect::poller::Vifs;
+use crate::collect::disks::DiskSource;
+use crate::collect::vif::VifSource;
 use crate::metrics::columns::GAUGES;
 use crate::metrics::delta::NetView;
 use crate::metrics::devices::Detail;
@@ -260,11 +260,11 @@ pub struct Options {
 
     /// Where to read network interfaces from [default: auto]
     #[arg(long, value_name = "SOURCE", default_value = "auto", help_heading = "Xen")]
-    pub(super) vifs: Vifs,
+    pub(super) vifs: VifSource,
 
     /// Where to read disks from [default: auto]
     #[arg(long, value_name = "SOURCE", default_value = "auto", help_heading = "Xen")]
-    pub(super) disks: Disks,
+    pub(super) disks: DiskSource,
 
     /// How long to wait for replies of QEMU, 1ms to 1m [default: 1s]
     ///

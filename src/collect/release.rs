@@ -3,17 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// The releases whose library is looked for when the hypervisor does not say its own.
+/// The releases whose library is looked for when the hypervisor's own is unknown.
 const MINORS: std::ops::RangeInclusive<u32> = 12..=40;
 
-/// The running hypervisor's release, where the kernel tells it.
+/// The running hypervisor's release, if the kernel shows it.
 pub fn running() -> Option<(u32, u32)> {
     let number = |file| fs::read_to_string(file).ok()?.trim().parse().ok();
     Some((number("/sys/hypervisor/version/major")?, number("/sys/hypervisor/version/minor")?))
 }
 
-/// Which files to try and why, in order; and the same in words. The running hypervisor's own library comes
-/// first: libxenctrl, under libxenstat, talks to no other release.
+/// The files to try in order, each with the reason, and a description of them. The running hypervisor's own library
+/// comes first: libxenctrl, which libxenstat uses, works with no other release.
 pub fn libraries(running: Option<(u32, u32)>) -> (Vec<(PathBuf, &'static str)>, String) {
     let mut files: Vec<(PathBuf, &'static str)> = Vec::new();
     if let Some((major, minor)) = running {
@@ -29,15 +29,14 @@ pub fn libraries(running: Option<(u32, u32)>) -> (Vec<(PathBuf, &'static str)>, 
     (files, tried)
 }
 
-/// Whether a release reads a disk's `rd_sects` into the wrong variable and returns what was in the right one
-/// (fact 17).
+/// Whether a release reads a disk's `rd_sects` into the wrong variable and returns an uninitialised one (fact 17).
 pub fn miscounts_read_sectors(xen_version: &str) -> bool {
     let mut numbers = xen_version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
     match [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten) {
         [Some(4), Some(13), Some(patch)] => patch < 4,
         [Some(4), Some(14), Some(patch)] => patch < 3,
         [Some(4), Some(15), Some(patch)] => patch < 1,
-        // Without a patch level it may be any.
+        // Without a patch level it may be an affected one.
         [Some(4), Some(13..=15), None] => true,
         _ => false,
     }

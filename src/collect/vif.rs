@@ -1,10 +1,11 @@
-//! The kernel's own list of VIFs, which is right where libxenstat's is not.
+//! The kernel's list of VIFs, which is right where libxenstat's is not.
 //!
 //! libxenstat loses every VIF on a host without a Linux bridge, some beside one, and counts the tap of an HVM
-//! guest as a second network (facts 1 to 3 in docs/libxenstat.md). The kernel tells all of them in one file:
+//! guest as a second network (facts 1 to 3 in docs/libxenstat.md). The kernel lists all of them in one file:
 //! a VIF is an interface of netback, known by its name `vifDOMID.ID` or, when the admin has renamed it, by the
 //! xenstore path in its `device/nodename`.
 
+use std::error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,23 +13,34 @@ use std::io::{self, Read};
 use crate::model::snapshot::{Snapshot, Vif};
 use crate::model::text::decimal;
 
+/// `--vifs`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VifSource {
+    /// The kernel, or libxenstat where the kernel shows none
+    Auto,
+    /// The kernel alone
+    Kernel,
+    /// libxenstat alone, as xentop has them
+    Libxenstat,
+}
+
 /// Every VIF of this dom0, by domid and the guest's number for it. Kept from poll to poll, so that reading them
 /// needs no new memory.
 #[derive(Debug, Default)]
 pub struct Vifs {
-    /// In order, no key twice.
+    /// Sorted, without duplicates.
     list: Vec<((u32, u32), Vif)>,
     taps: Vec<((u32, u32), Vif)>,
     text: Vec<u8>,
     nodename: Nodename,
 }
 
-/// Why the kernel's list cannot be had; one line.
+/// Why the kernel's list is unavailable, in one line.
 #[derive(Debug)]
 pub enum Error {
     /// `/proc/net/dev` cannot be read.
     Read(io::Error),
-    /// Its heading is not the one we know, so that its columns could be anything.
+    /// Its heading is not the known one, so its columns could be anything.
     Heading,
 }
 
@@ -41,11 +53,20 @@ impl fmt::Display for Error {
     }
 }
 
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::Read(error) => Some(error),
+            Error::Heading => None,
+        }
+    }
+}
+
 /// The columns of /proc/net/dev, as the kernel has headed them since Linux 2.2.
 const HEADING: &str = "face |bytes packets errs drop fifo frame compressed multicast\
                        |bytes packets errs drop fifo colls carrier compressed";
 
-/// Reads what xenstore calls an interface's device.
+/// Reads the xenstore path of an interface's device.
 #[derive(Debug, Default)]
 struct Nodename {
     path: String,
@@ -61,10 +82,10 @@ impl Nodename {
     }
 }
 
-/// Reads a file over what `text` holds.
+/// Reads a file into `text`, replacing what it holds.
 fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
     text.clear();
-    // Not with the file's size for a hint, which these do not have: a buffer that suffices is not made larger.
+    // std::fs::read would look at the file's size, which is 0 here, and grow the buffer even where it suffices.
     let mut file = File::open(path)?;
     let mut chunk = [0; 8 << 10];
     loop {
@@ -78,7 +99,7 @@ fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
 }
 
 impl Vifs {
-    /// Reads the list anew: one file, and one more for each interface that is not named as a VIF.
+    /// Reads the list again: one file, and one more for each interface that is not named like a VIF.
     pub fn read(&mut self) -> Result<(), Error> {
         let Self { list, taps, text, nodename } = self;
         read_into(text, "/proc/net/dev").map_err(Error::Read)?;
@@ -86,8 +107,8 @@ impl Vifs {
     }
 }
 
-/// The VIFs in the text of `/proc/net/dev`; `by_device` knows those that have another name. What is cut short or
-/// garbled is left out rather than guessed.
+/// The VIFs in the text of `/proc/net/dev`; `by_device` identifies interfaces with other names by their device.
+/// Lines that are cut short or garbled are left out rather than guessed.
 pub fn parse(
     list: &mut Vec<((u32, u32), Vif)>,
     taps: &mut Vec<((u32, u32), Vif)>,
@@ -100,10 +121,10 @@ pub fn parse(
     if !lines.next().unwrap_or_default().split_whitespace().eq(HEADING.split_whitespace()) {
         return Err(Error::Heading);
     }
-    // A line without its end may end in half a number.
+    // A line without its newline may end in half a number.
     for line in lines.filter(|line| line.ends_with('\n')) {
         let Some((interface, columns)) = line.trim_ascii().split_once(':') else { continue };
-        // A tap is no device of Xen's and has no node: it is known by the name of its VIF.
+        // A tap is no device of Xen's and has no nodename: it is identified by the name of its VIF.
         let of_vif = interface.strip_suffix("-emu").unwrap_or(interface);
         let Some((domid, id)) = by_name(of_vif).or_else(|| by_device(of_vif)) else { continue };
         let Some([rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, ..]) = sixteen(columns)
@@ -122,7 +143,7 @@ pub fn parse(
         }
         same
     });
-    // XAPI calls a tap `tap5.0`; but so may a VLAN be called, and then there is no VIF of that name.
+    // XAPI names a tap `tap5.0`. A VLAN may have such a name too, but no VIF beside it.
     for (key, tap) in taps {
         if let Ok(place) = list.binary_search_by_key(key, |(key, _)| *key) {
             add(&mut list[place].1, tap);
@@ -131,7 +152,7 @@ pub fn parse(
     Ok(())
 }
 
-/// The columns of a line, if it has as many as the heading.
+/// The columns of a line, if there are as many as in the heading.
 fn sixteen(columns: &str) -> Option<[u64; 16]> {
     let (mut all, mut columns) = ([0; 16], columns.split_whitespace());
     for column in &mut all {
@@ -140,8 +161,8 @@ fn sixteen(columns: &str) -> Option<[u64; 16]> {
     columns.next().is_none().then_some(all)
 }
 
-/// An HVM guest's card is two interfaces: netback's, and the tap of the emulated card that it starts with and
-/// keeps while it has no PV driver.
+/// An HVM guest's network card is two interfaces: netback's, and the tap of the emulated card, which the guest uses
+/// until its PV driver is loaded.
 pub fn add(vif: &mut Vif, other: &Vif) {
     vif.rbytes = vif.rbytes.saturating_add(other.rbytes);
     vif.rpackets = vif.rpackets.saturating_add(other.rpackets);
@@ -155,25 +176,25 @@ pub fn add(vif: &mut Vif, other: &Vif) {
 
 /// `vif5.0`, or `tap5.0` for XAPI's tap of it.
 fn by_name(interface: &str) -> Option<(u32, u32)> {
-    pair(interface.strip_prefix("vif").or(interface.strip_prefix("tap"))?.split_once('.')?)
+    domid_and_id(interface.strip_prefix("vif").or(interface.strip_prefix("tap"))?.split_once('.')?)
 }
 
-/// What xenstore calls a VIF's backend: `backend/vif/5/0`.
+/// The xenstore path of a VIF's backend: `backend/vif/5/0`.
 pub fn by_nodename(nodename: &str) -> Option<(u32, u32)> {
-    pair(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
+    domid_and_id(nodename.trim_end().strip_prefix("backend/vif/")?.split_once('/')?)
 }
 
-fn pair((domid, id): (&str, &str)) -> Option<(u32, u32)> {
+fn domid_and_id((domid, id): (&str, &str)) -> Option<(u32, u32)> {
     Some((decimal(domid)?, decimal(id)?))
 }
 
 impl Vifs {
-    /// Whether the kernel shows none at all, which may mean that it is not netback that serves them.
+    /// Whether the kernel lists none at all, which may mean that something other than netback serves them.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Puts each domain's VIFs in place of what libxenstat told. Those of no living domain are left out.
+    /// Replaces each domain's VIFs by the kernel's. Those of no running domain are left out.
     pub fn fill(&self, snapshot: &mut Snapshot) {
         for domain in &mut snapshot.domains {
             let first = self.list.partition_point(|((domid, _), _)| *domid < domain.id);
@@ -251,7 +272,7 @@ Inter-|   Receive                                                |  Transmit
                 vec![(1, 0, 1, 12)],
             ),
             ("columns missing", "vif1.0: 1 2 3\n".into(), vec![]),
-            ("columns to spare", row("vif1.0", 1).replace('\n', " 17\n"), vec![]),
+            ("too many columns", row("vif1.0", 1).replace('\n', " 17\n"), vec![]),
             ("no numbers", "vif1.0: 1 2 3 x 5 6 7 8 9 10 11 12 13 14 15 16\nvif2.0: -1 2\n".into(), vec![]),
         ] {
             assert_eq!(found(&lines), vifs, "{what}");
@@ -273,7 +294,7 @@ Inter-|   Receive                                                |  Transmit
     }
 
     #[test]
-    fn only_living_domains_are_filled_and_all_of_them() {
+    fn vifs_are_filled_into_running_domains_only() {
         let old = Vif { id: 9, ..Vif::default() };
         let domain = |id| Domain { id, vifs: vec![old], ..Domain::default() };
         let mut snapshot = Snapshot { domains: vec![domain(0), domain(2)], ..Snapshot::default() };

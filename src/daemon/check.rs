@@ -5,9 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::collect::disks::{Disks, Untold};
-use crate::collect::poller::{self, Notes, Polled, Request, Sources, Vifs};
+use crate::collect::disks::{DiskSource, Unavailable};
+use crate::collect::poller::{self, Notes, Polled, Request, Sources};
 use crate::collect::release;
+use crate::collect::vif::VifSource;
 use crate::collect::xenstat::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::report::Output;
@@ -52,7 +53,7 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
         Err(why) => return vec![("libxenstat", (Bad, why))],
     };
     let Polled { result, took, notes, .. } = polled;
-    let Notes { opened, kernels_vifs, no_vifs, no_disks, untold, cause } = notes;
+    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     let node = match result {
@@ -68,14 +69,14 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
     }
     let Collectors { vcpu, network, vbd } = node.told;
-    let why = || cause.clone().unwrap_or_default();
+    let why = || cause.as_ref().map(ToString::to_string).unwrap_or_default();
     let part = |told, words: String| if told { (Good, words) } else { (Bad, format!("withheld: {}", why())) };
     lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
-    let source = if kernels_vifs { "the kernel" } else { "libxenstat" };
+    let source = if vifs_from_kernel { "the kernel" } else { "libxenstat" };
     let found = count(&node, |domain| domain.vifs.len());
     let (xentops_vifs, xentops_disks) = xentops(sources);
     let words = format!("{found}, from {source}; xentop would show {xentops_vifs}");
-    let networks = match &no_vifs {
+    let networks = match &vif_error {
         Some(error) if !network => (Bad, format!("withheld: {error}")),
         // Fewer than xentop shows are not all.
         _ if found == "0" && xentops_vifs != "0" && network => (Bad, words),
@@ -86,17 +87,18 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
     let in_error = count(&node, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
     let found = count(&node, |domain| disks(domain).count());
     let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentops_disks}");
-    let unheard = |Untold { name, why, .. }: &Untold| format!("those of {name} are withheld: its QEMU {why}");
+    let unheard =
+        |Unavailable { name, error, .. }: &Unavailable| format!("those of {name} are withheld: its QEMU {error}");
     lines.push((
         "disks",
-        match &no_disks {
+        match &disk_error {
             Some(error) => (Bad, format!("withheld: none {error}")),
-            None if !untold.is_empty() => (Bad, words),
+            None if !unavailable.is_empty() => (Bad, words),
             None if found == "0" && xentops_disks != "0" && vbd => (Bad, words),
             None => part(vbd, words),
         },
     ));
-    lines.extend(untold.iter().map(|untold| ("", (Bad, unheard(untold)))));
+    lines.extend(unavailable.iter().map(|guest| ("", (Bad, unheard(guest)))));
     lines.extend(output.in_vain(&node).into_iter().map(|line| ("choice", (Bad, line))));
     lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
     lines
@@ -125,7 +127,7 @@ fn poll(sources: Sources) -> Result<Polled, String> {
 
 /// The networks and disks that libxenstat alone shows.
 fn xentops(sources: &Sources) -> (String, String) {
-    let sources = Sources { vifs: Vifs::Libxenstat, disks: Disks::Libxenstat, ..sources.clone() };
+    let sources = Sources { vifs: VifSource::Libxenstat, disks: DiskSource::Libxenstat, ..sources.clone() };
     let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
     let told = |told, number: String| if told { number } else { "none, failing".into() };
     (

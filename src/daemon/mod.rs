@@ -247,7 +247,7 @@ impl Monitor {
     }
 
     fn poll(&mut self, requests: &SyncSender<Request>, now: Instant) -> Result<(), Failure> {
-        let request = Request { over: std::mem::take(&mut self.spare), anew: std::mem::take(&mut self.anew) };
+        let request = Request { recycled: std::mem::take(&mut self.spare), reopen: std::mem::take(&mut self.anew) };
         requests.send(request).map_err(|_| Failure::Gone("polls libxenstat"))?;
         self.polls += 1;
         (self.asked, self.retry) = (Some(now), None);

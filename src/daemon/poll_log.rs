@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::collect::disks::Untold;
+use crate::collect::disks::Unavailable;
 use crate::collect::poller::Notes;
 use crate::collect::release;
 use crate::collect::xenstat::Error;
@@ -50,7 +50,7 @@ impl Journal {
 
     /// One gave `snapshot`, every `interval`, for what `output` describes.
     pub fn read(&mut self, notes: Notes, snapshot: &Snapshot, interval: Duration, output: impl Fn() -> String) {
-        let Notes { opened, no_vifs, no_disks, untold, cause, .. } = notes;
+        let Notes { opened, vif_error, disk_error, unavailable, cause, .. } = notes;
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", output());
@@ -59,24 +59,24 @@ impl Journal {
             }
         }
         self.failing.ok(|| "libxenstat answers again".into());
-        match no_vifs {
+        match vif_error {
             Some(error) => self.no_vifs.raise(format!("no VIFs from the kernel: {error}")),
             None => self.no_vifs.ok(|| "the kernel tells its VIFs again".into()),
         }
-        match no_disks {
+        match disk_error {
             Some(error) => self.no_disks.raise(format!("no disks {error}: their gauges are withheld")),
             None => self.no_disks.ok(|| "disks can be told again".into()),
         }
-        self.withheld(untold, snapshot);
-        match cause.and_then(|cause| partly(snapshot.told, &cause)) {
+        self.withheld(unavailable, snapshot);
+        match cause.and_then(|cause| partly(snapshot.told, &cause.to_string())) {
             Some(what) => self.partial.raise(what),
             None => self.partial.ok(|| "everything can be told again".into()),
         }
     }
 
-    fn withheld(&mut self, untold: Vec<Untold>, snapshot: &Snapshot) {
+    fn withheld(&mut self, unavailable: Vec<Unavailable>, snapshot: &Snapshot) {
         let is_there = |id| snapshot.domains.iter().any(|domain| domain.id == id);
-        let (begun, ended) = self.withheld.are(untold, is_there);
+        let (begun, ended) = self.withheld.are(unavailable, is_there);
         begun.iter().for_each(|line| warn!("{line}"));
         ended.iter().for_each(|line| info!("{line}"));
     }
@@ -108,12 +108,12 @@ const SINGLY: usize = 3;
 impl Withheld {
     /// These guests' disks cannot be told now. Of the others, those that are not there any more are forgotten.
     /// Returns what to say of those for whom it begins and of those for whom it is over.
-    pub fn are(&mut self, now: Vec<Untold>, is_there: impl Fn(u32) -> bool) -> (Vec<String>, Vec<String>) {
+    pub fn are(&mut self, now: Vec<Unavailable>, is_there: impl Fn(u32) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         self.told.values_mut().for_each(|(_, calm)| *calm += 1);
-        for Untold { id, name, why } in now {
+        for Unavailable { id, name, error } in now {
             if self.told.insert(id, (name.clone(), 0)).is_none() {
-                begun.push((name, why));
+                begun.push((name, error));
             }
         }
         self.told.retain(|id, (name, calm)| {
@@ -122,9 +122,10 @@ impl Withheld {
             !is_over && is_there(*id)
         });
         let begun = match &begun[..] {
-            few if few.len() <= SINGLY => {
-                few.iter().map(|(name, why)| format!("QEMU of {name} {why}: the guest's disks are withheld")).collect()
-            }
+            few if few.len() <= SINGLY => few
+                .iter()
+                .map(|(name, error)| format!("QEMU of {name} {error}: the guest's disks are withheld"))
+                .collect(),
             many => vec![format!(
                 "the disks of {} guests are withheld: QEMU of {} {}, and so on",
                 many.len(),
@@ -143,18 +144,19 @@ impl Withheld {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::disks::qmp;
 
     #[test]
     fn each_guest_is_told_once() {
         let mut withheld = Withheld::default();
         let mut told = |now: &[u32], there: std::ops::Range<u32>| {
-            let untold = |id: &u32| Untold { id: *id, name: format!("g{id}"), why: "hangs".to_owned() };
-            withheld.are(now.iter().map(untold).collect(), |id| there.contains(&id))
+            let unavailable = |id: &u32| Unavailable { id: *id, name: format!("g{id}"), error: qmp::Error::Closed };
+            withheld.are(now.iter().map(unavailable).collect(), |id| there.contains(&id))
         };
         for (now, there, lines) in [
             (&[][..], 0..9, &[][..]),
-            (&[1], 0..9, &["QEMU of g1 hangs: the guest's disks are withheld"]),
-            (&[1, 2], 0..9, &["QEMU of g2 hangs: the guest's disks are withheld"]),
+            (&[1], 0..9, &["QEMU of g1 closes the connection: the guest's disks are withheld"]),
+            (&[1, 2], 0..9, &["QEMU of g2 closes the connection: the guest's disks are withheld"]),
             (&[2], 0..9, &[]),
             (&[2], 0..9, &[]),
             // Well for three polls.
@@ -163,7 +165,7 @@ mod tests {
             (&[2], 0..9, &[]),
             // It has gone.
             (&[], 3..9, &[]),
-            (&[3, 4, 5, 6], 0..9, &["the disks of 4 guests are withheld: QEMU of g3 hangs, and so on"]),
+            (&[3, 4, 5, 6], 0..9, &["the disks of 4 guests are withheld: QEMU of g3 closes the connection, and so on"]),
             (&[], 0..9, &[]),
             (&[], 0..9, &[]),
             (&[], 0..9, &["the disks of 4 guests are told again, those of g3 among them"]),

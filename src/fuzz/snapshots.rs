@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Input;
-use crate::model::snapshot::{Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif, Ways};
+use crate::model::snapshot::{
+    AccessPath, Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif,
+};
 
 /// Names that are near each other, or near what is not a domain's.
 const NEAR: &[&str] = &[
@@ -183,7 +185,7 @@ fn vbd(input: &mut Input, at: Instant) -> Vbd {
     Vbd {
         kind: input.number() as u32,
         dev,
-        ways: *input.of(&[Ways::Pv, Ways::Emulated, Ways::Both]),
+        access: *input.of(&[AccessPath::Pv, AccessPath::Emulated, AccessPath::Both]),
         counters: Some(counters).filter(|_| told(6)),
         read: Some(Moment { at, took }).filter(|_| told(7)),
     }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::steers;
 use crate::collect::disks::blkback;
-use crate::collect::disks::qmp_replies::{Disk, Drives, MOST_DISKS, Name};
+use crate::collect::disks::merge;
+use crate::collect::disks::qmp_replies::{Disk, DriveId, Drives, MOST_DISKS};
 use crate::collect::disks::tapdisk;
-use crate::collect::disks::together;
 use crate::collect::vif;
 use crate::model::snapshot::{Moment, Vbd, VbdCounters};
 
@@ -61,8 +61,8 @@ fn beside_others(disks: Vec<Disk>) {
     // xvda, hda, xvdb, sda.
     let kernels = vec![vbd(1, 51712), vbd(3, 51728), vbd(1, 2048)];
     let tapdisks = vec![vbd(3, 51728), vbd(3, 51712), vbd(3, 768)];
-    let own_disks = disks.iter().filter(|disk| matches!(disk.name, Name::Xen(_))).count();
-    let vbds = together(kernels, tapdisks, Some((disks, moment)));
+    let own_disks = disks.iter().filter(|disk| matches!(disk.id, DriveId::Xen(_))).count();
+    let vbds = merge(kernels, tapdisks, Some((disks, moment)));
     assert!(vbds.is_sorted_by_key(|vbd| vbd.dev));
     // What is served by backends has a place of its own; what is emulated may be another way to one of them.
     assert!((4 + own_disks..=4 + told).contains(&vbds.len()), "{vbds:?}");

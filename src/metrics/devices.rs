@@ -282,7 +282,7 @@ fn is_same(then: &Vbd, now: &Vbd) -> bool {
 /// fallen: then it is another disk, whatever has become of the other counters.
 fn can_be_measured(then: &Vbd, now: &Vbd) -> bool {
     let counters = then.counters.as_ref().zip(now.counters.as_ref());
-    then.ways == now.ways
+    then.access == now.access
         && then.read.is_some() == now.read.is_some()
         && counters.is_some_and(|(then, now)| {
             let pairs = all(then).into_iter().zip(all(now));
@@ -339,7 +339,7 @@ fn name_of(vbd: &Vbd) -> String {
 mod tests {
     use super::*;
     use crate::metrics::delta::NetView;
-    use crate::model::snapshot::{Moment, Snapshot, Ways};
+    use crate::model::snapshot::{AccessPath, Moment, Snapshot};
     use crate::naming::paths::MAX_METRIC;
     use std::time::{Duration, Instant};
 
@@ -449,7 +449,7 @@ mod tests {
             (
                 "the sum of other things",
                 one(vec![disk(51712, 100, 0), disk(51728, 1, 0)], vec![]),
-                one(vec![Vbd { ways: Ways::Both, ..disk(51712, 200, 0) }, disk(51728, 2, 0)], vec![]),
+                one(vec![Vbd { access: AccessPath::Both, ..disk(51712, 200, 0) }, disk(51728, 2, 0)], vec![]),
                 &["nettx_bytes_per_sec 0"],
             ),
             (

@@ -142,22 +142,22 @@ pub struct Vbd {
     /// `xenstat_vbd_dev`: Xen's virtual device number, 51712 for `xvda`.
     pub dev: u32,
     /// What `counters` are the sum of.
-    pub ways: Ways,
+    pub access: AccessPath,
     /// `None` when `xenstat_vbd_error` is set: libxenstat then holds another disk's numbers.
     pub counters: Option<VbdCounters>,
     /// When they were read, if not by libxenstat.
     pub read: Option<Moment>,
 }
 
-/// By which ways a guest reaches a disk: an HVM guest may have two.
+/// How a guest reaches a disk. An HVM guest may have two paths to one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ways {
-    /// By a backend for its PV driver, as most.
+pub enum AccessPath {
+    /// Through a backend for its PV driver, the usual case.
     #[default]
     Pv,
-    /// By an emulated disk alone.
+    /// Through an emulated disk alone.
     Emulated,
-    /// By both.
+    /// Through both.
     Both,
 }
 

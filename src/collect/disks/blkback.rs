@@ -1,48 +1,56 @@
-//! The kernel's own VBDs, and which others it knows of: the bus of Xen's backends in sysfs.
+//! The VBDs on the bus of Xen's backends in sysfs: those that the kernel serves, and others that it lists.
 //!
-//! libxenstat reads the same files. It is asked here because with libxenstat they cannot be had without QEMU's
-//! disks, and those not as they are (fact 20 in docs/libxenstat.md).
+//! libxenstat reads the same files, but only together with QEMU's disks, which it gets wrong (fact 20 in
+//! docs/libxenstat.md).
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::time::Instant;
 
-use crate::model::snapshot::{Vbd, VbdCounters};
+use crate::model::snapshot::{Moment, Vbd, VbdCounters};
 use crate::model::text::decimal;
 
-/// Where the kernel lists the backends of this dom0; blkback adds a directory `statistics` to its own.
+/// Where the kernel lists the backends of this dom0. Those of blkback have a directory `statistics`.
 const DEVICES: &str = "/sys/bus/xen-backend/devices";
 
-/// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no numbers here. Without the bus no
+/// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no counters here. Without the bus no
 /// backend is loaded, and there are none.
 pub fn read() -> io::Result<Vec<(u32, Vbd)>> {
-    let entries = match fs::read_dir(DEVICES) {
+    read_in(Path::new(DEVICES))
+}
+
+fn read_in(devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
+    let at = Instant::now();
+    let entries = match fs::read_dir(devices) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut vbds = Vec::new();
+    let mut vbds: Vec<(u32, Vbd)> = Vec::new();
     for entry in entries {
         let device = entry?.file_name();
         let Some((domid, kind, dev)) = device.to_str().and_then(by_name) else { continue };
-        let directory = Path::new(DEVICES).join(&device);
+        let directory = devices.join(&device);
         let file = |name: &str| fs::read_to_string(directory.join("statistics").join(name)).ok();
         let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(file) } else { None };
-        // What has gone since the list was read is gone, and not in error.
+        // A device that was removed since the list was read is not in error.
         if counters.is_some() || directory.exists() {
             vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
         }
     }
+    let read = Some(Moment { at, took: at.elapsed() });
+    vbds.iter_mut().for_each(|(_, vbd)| vbd.read = read);
     Ok(vbds)
 }
 
 const BLKBACK: u32 = 1;
 const BLKTAP: u32 = 2;
 
-/// `xenstat_vbd_type` of tapdisk3's.
+/// The `xenstat_vbd_type` of tapdisk3.
 pub const TAPDISK3: u32 = 3;
 
-/// Domid, kind and number of what the bus calls `vbd-5-51712`; the kinds are those that libxenstat tells apart.
+/// Domid, type and device number of a bus entry such as `vbd-5-51712`; the types are libxenstat's.
 pub fn by_name(device: &str) -> Option<(u32, u32, u32)> {
     let mut parts = device.split('-');
     let (kind, domid, dev) = (parts.next()?, parts.next()?, parts.next()?);
@@ -56,7 +64,7 @@ pub fn by_name(device: &str) -> Option<(u32, u32, u32)> {
     parts.next().is_none().then_some((decimal(domid)?, kind, decimal(dev)?))
 }
 
-/// `None` where one of those that xentop shows cannot be read: the device is just coming or going.
+/// `None` if a counter that xentop shows cannot be read: the device is being attached or detached.
 pub fn counters(file: impl Fn(&str) -> Option<String>) -> Option<VbdCounters> {
     let count = |name: &str| file(name).and_then(|text| decimal(text.trim_end()));
     Some(VbdCounters {
@@ -75,7 +83,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_on_the_bus() {
+    fn blkback_disks_have_the_moment_they_were_read() {
+        let devices = std::env::temp_dir().join(format!("xenmonitor-blkback-{}", std::process::id()));
+        let statistics = devices.join("vbd-5-51712/statistics");
+        fs::create_dir_all(&statistics).unwrap();
+        for file in ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect"] {
+            fs::write(statistics.join(file), "7\n").unwrap();
+        }
+        fs::create_dir(devices.join("vbd-5-51728")).unwrap();
+        let before = Instant::now();
+        let mut vbds = read_in(&devices).unwrap();
+        let after = Instant::now();
+        fs::remove_dir_all(&devices).unwrap();
+        vbds.sort_by_key(|(_, vbd)| vbd.dev);
+        let read: Vec<_> = vbds.iter().map(|(domid, vbd)| (*domid, vbd.dev, vbd.counters.map(|c| c.rd_reqs))).collect();
+        assert_eq!(read, [(5, 51712, Some(7)), (5, 51728, None)]);
+        for (_, vbd) in vbds {
+            let Moment { at, took } = vbd.read.unwrap();
+            assert!(before <= at && at + took <= after, "{vbd:?}");
+        }
+    }
+
+    #[test]
+    fn blkback_devices_on_the_bus() {
         for (device, found) in [
             ("vbd-5-51712", Some((5, 1, 51712))),
             ("tap-5-768", Some((5, 2, 768))),

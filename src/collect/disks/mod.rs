@@ -1,4 +1,4 @@
-//! Every domain's disks, from whoever serves them: QEMU, the kernel, tapdisk3.
+//! Every domain's disks, read from their backends: QEMU, the kernel, tapdisk3.
 
 pub mod blkback;
 pub mod qmp;
@@ -6,6 +6,8 @@ pub mod qmp_replies;
 pub mod tapdisk;
 
 use std::collections::BTreeMap;
+use std::error;
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -17,67 +19,98 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use self::blkback::TAPDISK3;
-use self::qmp::{Answer, Error};
-use crate::collect::disks::qmp_replies::{Disk, Name};
-use crate::model::snapshot::{Moment, Snapshot, Time, Vbd, VbdCounters, Ways};
-use crate::model::text::decimal;
-use crate::model::text::printable;
-use crate::model::vdev::{self};
+use self::qmp::Answer;
+use self::qmp_replies::{Disk, DriveId};
+use crate::model::snapshot::{AccessPath, Moment, Snapshot, Time, Vbd, VbdCounters};
+use crate::model::text::{decimal, printable};
+use crate::model::vdev;
 
-/// Where libxl has QEMU listen, the second on systems where that is no link to the first.
+/// Where libxl lets QEMU listen; the second for systems where it is no link to the first.
 const SOCKETS: [&str; 2] = ["/run/xen", "/var/run/xen"];
 
-/// What libxl calls the socket that is meant for us, before the domid.
+/// What libxl calls the socket that is meant for libxenstat, before the domid.
 const SOCKET: &str = "qmp-libxenstat-";
 
 /// `--disks`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disks {
+pub enum DiskSource {
     /// As `backends` where a QEMU or a tapdisk3 serves disks, else libxenstat
     Auto,
     /// Each disk's own backend: blkback in the kernel, QEMU, tapdisk3
-    #[value(alias = "kernel")]
     Backends,
     /// libxenstat alone, as xentop has them
     Libxenstat,
 }
 
-/// A guest whose disks could not be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untold {
+/// Why the disks of no domain are available.
+#[derive(Debug)]
+pub enum Error {
+    /// The bus of the kernel's backends cannot be listed.
+    Bus(io::Error),
+    /// This user may not look for QEMU's sockets.
+    Sockets {
+        /// Where they are.
+        directory: &'static str,
+        /// Why it cannot be listed.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Bus(error) => write!(f, "from the kernel: {error}"),
+            Error::Sockets { directory, source } => {
+                write!(f, "from QEMU: {directory}: {source}, let this user read it or use --disks libxenstat")
+            }
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::Bus(source) | Error::Sockets { source, .. } => Some(source),
+        }
+    }
+}
+
+/// A guest whose disks are unavailable.
+#[derive(Debug)]
+pub struct Unavailable {
     /// Its domid.
     pub id: u32,
     /// Its name, fit for a log.
     pub name: String,
-    /// What its QEMU did instead.
-    pub why: String,
+    /// What happened to the questions to its QEMU.
+    pub error: qmp::Error,
 }
 
-/// Whether we ask ourselves; libxenstat is right where neither a QEMU nor tapdisk3 serves disks.
-pub fn are_ours(who: Disks) -> bool {
-    match who {
-        Disks::Libxenstat => false,
-        Disks::Backends => true,
-        Disks::Auto => {
-            // Not every file system says what kind its entries are of.
-            let may_be = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
-            let of_qemu = |name: &str, kind| may_be(kind) && domid(name).is_some();
-            // Where we may not look there may be some: then none are told, and why.
-            let may_have = |directory| has(directory, of_qemu).unwrap_or_else(|error| error == Errno::ACCESS);
+/// Whether disks are read from their backends. libxenstat is right where neither a QEMU nor a tapdisk3 serves any.
+pub fn come_from_backends(source: DiskSource) -> bool {
+    match source {
+        DiskSource::Libxenstat => false,
+        DiskSource::Backends => true,
+        DiskSource::Auto => {
+            // Not every file system shows the type of its entries.
+            let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
+            let is_qemus = |name: &str, kind| may_be_socket(kind) && domid(name).is_some();
+            // A directory that may not be listed may have some. Then no disks are reported, with the reason.
+            let may_have = |directory| has(directory, is_qemus).unwrap_or_else(|error| error == Errno::ACCESS);
             SOCKETS.into_iter().any(may_have)
                 || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name)).unwrap_or(false)
         }
     }
 }
 
-/// Whether a directory has such an entry. Looking, which every poll does, takes no memory.
-fn has(directory: &str, such: impl Fn(&str, FileType) -> bool) -> rustix::io::Result<bool> {
+/// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
+fn has(directory: &str, matches: impl Fn(&str, FileType) -> bool) -> rustix::io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    let mut room = [MaybeUninit::uninit(); 8 << 10];
-    let mut entries = RawDir::new(directory, &mut room);
+    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
-        if entry.file_name().to_str().is_ok_and(|name| such(name, entry.file_type())) {
+        if entry.file_name().to_str().is_ok_and(|name| matches(name, entry.file_type())) {
             return Ok(true);
         }
     }
@@ -88,14 +121,13 @@ fn domid(socket: &str) -> Option<u32> {
     decimal(socket.strip_prefix(SOCKET)?)
 }
 
-/// What has the name of a guest's socket, and whether it is one; links are not followed.
-fn sockets() -> io::Result<BTreeMap<u32, (PathBuf, bool)>> {
+/// The files with the name of a guest's socket, and whether each is a socket; links are not followed.
+fn sockets() -> Result<BTreeMap<u32, (PathBuf, bool)>, Error> {
     let mut sockets = BTreeMap::new();
     for directory in SOCKETS {
         let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                let words = format!("from QEMU: {directory}: {error}, let this user read it or use --disks libxenstat");
-                return Err(io::Error::new(error.kind(), words));
+            Err(source) if source.kind() == ErrorKind::PermissionDenied => {
+                return Err(Error::Sockets { directory, source });
             }
             entries => entries,
         };
@@ -109,61 +141,57 @@ fn sockets() -> io::Result<BTreeMap<u32, (PathBuf, bool)>> {
     Ok(sockets)
 }
 
-/// Whom of the guests' QEMUs to ask, poll by poll.
+/// Asks the guests' QEMUs, poll by poll.
 #[derive(Debug, Default)]
 pub struct Qemus {
-    /// The guest whose QEMU is asked first: one whose turn did not come the last time.
+    /// The guest whose QEMU is asked first: one that there was no time for at the last poll.
     first: u32,
 }
 
 impl Qemus {
-    /// Puts in each domain's disks. A guest whose QEMU has not answered within `limit` has none that could be told.
-    /// The sockets are looked for here, after the domains: where a guest runs its QEMU is there.
-    pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> io::Result<Vec<Untold>> {
+    /// Fills in each domain's disks. Those of a guest whose QEMU does not answer within `limit` are unavailable.
+    /// The sockets are looked for here, after the domains: a running guest has its QEMU.
+    pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> Result<Vec<Unavailable>, Error> {
         snapshot.own_disks = true;
-        let at = Instant::now();
-        let mut kernels: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
-        let of_kernel = |error: io::Error| io::Error::new(error.kind(), format!("from the kernel: {error}"));
-        for (domid, vbd) in blkback::read().map_err(of_kernel)? {
-            kernels.entry(domid).or_default().push(vbd);
+        let mut kernel: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
+        for (domid, vbd) in blkback::read().map_err(Error::Bus)? {
+            kernel.entry(domid).or_default().push(vbd);
         }
-        let read = Some(Moment { at, took: at.elapsed() });
-        kernels.values_mut().flatten().for_each(|vbd| vbd.read = read);
         let at = Instant::now();
         let tapdisks = tapdisk::read();
         let read = Some(Moment { at, took: at.elapsed() });
         let mut answers = self.ask(snapshot, limit)?;
 
-        let mut untold = Vec::new();
+        let mut unavailable = Vec::new();
         for domain in &mut snapshot.domains {
             let id = domain.id;
             domain.vbds = match answers.remove(&id).transpose() {
-                Ok(qemus) => {
+                Ok(qemu) => {
                     let tapdisks = tapdisks.range((id, 0)..=(id, u32::MAX));
                     let tapdisks = tapdisks.map(|((_, dev), counters)| vbd(TAPDISK3, *dev, *counters, read)).collect();
-                    Some(together(kernels.remove(&id).unwrap_or_default(), tapdisks, qemus))
+                    Some(merge(kernel.remove(&id).unwrap_or_default(), tapdisks, qemu))
                 }
                 Err(error) => {
-                    untold.push(Untold { id, name: printable(&domain.name), why: error.to_string() });
+                    unavailable.push(Unavailable { id, name: printable(&domain.name), error });
                     None
                 }
             };
         }
         snapshot.told.vbd = true;
-        Ok(untold)
+        Ok(unavailable)
     }
 
-    /// What the QEMUs of living guests answer.
-    fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> io::Result<BTreeMap<u32, Answer>> {
+    /// The answers of the QEMUs of running guests.
+    fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> Result<BTreeMap<u32, Answer>, Error> {
         let sockets = sockets()?;
-        let living = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
+        let running = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
         let (mut asked, others): (Vec<_>, Vec<_>) =
-            living.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
+            running.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
         let first = asked.partition_point(|(domid, ..)| *domid < self.first);
         asked.rotate_left(first);
         let asked: Vec<(u32, &Path)> = asked.into_iter().map(|(domid, path, _)| (domid, path)).collect();
         let mut answers = qmp::ask(&asked, limit);
-        let was_not_asked = |(domid, _): &&(u32, &Path)| matches!(answers[domid], Err(Error::NotAsked(_)));
+        let was_not_asked = |(domid, _): &&(u32, &Path)| matches!(answers[domid], Err(qmp::Error::NotAsked(_)));
         self.first = asked.iter().find(was_not_asked).map_or(0, |(domid, _)| *domid);
         let no_socket = || Err(io::Error::other("no socket is where libxl puts one").into());
         answers.extend(others.into_iter().map(|(domid, ..)| (domid, no_socket())));
@@ -175,32 +203,33 @@ fn vbd(kind: u32, dev: u32, counters: Option<VbdCounters>, read: Option<Moment>)
     Vbd { kind, dev, counters, read, ..Vbd::default() }
 }
 
-/// One domain's disks by their numbers. Those on the kernel's bus that are tapdisk3's get its counters; what a
-/// tapdisk3 has left behind of those that others serve now is not counted.
-pub fn together(kernels: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemus: Option<(Vec<Disk>, Moment)>) -> Vec<Vbd> {
-    let mut vbds = kernels;
+/// One domain's disks, sorted by device number. A disk of tapdisk3 on the kernel's bus gets tapdisk3's counters; a file
+/// that tapdisk3 left behind of a disk that another backend serves now is ignored.
+pub fn merge(kernel: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemu: Option<(Vec<Disk>, Moment)>) -> Vec<Vbd> {
+    let mut vbds = kernel;
     tapdisks.retain(|tapdisk| !vbds.iter().any(|vbd| vbd.dev == tapdisk.dev && vbd.kind != TAPDISK3));
     vbds.retain(|vbd| !tapdisks.iter().any(|tapdisk| tapdisk.dev == vbd.dev));
     vbds.extend(tapdisks);
-    let (qemus, read) = qemus.map(|(disks, moment)| (disks, Some(moment))).unwrap_or_default();
+    let (qemu, read) = qemu.map(|(disks, moment)| (disks, Some(moment))).unwrap_or_default();
     let (emulated, backends): (Vec<Disk>, _) =
-        qemus.into_iter().partition(|disk| matches!(disk.name, Name::Emulated { .. }));
-    for Disk { name, counters } in backends.into_iter().chain(emulated) {
-        let (dev, ways) = match name {
-            // As libxenstat does 0 is of what no number is found for.
-            Name::Xen(dev) => (dev, Ways::Pv),
-            Name::Emulated { nth, scsi } => {
-                // The guest has one disk by two ways, as a network card and its tap are one.
+        qemu.into_iter().partition(|disk| matches!(disk.id, DriveId::Emulated { .. }));
+    for Disk { id, counters } in backends.into_iter().chain(emulated) {
+        let (dev, access) = match id {
+            // As in libxenstat, 0 is a disk whose number is unknown.
+            DriveId::Xen(dev) => (dev, AccessPath::Pv),
+            DriveId::Emulated { nth, scsi } => {
+                // The guest has one disk by two paths, as a network card and its tap are one.
                 if let Some(twin) = vbds.iter_mut().find(|vbd| vdev::is_emulated_as(vbd.dev, nth, scsi)) {
-                    twin.ways = if twin.ways == Ways::Emulated { Ways::Emulated } else { Ways::Both };
+                    let emulated_alone = twin.access == AccessPath::Emulated;
+                    twin.access = if emulated_alone { AccessPath::Emulated } else { AccessPath::Both };
                     twin.counters = twin.counters.map(|own| sum(&own, &counters));
                     twin.read = twin.read.zip(read).map(|(own, emulated)| own.and(emulated));
                     continue;
                 }
-                (vdev::emulated(nth, scsi).unwrap_or(0), Ways::Emulated)
+                (vdev::emulated(nth, scsi).unwrap_or(0), AccessPath::Emulated)
             }
         };
-        vbds.push(Vbd { ways, ..vbd(0, dev, Some(counters), read) });
+        vbds.push(Vbd { access, ..vbd(0, dev, Some(counters), read) });
     }
     vbds.sort_by_key(|vbd| vbd.dev);
     vbds
@@ -231,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_domains_disks_together() {
+    fn merge_puts_one_domains_disks_together() {
         let start = Instant::now();
         let moment = |at, took| Moment { at: start + Duration::from_millis(at), took: Duration::from_millis(took) };
         let [bus, shared, qmp, both] = [moment(0, 1), moment(1, 1), moment(2, 50), moment(0, 52)].map(Some);
@@ -242,10 +271,10 @@ mod tests {
         let kernels = |kind, name, reqs| found(kind, name, reqs, bus);
         let tapdisk = |name, reqs| found(3, name, reqs, shared);
         let backend =
-            |name: &str, reqs| Disk { name: Name::Xen(vdev::number(name).unwrap_or(0)), counters: reads(reqs) };
-        let emulated = |nth, scsi, reqs| Disk { name: Name::Emulated { nth, scsi }, counters: reads(reqs) };
-        let twin = |kind, name, reqs, read| Vbd { ways: Ways::Both, ..found(kind, name, reqs, read) };
-        let only = |name, reqs| Vbd { ways: Ways::Emulated, ..found(0, name, reqs, qmp) };
+            |name: &str, reqs| Disk { id: DriveId::Xen(vdev::number(name).unwrap_or(0)), counters: reads(reqs) };
+        let emulated = |nth, scsi, reqs| Disk { id: DriveId::Emulated { nth, scsi }, counters: reads(reqs) };
+        let twin = |kind, name, reqs, read| Vbd { access: AccessPath::Both, ..found(kind, name, reqs, read) };
+        let only = |name, reqs| Vbd { access: AccessPath::Emulated, ..found(0, name, reqs, qmp) };
         for (what, of_kernel, tapdisks, qemus, all) in [
             ("none", vec![], vec![], vec![], vec![]),
             (
@@ -296,7 +325,7 @@ mod tests {
         ] {
             let mut all = all;
             all.sort_by_key(|vbd| vbd.dev);
-            assert_eq!(together(of_kernel, tapdisks, Some((qemus, qmp.unwrap()))), all, "{what}");
+            assert_eq!(merge(of_kernel, tapdisks, Some((qemus, qmp.unwrap()))), all, "{what}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! for that guest alone, and up to a certain size.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::error;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -48,6 +49,15 @@ impl From<io::Error> for Error {
         match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed,
             _ => Error::Io(error),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::NotAsked(Some(source)) | Error::Io(source) => Some(source),
+            _ => None,
         }
     }
 }

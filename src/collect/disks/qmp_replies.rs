@@ -21,14 +21,14 @@ use crate::model::vdev::{self};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Which of the guest's disks it is.
-    pub name: Name,
+    pub id: DriveId,
     /// What QEMU counted.
     pub counters: VbdCounters,
 }
 
 /// What QEMU's name for a disk says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Name {
+pub enum DriveId {
     /// Xen's number, of a backend whose node is called after the guest's configuration, `xvda-raw`, `hdb-qcow2`; 0
     /// where that has none.
     Xen(u32),
@@ -211,7 +211,7 @@ fn disks(
         if drive.removable || drive.inserted.is_none() || backend.is_some_and(|device| cdroms.contains(device)) {
             continue;
         }
-        disks.push(Disk { name: name(device, node), counters: counters(stats).ok_or(Error::Garbage)? });
+        disks.push(Disk { id: id(device, node), counters: counters(stats).ok_or(Error::Garbage)? });
     }
     Ok(disks)
 }
@@ -239,9 +239,9 @@ fn counters(stats: &Stats) -> Option<VbdCounters> {
 }
 
 /// A backend has only its node's name, `VDEV-FORMAT`; what is emulated has that of its drive, as libxl gives it.
-fn name(device: &str, node: &str) -> Name {
+fn id(device: &str, node: &str) -> DriveId {
     let number = |text: &str| decimal::<u32>(text).filter(|number| *number < 64);
-    let emulated = |nth: Option<u32>, scsi| nth.map_or(Name::Xen(0), |nth| Name::Emulated { nth, scsi });
+    let emulated = |nth: Option<u32>, scsi| nth.map_or(DriveId::Xen(0), |nth| DriveId::Emulated { nth, scsi });
     if let Some(id) = device.strip_prefix("ide") {
         let nth = id.split_once("-hd").and_then(|(bus, unit)| Some(number(bus)? * 2 + number(unit)?));
         return emulated(nth, false);
@@ -253,7 +253,7 @@ fn name(device: &str, node: &str) -> Name {
         return emulated(number(port), false);
     }
     let vdev = node.split_once('-').map(|(vdev, _)| vdev).filter(|_| device.is_empty());
-    Name::Xen(vdev.and_then(vdev::number).unwrap_or(0))
+    DriveId::Xen(vdev.and_then(vdev::number).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -265,25 +265,25 @@ mod tests {
 
     #[test]
     fn names() {
-        let emulated = |nth, scsi| Name::Emulated { nth, scsi };
+        let emulated = |nth, scsi| DriveId::Emulated { nth, scsi };
         for (device, node, expected) in [
-            ("", "xvda-raw", Name::Xen(51712)),
-            ("", "hdb-qcow2", Name::Xen(832)),
-            ("", "#block123", Name::Xen(0)),
-            ("", "nvme0-raw", Name::Xen(0)),
+            ("", "xvda-raw", DriveId::Xen(51712)),
+            ("", "hdb-qcow2", DriveId::Xen(832)),
+            ("", "#block123", DriveId::Xen(0)),
+            ("", "nvme0-raw", DriveId::Xen(0)),
             ("ide0-hd0", "#block1", emulated(0, false)),
             ("ide1-hd1", "#block1", emulated(3, false)),
-            ("ide0-hd99", "", Name::Xen(0)),
-            ("ide+1-hd0", "", Name::Xen(0)),
-            ("ide-5632", "#block1", Name::Xen(0)),
+            ("ide0-hd99", "", DriveId::Xen(0)),
+            ("ide+1-hd0", "", DriveId::Xen(0)),
+            ("ide-5632", "#block1", DriveId::Xen(0)),
             ("scsi0-hd12", "", emulated(12, true)),
             ("ahcidisk-5", "", emulated(5, false)),
-            ("ahcidisk-x", "", Name::Xen(0)),
+            ("ahcidisk-x", "", DriveId::Xen(0)),
             // What is not libxl's does not pass for a backend's.
-            ("drive0", "xvda-raw", Name::Xen(0)),
-            ("", "", Name::Xen(0)),
+            ("drive0", "xvda-raw", DriveId::Xen(0)),
+            ("", "", DriveId::Xen(0)),
         ] {
-            assert_eq!(name(device, node), expected, "{device} {node}");
+            assert_eq!(id(device, node), expected, "{device} {node}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The statistics that tapdisk3 keeps in shared memory, as on XCP-ng and XenServer.
 //!
-//! Two files tell of a disk: `td3-PID/vbd-DOMID-DEV`, which libxenstat reads from Xen 4.19 on (`struct vbd3_stats`
+//! A disk may have two files: `td3-PID/vbd-DOMID-DEV`, which libxenstat reads from Xen 4.19 on (`struct vbd3_stats`
 //! in its xenstat_priv.h), and `vbd3-DOMID-DEV/statistics` of older tapdisks (`struct blkback_stats` in blktap's
-//! blktap3.h). Anybody may make files in /dev/shm: only what root, or who runs this, has made is believed.
+//! blktap3.h). Anybody may create files in /dev/shm: only those of root, or of this process's user, are used.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,22 +18,22 @@ use rustix::path::Arg;
 use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
 
-/// Where tapdisk has its files.
+/// Where tapdisk3 keeps its files.
 pub const SHARED: &str = "/dev/shm";
 
 /// The newest layout of `struct vbd3_stats`, and the only one.
 const VERSION: u32 = 1;
 
-/// What is known of each disk, by domid and Xen's number; `None` where its file cannot be read or is of another kind.
+/// The counters of each disk, by domid and device number; `None` where its file cannot be read or has another layout.
 pub type Disks = BTreeMap<(u32, u32), Option<VbdCounters>>;
 
-/// Whether a tapdisk seems to have made this in [`SHARED`].
+/// Whether an entry of [`SHARED`] seems to be a tapdisk3's.
 pub fn is_tapdisks(name: &str) -> bool {
-    let known = name.strip_prefix("vbd3-").and_then(pair).is_some() || is_living(name);
+    let known = name.strip_prefix("vbd3-").and_then(domid_and_dev).is_some() || is_of_running_process(name);
     known && open(None, Path::new(SHARED).join(name), OFlags::DIRECTORY).is_ok()
 }
 
-/// Reads all there are.
+/// Reads all of them.
 pub fn read() -> Disks {
     read_in(Path::new(SHARED))
 }
@@ -43,24 +43,25 @@ fn read_in(shared: &Path) -> Disks {
     for entry in std::fs::read_dir(shared).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
-        if let Some(disk) = name.strip_prefix("vbd3-").and_then(pair) {
+        if let Some(disk) = name.strip_prefix("vbd3-").and_then(domid_and_dev) {
             let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
-            // Only the ring's statistics are there for a while at the start.
+            // At the start the directory holds only the ring's statistics.
             match open(Some(&directory), "statistics", OFlags::empty()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => drop(old.insert(disk, file.and_then(words).ok().and_then(|words| blkback_stats(&words)))),
             }
-        } else if is_living(name) {
+        } else if is_of_running_process(name) {
             let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
             for file in Dir::read_from(&directory).into_iter().flatten().flatten() {
-                let Some(disk) = file.file_name().to_str().ok().and_then(|name| pair(name.strip_prefix("vbd-")?))
+                let Some(disk) =
+                    file.file_name().to_str().ok().and_then(|name| domid_and_dev(name.strip_prefix("vbd-")?))
                 else {
                     continue;
                 };
                 let file = open(Some(&directory), file.file_name(), OFlags::empty());
                 let made = file.as_ref().ok().and_then(|file| file.metadata().ok()?.modified().ok());
                 let counters = file.and_then(words).ok().and_then(|words| vbd3_stats(&words));
-                // Two have one disk only where the older has been left behind.
+                // If two processes have a file of one disk, the older one was left behind.
                 let latest = new.entry(disk).or_insert((SystemTime::UNIX_EPOCH, None));
                 if let Some(made) = made.filter(|made| *made >= latest.0) {
                     *latest = (made, counters);
@@ -73,18 +74,18 @@ fn read_in(shared: &Path) -> Disks {
 }
 
 /// `5-51712`.
-fn pair(text: &str) -> Option<(u32, u32)> {
+fn domid_and_dev(text: &str) -> Option<(u32, u32)> {
     let (domid, dev) = text.split_once('-')?;
     Some((decimal(domid)?, decimal(dev)?))
 }
 
-/// Whether it is of a tapdisk that has not been killed, which leaves its files behind.
-fn is_living(name: &str) -> bool {
+/// Whether it belongs to a running tapdisk3: one that was killed leaves its files behind.
+fn is_of_running_process(name: &str) -> bool {
     let pid = name.strip_prefix("td3-").filter(|pid| decimal::<u32>(pid).is_some());
     pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
 }
 
-/// Opens what is no link, and not another's who could have made it for us to read.
+/// Opens a file that is no link, and that no other user can have created or written to.
 fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
     let opened: OwnedFd = match directory {
@@ -103,8 +104,8 @@ fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<Fi
     }
 }
 
-/// Both structures are of 64-bit words, in this machine's order; neither is longer than this. tapdisk makes a
-/// whole page.
+/// Both structures consist of 64-bit words in this machine's order, and neither is longer than this. The files are a
+/// whole page long.
 pub fn words(mut file: impl Read) -> io::Result<[u64; 14]> {
     let mut bytes = [0; 14 * 8];
     file.read_exact(&mut bytes)?;
@@ -115,7 +116,7 @@ pub fn words(mut file: impl Read) -> io::Result<[u64; 14]> {
     Ok(words)
 }
 
-/// Version and padding; oo_reqs; reads submitted, completed, sectors, ticks; the same of writes; io_errors; flags.
+/// Version and padding; oo_reqs; reads submitted, completed, sectors, ticks; the same for writes; io_errors; flags.
 /// The ticks are microseconds.
 pub fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
     let [version, oo, rd, rd_done, rd_sect, rd_us, wr, wr_done, wr_sect, wr_us, errors, ..] = *words;
@@ -127,8 +128,8 @@ pub fn vbd3_stats(words: &[u64; 14]) -> Option<VbdCounters> {
     })
 }
 
-/// Discards and flushes, always 0; oo_req; reads received, completed, sectors, microseconds, the longest; the same
-/// of writes; flags.
+/// Discards and flushes, always 0; oo_req; reads received, completed, sectors, microseconds, maximum; the same for
+/// writes; flags.
 pub fn blkback_stats(words: &[u64; 14]) -> Option<VbdCounters> {
     let [_, _, oo, rd, rd_done, rd_sect, rd_us, _, wr, wr_done, wr_sect, wr_us, _, _] = *words;
     Some(counters(oo, [rd, rd_done, rd_sect, rd_us], [wr, wr_done, wr_sect, wr_us]))
@@ -172,7 +173,7 @@ mod tests {
             Self(path)
         }
 
-        /// A page as tapdisk makes it, that begins with these words.
+        /// A page as tapdisk3 writes it, that begins with these words.
         fn page(&self, file: &str, words: &[u64]) -> PathBuf {
             let path = self.0.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -194,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_file() {
+    fn tapdisk_reads_both_kinds_of_file() {
         let shared = Shared::new("both");
         shared.page(&td3("vbd-5-51712"), &VBD3);
         shared.page("vbd3-5-51728/statistics", &OLD);
-        // One disk has both: the one that tells its version counts.
+        // One disk has both: the file with a version counts.
         shared.page("vbd3-5-51712/statistics", &[1; 14]);
         let time = |reqs, us: u64| Some(Time { reqs, ns: us * 1000 });
         let counters = VbdCounters {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_tapdisk_makes_it_tells_nothing() {
+    fn tapdisk_files_of_another_form_have_no_counters() {
         let shared = Shared::new("odd");
         let newer = [&[2], &VBD3[1..]].concat();
         shared.page(&td3("vbd-1-0"), &newer);
@@ -227,7 +228,7 @@ mod tests {
         fs::set_permissions(shared.page(&td3("vbd-1-2"), &VBD3), fs::Permissions::from_mode(0o666)).unwrap();
         symlink(shared.page(&td3("other"), &VBD3), shared.0.join(td3("vbd-1-3"))).unwrap();
         fs::create_dir(shared.0.join(td3("vbd-1-4"))).unwrap();
-        // A pipe that nobody writes to would be waited for.
+        // To open a pipe without a writer would block.
         let pipe = shared.0.join(td3("vbd-1-5"));
         assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
         let disks = read_in(&shared.0);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_tapdisks_is_not_looked_at() {
+    fn tapdisk_ignores_files_of_others() {
         let shared = Shared::new("not");
         shared.page("td3-4294967295/vbd-1-0", &VBD3);
         shared.page("td3-x/vbd-1-0", &VBD3);
@@ -245,7 +246,7 @@ mod tests {
         for (n, name) in ["vbd-1", "vbd-1-2-3", "vbd-+1-2", "xvbd-1-2", "vbd-1-02"].iter().enumerate() {
             shared.page(&td3(name), &[1, n as u64]);
         }
-        // Made by whom it may be: others can write there, or it is a link.
+        // Others can write there, or it is a link.
         shared.page("vbd3-1-2/statistics", &OLD);
         fs::set_permissions(shared.0.join("vbd3-1-2"), fs::Permissions::from_mode(0o777)).unwrap();
         shared.page("elsewhere/statistics", &OLD);
@@ -255,11 +256,11 @@ mod tests {
         assert_eq!(read_in(&shared.0.join("nowhere")), Disks::new());
     }
 
-    /// One process left its file behind, another serves the disk now.
+    /// One process left its file behind, another one serves the disk now.
     #[test]
-    fn the_latest_of_two_counts() {
+    fn tapdisk_uses_the_latest_of_two_files() {
         let shared = Shared::new("two");
-        // Once the one is the elder, once the other, whichever is read first.
+        // Each order once, whichever file is read first.
         for (pid, dev, age, reqs) in
             [(std::process::id(), 0, 0, 10), (1, 0, 60, 20), (std::process::id(), 1, 60, 30), (1, 1, 0, 40)]
         {

@@ -1,4 +1,4 @@
-"""What is told, beside what xentop, the kernel and QEMU tell. Each function shows one thing."""
+"""Compares metrics with xentop, the kernel and QEMU. Each function checks one thing."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ import tools
 from dom0 import check, note, run
 from tools import ours, xentop
 
-# xentop has these lines for the vcpus, networks and disks.
+# Options that make xentop print a line for each vcpu, network and disk.
 DETAILS = ("-v", "-n", "-x")
 
-# The guests that do something; the others are paused.
+# Guests that run a load; the others are paused.
 BUSY = ["web01", "files"]
 
 
@@ -27,32 +27,32 @@ def library_of_the_running_xen():
         "the library is the running Xen's", f"libxenstat.so.{tools.RELEASE} (the running Xen's own)" in library, library
     )
     bad = [line for line in said.values() if " BAD " in line]
-    check("--check finds all well", done.returncode == 0 and not bad, f"status {done.returncode}, BAD: {bad}")
+    check("--check finds no problem", done.returncode == 0 and not bad, f"exit code {done.returncode}, BAD: {bad}")
 
 
 def beside_xentop():
-    """Every column and detail, while the guests run and while they stand still. Disks of QEMU: see disks_of_qemu."""
+    """Every column and detail, with running and with paused guests. For QEMU's disks see disks_of_qemu."""
     for what, states in [("guests running", False), ("guests paused", True)]:
         if states:
             for guest in BUSY:
                 run("xl", "pause", guest)
-            # What they had asked for is still answered.
+            # Requests that are under way still complete.
             time.sleep(3)
         before, (document, gauges), after = xentop(*DETAILS)[0], ours(), xentop(*DETAILS)[0]
-        # Domain-0, which does not stand still, is on a CPU whenever it looks.
+        # Domain-0 keeps running, and is on a CPU whenever its state is read.
         result = compare.with_xentop(before, document, gauges, after, states, qemus=["files"])
         if states:
             note("tables.txt", run(tools.XENTOP, "-b", "-f", "-i", "1"))
             note(
                 "tables.txt", run(tools.OURS, "--print", "table", "--once", "--interval", "20s", "--qmp-timeout", "10s")
             )
-        check(f"beside xentop, {what}", not result.differing and result.compared > 100, result)
+        check(f"equal to xentop, {what}", not result.differing and result.compared > 100, result)
     for guest in BUSY:
         run("xl", "unpause", guest)
 
 
 def cpu_percent():
-    """Over eight seconds that begin together, once both run. The load is steady: one guest held at 20 %, one paused."""
+    """Both programs measure the same eight seconds. The load is constant: one guest capped at 20 %, one paused."""
     run("xl", "sched-credit2", "-d", "spin", "-c", "20")
     run("xl", "unpause", "spin")
     for guest in BUSY:
@@ -68,7 +68,7 @@ def cpu_percent():
     for name, low, high in [("spin", 15, 25), ("web01", 0, 0)]:
         xentops, own = float(rows[name].columns["CPU(%)"]), gauges.get(f"xen.dom0.{name}.cpu_percent", -9)
         check(f"CPU(%) of {name}", abs(xentops - own) <= 1 and low <= own <= high, f"xentop {xentops}, ours {own}")
-    # It does now this and now that, and the two do not look in the same millisecond: to be seen, not judged.
+    # The load of Domain-0 varies, and the two programs do not read it in the same millisecond: noted, not checked.
     note(
         "cpu.txt",
         f"Domain-0: xentop {rows['Domain-0'].columns['CPU(%)']}, ours {gauges['xen.dom0.Domain-0.cpu_percent']}",
@@ -76,17 +76,17 @@ def cpu_percent():
 
 
 def without_a_bridge():
-    """xentop loses all networks; ours are the kernel's, with its own counters."""
+    """xentop shows no network; xenmonitor sends every VIF with the kernel's counters."""
     web = dom0.domid("web01")
-    # Routed: it goes on talking to dom0.
+    # Routed, so that the guest can still reach dom0.
     run("ip", "link", "del", "xenbr0")
     run("ip", "addr", "add", "10.77.0.1", "peer", "10.77.0.111", "dev", f"vif{web}.0")
     table = xentop("-n")[0]
     nets = {name: int(row.columns["NETS"]) for name, row in table.items()}
-    check("without a bridge xentop shows no network (if it does now, mend the docs)", not any(nets.values()), nets)
+    check("without a bridge xentop shows no network (if it does, update the docs)", not any(nets.values()), nets)
     document, _ = ours("--vifs", "libxenstat")
     nets = {domain["name"]: domain["nets"] for domain in document["domains"]}
-    check("without a bridge, --vifs libxenstat as xentop", not any(nets.values()), nets)
+    check("without a bridge --vifs libxenstat shows what xentop shows", not any(nets.values()), nets)
 
     before, (document, gauges), after = dom0.kernels_vifs(), ours(), dom0.kernels_vifs()
     result = compare.Comparison()
@@ -96,14 +96,14 @@ def without_a_bridge():
         for vif in domain["vif"]:
             place = domain["id"], vif["id"]
             for key in dom0.VIF:
-                gauge = gauges.get(f"xen.dom0.{domain['component']}.vif.{vif['id']}.{key}")
+                gauge = gauges.get(f"xen.dom0.{domain['metric_name']}.vif.{vif['id']}.{key}")
                 result.number(f"vif{place} {key}", before[place][key], gauge, after[place][key])
     result.same("the VIFs", sorted(before), sorted(found))
     result.number("web01's bytes from the guest", 1, before[web, 0]["rx_bytes"], float("inf"))
-    check("without a bridge every VIF is told, by the kernel's counters", not result.differing, result)
+    check("without a bridge every VIF is sent, with the kernel's counters", not result.differing, result)
     interfaces = os.listdir("/sys/class/net")
     renamed = "web-lan" in interfaces and f"vif{web}.1" not in interfaces
-    check("a renamed VIF is told", renamed and (web, 1) in found, f"web-lan is VIF 1 of domain {web}; found {found}")
+    check("a renamed VIF is sent", renamed and (web, 1) in found, f"web-lan is VIF 1 of domain {web}; found {found}")
     run("ip", "addr", "flush", "dev", f"vif{web}.0")
     dom0.bridge()
     for interface in interfaces:
@@ -112,11 +112,11 @@ def without_a_bridge():
 
 
 def disks_of_qemu(name="files"):
-    """xentop shows none, or two by one name; ours are QEMU's own."""
+    """xentop shows no disk, or two with one number; xenmonitor sends QEMU's counters."""
     domid = dom0.domid(name)
     shown = [sorted({vbd[1] for vbd in table[name].vbds}) for table in xentop("-x", times=5)]
     wrong = all(numbers != [51712, 51728] for numbers in shown)
-    check("xentop does not tell QEMU's two disks in any of 5 polls", wrong, f"numbers of its VBDs: {shown}")
+    check("xentop does not show QEMU's two disks in any of 5 polls", wrong, f"numbers of its VBDs: {shown}")
     for what, paused in [("guest running", False), ("guest paused", True)]:
         if paused:
             run("xl", "pause", name)
@@ -128,20 +128,20 @@ def disks_of_qemu(name="files"):
             for key, low in before[disk].items():
                 ours_is = gauges.get(f"xen.dom0.{name}.vbd.{disk}.{key}")
                 result.number(f"{disk} {key}", low, ours_is, after[disk][key])
-        check(f"QEMU's disks are QEMU's numbers, {what}", not result.differing, f"{result}; after: {after}")
+        check(f"QEMU's disks have QEMU's counters, {what}", not result.differing, f"{result}; after: {after}")
     run("xl", "unpause", name)
 
 
 def a_hung_qemu(name="files"):
-    """Its guest's disks are withheld, the others' are told."""
+    """The disks of its guest are omitted, those of other guests are sent."""
     qemu = int(run("pgrep", "-f", f"qemu.*-name {name}").split()[0])
     os.kill(qemu, signal.SIGSTOP)
     try:
         document, gauges = ours(qmp_timeout="1s")
     finally:
         os.kill(qemu, signal.SIGCONT)
-    told = {key for key in gauges if key.startswith(f"xen.dom0.{name}.vbd")}
+    sent = {key for key in gauges if key.startswith(f"xen.dom0.{name}.vbd")}
     others = gauges.get("xen.dom0.web01.vbds")
     took = gauges["xen.dom0.xenmonitor.poll_ms"]
-    compared = f"its disk gauges: {sorted(told)}; web01's VBDS {others}; the poll took {took} ms"
-    check("a hung QEMU costs its own guest's disks", not told and others == 2 and 1000 <= took < 9000, compared)
+    compared = f"its disk gauges: {sorted(sent)}; web01's VBDS {others}; the poll took {took} ms"
+    check("a hung QEMU affects its own guest's disks only", not sent and others == 2 and 1000 <= took < 9000, compared)

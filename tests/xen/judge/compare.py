@@ -1,4 +1,4 @@
-"""xentop's tables beside our gauges, number by number."""
+"""Compares xentop's tables with our metrics, number by number."""
 
 from dom0 import DEVICES, VIF
 
@@ -9,7 +9,7 @@ def one_decimal(value):
     return float(f"{value:.1f}")
 
 
-# xentop's numeric columns but CPU(%), our gauges, and how xentop writes them.
+# The numeric columns of xentop except CPU(%): our metric, and how xentop formats the value.
 COLUMNS = {
     "CPU(sec)": ("cpu_sec", whole),
     "MEM(k)": ("mem_k", whole),
@@ -33,7 +33,7 @@ TYPES = {"BlkBack": 1}
 
 
 class Comparison:
-    """Counts what was compared and keeps what differs. Each number of ours has to be from `before` to `after`."""
+    """Counts comparisons and collects differences. Each number of ours has to lie between `before` and `after`."""
 
     def __init__(self):
         self.compared, self.still, self.differing = 0, 0, []
@@ -53,19 +53,19 @@ class Comparison:
     def __str__(self):
         if self.differing:
             return "; ".join(self.differing[:8]) + f" ({len(self.differing)} of {self.compared} differ)"
-        return f"{self.compared} compared, {self.still} of them stood still between the two readings and are equal"
+        return f"{self.compared} compared; {self.still} did not change between the two readings and are equal"
 
 
 def with_xentop(before, document, gauges, after, states, qemus=()):
-    """All columns and details of all domains, but of those with QEMU's disks not the disks."""
+    """All columns and details of all domains, except the disks of domains in `qemus`."""
     result = Comparison()
-    names = {domain["name"]: domain["component"] for domain in document["domains"]}
+    names = {domain["name"]: domain["metric_name"] for domain in document["domains"]}
     result.same("the domains", sorted(before), sorted(names))
-    for name, component in names.items():
+    for name, metric_name in names.items():
         if name not in before or name not in after:
             continue
         one, other = before[name], after[name]
-        stem = f"xen.dom0.{component}."
+        stem = f"xen.dom0.{metric_name}."
         own = {metric.removeprefix(stem): value for metric, value in gauges.items() if metric.startswith(stem)}
         for column, (metric, as_xentop) in COLUMNS.items():
             if name in qemus and column.startswith("VBD"):
@@ -86,7 +86,7 @@ def with_xentop(before, document, gauges, after, states, qemus=()):
 
 
 def details(result, name, one, own, other):
-    """xentop -v -n beside --detail vcpus,vifs."""
+    """Compares xentop -v -n with --detail vcpus,vifs."""
     vcpus = range(int(one.columns["VCPUS"]))
     result.same(f"{name} online vcpus", list(one.vcpus), [n for n in vcpus if own.get(f"vcpu.{n}.online")])
     for n, seconds in one.vcpus.items():
@@ -97,7 +97,7 @@ def details(result, name, one, own, other):
 
 
 def disks(result, name, one, own, other):
-    """xentop -x beside --detail vbds."""
+    """Compares xentop -x with --detail vbds."""
     for (kind, dev, before), (_, _, after) in zip(one.vbds, other.vbds):
         device = f"vbd.{DEVICES[dev]}"
         result.same(f"{name} {device} type", TYPES[kind], own.get(f"{device}.type"))

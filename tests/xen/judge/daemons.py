@@ -1,4 +1,4 @@
-"""What a daemon does while dom0 changes around it, and with fewer rights. Each function shows one thing."""
+"""Runs the daemon while dom0 changes, and with fewer privileges. Each function checks one thing."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from tools import Daemon, ours
 
 
 def guests_come_and_go():
-    """A daemon polls while a guest is born, runs, is paused and is destroyed, and another is rebooted."""
+    """A daemon polls while a guest is created, runs, is paused and destroyed, and another is rebooted."""
     daemon = Daemon()
 
     def latest(gauge):
@@ -25,7 +25,7 @@ def guests_come_and_go():
     check("created while polling", (memory, paused) == (16384, 1), f"born: mem_k {memory}, state.paused {paused}")
 
     def percents(paused):
-        """What it used in the polls in which it was paused or was not. A poll that took long tells no CPU(%)."""
+        """CPU(%) of the polls with this value of state.paused. A poll that took long has no CPU(%)."""
         polls = [poll for poll in daemon.polls() if poll.get("born.state.paused") == paused]
         return [poll["born.cpu_percent"] for poll in polls if "born.cpu_percent" in poll]
 
@@ -54,12 +54,12 @@ def guests_come_and_go():
     seconds = [poll["web01.cpu_sec"] for poll in polls if "web01.cpu_sec" in poll]
     used = [poll["web01.cpu_percent"] for poll in polls if "web01.cpu_percent" in poll]
     fell = seconds[-1] < max(seconds)
-    told = f"web01: domid {old}, then {new}; cpu_sec {max(seconds)}, then {seconds[-4:]}; cpu_percent {used[-4:]}"
-    check("rebooted while polling", fell and all(0 <= percent <= 101 for percent in used), told)
+    compared = f"web01: domid {old}, then {new}; cpu_sec {max(seconds)}, then {seconds[-4:]}; cpu_percent {used[-4:]}"
+    check("rebooted while polling", fell and all(0 <= percent <= 101 for percent in used), compared)
     failed = latest("xenmonitor.poll_errors")
     took, status = daemon.end()
-    told = f"poll_errors {failed} of {len(polls)} polls; SIGTERM: status {status} after {took:.2f} s"
-    check("nothing of it failed a poll", failed == 0 and status == 0, told)
+    compared = f"poll_errors {failed} of {len(polls)} polls; SIGTERM: exit code {status} after {took:.2f} s"
+    check("none of these made a poll fail", failed == 0 and status == 0, compared)
 
 
 def new_domid(name, old):
@@ -68,7 +68,7 @@ def new_domid(name, old):
 
 
 def hostile_name(name):
-    """xl rename takes anything: no line is forged, no terminal steered."""
+    """xl rename accepts any name: it forges no line and sends no control character to a terminal."""
     domid = dom0.domid(name)
     hostile = "evil\nxen.dom0.web01.mem_k:1|g\x1b[31m"
     run("xl", "rename", name, hostile)
@@ -77,24 +77,24 @@ def hostile_name(name):
     document, gauges = ours()
     time.sleep(1)
     run("xl", "rename", str(domid), name)
-    told = {domain["id"]: domain for domain in document["domains"]}[domid]
+    renamed = {domain["id"]: domain for domain in document["domains"]}[domid]
     lines = [line for _, line in server.lines]
     forged = [line for line in lines if not re.fullmatch(r"xen\.dom0\.[A-Za-z0-9_.-]+:[0-9.]+\|g", line)]
     memory = gauges.get("xen.dom0.web01.mem_k")
     rows = table.splitlines()
     check(
         "a name with a newline and ESC",
-        told["name"] == hostile
+        renamed["name"] == hostile
         and not forged
         and "\x1b" not in table
         and len(rows) == len(document["domains"]) + 1
         and memory == 112 << 10,
-        f"as {told['component']!r}; {len(rows)} rows of table; no gauges: {forged}; web01.mem_k {memory}",
+        f"as {renamed['metric_name']!r}; {len(rows)} rows of table; malformed lines: {forged}; web01.mem_k {memory}",
     )
 
 
 def as_the_service():
-    """The unit as it is packaged, by systemd itself."""
+    """systemd starts the packaged unit."""
     server = tools.Server()
     run("install", "-m", "755", tools.OURS, "/usr/sbin/xenmonitor")
     run("install", "-m", "644", "xenmonitor.service", "/etc/systemd/system/")
@@ -113,11 +113,11 @@ def as_the_service():
         may = re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s*(\S+)", status.read(), re.MULTILINE)
     missing = sorted(name for name in gauges if name not in service and not name.endswith(("_ms", "percent")))
     check(
-        "the packaged service tells all that root does",
+        "the packaged service sends all metrics that root sends",
         not missing,
-        f"{len(service)} gauges; missing: {missing[:5]}; {may}",
+        f"{len(service)} metrics; missing: {missing[:5]}; {may}",
     )
-    check("it may nothing else", dict(may)["CapEff"] == "0" * 16 and dict(may)["NoNewPrivs"] == "1", may)
+    check("the service has no privileges", dict(may)["CapEff"] == "0" * 16 and dict(may)["NoNewPrivs"] == "1", may)
     start = time.monotonic()
     run("systemctl", "stop", "xenmonitor")
     took = time.monotonic() - start
@@ -127,7 +127,7 @@ def as_the_service():
 
 
 def as_another_user():
-    """A user who may open what it opens, by its group, and nothing else, is told all that root is."""
+    """A user whose group may open the files that xenmonitor opens gets every metric."""
     user = 990
     sockets = [f"/run/xen/{name}" for name in os.listdir("/run/xen") if name.startswith("qmp-libxenstat-")]
     for path in ["/dev/xen/privcmd", "/dev/xen/hypercall", "/run/xenstored/socket", *sockets]:
@@ -147,16 +147,16 @@ def as_another_user():
     _, gauges = ours(by=by)
     missing = sorted(set(roots) - set(gauges))
     disks = gauges.get("xen.dom0.files.vbds")
-    told = f"{len(gauges)} gauges, root's: {len(roots)}; missing: {missing[:5]}; QEMU's disks: {disks}"
-    check("another user, by group, tells all that root does", not missing and disks == 2, told)
+    compared = f"{len(gauges)} metrics, root: {len(roots)}; missing: {missing[:5]}; QEMU's disks: {disks}"
+    check("another user, by group, sends all metrics that root sends", not missing and disks == 2, compared)
 
 
 def xenstored_dies():
-    """The last check: it does not come back. Nobody is declared gone, and SIGTERM is heard, whoever hangs."""
+    """The last check, because xenstored cannot be restarted. No domain gets zeros, and SIGTERM works during a hang."""
     daemon = Daemon()
     wait("a poll", lambda: daemon.polls())
     run("pkill", "-9", "xenstored")
-    # After one poll without domains the next one hangs.
+    # One poll shows no domains, and the next one hangs.
     wait("a failed poll", lambda: daemon.server.gauges().get("xen.dom0.xenmonitor.poll_errors") == 1, 120)
     time.sleep(8)
     polls = daemon.polls()
@@ -164,19 +164,20 @@ def xenstored_dies():
     up = daemon.server.gauges()["xen.dom0.xenmonitor.up"]
     took, status = daemon.end()
     check(
-        "xenstored dies under the daemon: nobody is told gone",
+        "xenstored dies under the daemon: no domain gets zeros",
         not gone and up == 0,
         f"xenmonitor.up {up}, zeros of web01: {gone}",
     )
-    check("xenstored dies under the daemon: SIGTERM", status == 0 and took < 5, f"status {status} after {took:.2f} s")
+    compared = f"exit code {status} after {took:.2f} s"
+    check("xenstored dies under the daemon: SIGTERM", status == 0 and took < 5, compared)
 
-    # libxenstat waits for ever; of itself the daemon goes on telling.
+    # libxenstat blocks indefinitely; the daemon continues to send its own metrics.
     blocked = Daemon()
     time.sleep(8)
-    told = blocked.server.gauges()
-    domains, up = [name for name in told if name.endswith("mem_k")], told.get("xen.dom0.xenmonitor.up")
+    sent = blocked.server.gauges()
+    domains, up = [name for name in sent if name.endswith("mem_k")], sent.get("xen.dom0.xenmonitor.up")
     took, status = blocked.end()
-    compared = f"xenmonitor.up {up}, gauges of domains: {domains}; SIGTERM: status {status} after {took:.2f} s"
+    compared = f"xenmonitor.up {up}, metrics of domains: {domains}; SIGTERM: exit code {status} after {took:.2f} s"
     check("started without xenstored: SIGTERM", not domains and up == 0 and status == 0 and took < 5, compared)
     start = time.monotonic()
     done = subprocess.run([tools.OURS, "--check"], capture_output=True, text=True, timeout=120)
@@ -185,5 +186,5 @@ def xenstored_dies():
     check(
         "--check without xenstored",
         done.returncode == 1 and "BAD" in line and "xenstored" in line and took < 40,
-        f"status {done.returncode} after {took:.1f} s: {line}",
+        f"exit code {done.returncode} after {took:.1f} s: {line}",
     )

@@ -1,4 +1,4 @@
-"""dom0 as it is: its guests, what its kernel and its QEMUs count, and how a check says what it found."""
+"""Guests, counters of the kernel and of QEMU, and the results of checks."""
 
 import json
 import os
@@ -8,19 +8,19 @@ import subprocess
 import time
 
 DISKS = "/e2e/disks"
-# Names that xl gives to the numbers of disks.
+# Names of disks by device number.
 DEVICES = {51712: "xvda", 51728: "xvdb"}
 
 results = []
 
 
 def say(line):
-    """A line for whoever looks on; the host shows those with the mark."""
+    """Prints a line on the console; `run` on the host shows lines with this prefix."""
     print(f"e2e: {line}")
 
 
 def check(name, holds, compared):
-    """One judgement, and what it is judged by."""
+    """Records and prints the result of a check, with the values it compared."""
     results.append(bool(holds))
     line = f"{'ok  ' if holds else 'FAIL'} {name}: {compared}"
     with open("out/checks.txt", "a") as file:
@@ -29,21 +29,21 @@ def check(name, holds, compared):
 
 
 def note(name, text):
-    """Keeps what was seen beside the verdict."""
+    """Adds text to a file of the results."""
     with open(f"out/{name}", "a") as file:
         file.write(text if text.endswith("\n") else text + "\n")
 
 
 def run(*command, limit=300):
-    """What a command prints; it has to end well and in time."""
+    """Returns what a command prints. The command has to succeed within `limit` seconds."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit)
     if done.returncode != 0:
-        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+        raise RuntimeError(f"{command} failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')}")
     return done.stdout.decode(errors="replace")
 
 
 def wait(what, holds, limit=600):
-    """Waits until something holds, and returns what it gave."""
+    """Waits until `holds()` is true, and returns its value."""
     end = time.monotonic() + limit
     while not (value := holds()):
         if time.monotonic() > end:
@@ -53,7 +53,7 @@ def wait(what, holds, limit=600):
 
 
 def bridge():
-    """Where there is one xentop shows networks. Its address is what the guests talk to."""
+    """Creates the bridge, without which xentop shows no networks. The guests talk to its address."""
     run("ip", "link", "add", "xenbr0", "type", "bridge", "forward_delay", "0")
     run("ip", "addr", "add", "10.77.0.1/24", "dev", "xenbr0")
     run("ip", "link", "set", "xenbr0", "up")
@@ -71,18 +71,18 @@ def file_for_disk(name, megabytes):
 
 
 def phy(vdev, name, megabytes, access="w"):
-    """A disk that blkback serves."""
+    """The configuration of a disk that blkback serves."""
     loop = run("losetup", "-f", "--show", file_for_disk(name, megabytes)).strip()
     return f"vdev={vdev},access={access},backendtype=phy,script=/e2e/block,target={loop}"
 
 
 def qdisk(vdev, path, form="raw"):
-    """A disk that QEMU serves from a file."""
+    """The configuration of a disk that QEMU serves from a file."""
     return f"vdev={vdev},access=w,backendtype=qdisk,format={form},target={path}"
 
 
 def create(name, *, kernel="vmlinux", memory=112, maxvcpus=1, vifs=(), disks=(), stays=False):
-    """A guest, paused, and its domid. `stays`: xl goes on looking after it, so that it can reboot."""
+    """Creates a paused guest and returns its domid. `stays`: xl keeps running, so that the guest can reboot."""
     vifs = [f"mac=00:16:3e:00:00:{mac:02x},script=/e2e/vif{more}" for mac, more in vifs]
     ramdisk = 'ramdisk = "/e2e/guest/initrd"' if kernel == "vmlinux" else ""
     config = f"/run/guest{time.monotonic_ns()}.cfg"
@@ -97,7 +97,7 @@ def create(name, *, kernel="vmlinux", memory=112, maxvcpus=1, vifs=(), disks=(),
             run("xl", "create", "-q", "-p", *([] if stays else ["-e"]), config)
             return domid(name)
         except RuntimeError as error:
-            # xl gives a QEMU ten seconds to come up, which may be too short here.
+            # xl gives a QEMU ten seconds to start, which may be too short here.
             say(f"{name} is not created: {error}")
             if attempt == 2:
                 raise
@@ -108,7 +108,7 @@ def domid(name):
 
 
 def connected(domids):
-    """Whether all devices of these guests are up, as xenstore has it."""
+    """Whether all devices of these guests are connected, according to xenstore."""
     states = re.findall(
         r"/backend/(?:vbd|vif|qdisk)/(\d+)/\d+/state = \"(\d)\"", run("xenstore-ls", "-f", "/local/domain/0/backend")
     )
@@ -123,7 +123,7 @@ VIF = ["rx_bytes", "rx_packets", "rx_errs", "rx_drop", "tx_bytes", "tx_packets",
 
 
 def kernels_vifs():
-    """The kernel's counters of every VIF, by domid and number: each interface known by its device in xenstore."""
+    """The kernel's counters of every VIF, by domid and number, which come from the interface's device in xenstore."""
     vifs = {}
     with open("/proc/net/dev") as file:
         for line in file.readlines()[2:]:
@@ -139,7 +139,7 @@ def kernels_vifs():
 
 
 def qemus_disks(of):
-    """What QEMU counts of each disk of a guest, by the disk's name. One client at a time: it hangs up again."""
+    """QEMU's counters of each disk of a guest, by the disk's name. QEMU serves one client at a time."""
     with socket.socket(socket.AF_UNIX) as qmp:
         qmp.settimeout(60)
         qmp.connect(f"/run/xen/qmp-libxenstat-{of}")

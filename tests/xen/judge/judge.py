@@ -1,4 +1,4 @@
-"""Starts the guests and judges xenmonitor beside the real xentop."""
+"""Starts the guests and runs all checks of xenmonitor against the real xentop."""
 
 import sys
 import traceback
@@ -15,7 +15,7 @@ ODD = "odd name; $(x).y"
 
 def start_guests():
     dom0.bridge()
-    # QEMU first, which xl gives ten seconds to come up: later there is more to do.
+    # The guest with a QEMU comes first: xl gives QEMU ten seconds to start, and later the machine is busier.
     base = dom0.file_for_disk("base", 16)
     run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, f"{dom0.DISKS}/overlay")
     files = create(
@@ -28,7 +28,7 @@ def start_guests():
         disks=[phy("xvda", "web-a", 16), phy("xvdb", "web-b", 16, "r")],
         stays=True,
     )
-    # These run no Linux but GRUB, which reads its disk once, and then uses all the CPU it gets.
+    # These boot GRUB instead of Linux. GRUB reads its disk once, and then uses all the CPU time it gets.
     create("spin", kernel="grub", memory=16)
     create("db01", kernel="grub", memory=16, maxvcpus=2, vifs=[(0x13, "")], disks=[phy("xvda", "db-a", 16)])
     create(ODD, kernel="grub", memory=16, vifs=[(0x14, "")], disks=[phy("xvda", "odd-a", 8)])
@@ -45,7 +45,7 @@ def main():
     start_guests()
     note("guests.txt", run("xl", "list", "-v"))
     say("judging")
-    for judgement in [
+    for run_check in [
         checks.library_of_the_running_xen,
         checks.beside_xentop,
         checks.cpu_percent,
@@ -60,10 +60,10 @@ def main():
         daemons.xenstored_dies,
     ]:
         try:
-            judgement()
+            run_check()
         except Exception as error:
             note("errors.txt", traceback.format_exc())
-            check("no check breaks off", False, repr(error))
+            check("no check raises an exception", False, repr(error))
             for daemon in list(tools.Daemon.running):
                 daemon.end()
     with open("out/verdict", "w") as file:

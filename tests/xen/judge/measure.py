@@ -1,4 +1,4 @@
-"""What it costs in a real dom0: the C library's calls by flag, our own part of a poll, and system calls."""
+"""Measures the cost in a real dom0: the C library's calls by flag, our own part of a poll, and system calls."""
 
 import ctypes
 import re
@@ -11,15 +11,15 @@ import dom0
 import tools
 from dom0 import check, note, run
 
-# xenstat.h's.
+# From xenstat.h.
 FLAGS = {"0": 0, "VCPU": 1, "NETWORK": 2, "XEN_VERSION": 4, "VBD": 8, "ALL": 15}
 
-# Seconds that making more guests may take.
+# Seconds for creating more guests.
 PATIENCE = 90
 
 
 def all_of_it():
-    """With the guests that are there, and with many small ones more. They stand still, so as not to be measured."""
+    """Measures with the present guests, then with many small ones added. All are paused and use no CPU time."""
     run("xl", "destroy", "files")
     run("xl", "pause", "web01")
     at("the guests above without that of QEMU's disks")
@@ -34,15 +34,15 @@ def at(what):
     table(["`xenstat_get_node`", "wall, ms", "CPU, ms"], [[flag, *both] for flag, both in library.items()])
     polls = {vifs: our_polls("--vifs", vifs) for vifs in ["kernel", "libxenstat"]}
     table(
-        ["a poll of ours, ms", "reading", "of which libxenstat", "the rest", "telling", "CPU"],
+        ["xenmonitor, ms per poll", "reading", "of which libxenstat", "other sources", "sending", "CPU"],
         [[f"`--vifs {vifs}`", *poll.values()] for vifs, poll in polls.items()],
     )
-    for program, command in [("xentop", [tools.XENTOP, "-b", *"-f -v -n -x -d 1".split()]), ("ours", daemon())]:
+    for program, command in [("xentop", [tools.XENTOP, "-b", *"-f -v -n -x -d 1".split()]), ("xenmonitor", daemon())]:
         counts = calls(*command)
         most = ", ".join(f"{name} {count:.0f}" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:8])
-        note("measured.md", f"System calls a poll, {program}: {sum(counts.values()):.0f} ({most})\n\n")
+        note("measured.md", f"System calls per poll, {program}: {sum(counts.values()):.0f} ({most})\n\n")
 
-    ours, theirs = polls["kernel"]["rest"] + polls["kernel"]["telling"], library["ALL"][0]
+    ours, theirs = polls["kernel"]["rest"] + polls["kernel"]["sending"], library["ALL"][0]
     part = f"{ours:.2f} ms, xenstat_get_node(ALL) {theirs:.1f} ms: {ours / theirs:.1%}; below 10 %"
     check(f"{domains} domains: our own part of a poll is small", ours < 0.1 * theirs, part)
 
@@ -54,29 +54,29 @@ def table(headings, rows):
 
 
 def by_flag(times=15):
-    """The medians of a call's wall and CPU time, for each flag."""
+    """Returns the median wall and CPU time of a call for each flag."""
     xenstat = ctypes.CDLL(f"libxenstat.so.{tools.RELEASE}")
     xenstat.xenstat_init.restype = xenstat.xenstat_get_node.restype = ctypes.c_void_p
     xenstat.xenstat_get_node.argtypes = [ctypes.c_void_p, ctypes.c_uint]
     xenstat.xenstat_free_node.argtypes = xenstat.xenstat_uninit.argtypes = [ctypes.c_void_p]
     handle = xenstat.xenstat_init()
     measured = {name: [] for name in FLAGS}
-    # In turns, so that what else the machine does falls on all of them.
+    # Interleaved, so that other load of the machine affects all flags.
     for _ in range(times + 1):
         for name, flags in FLAGS.items():
             wall, cpu = time.perf_counter(), time.process_time()
             node = xenstat.xenstat_get_node(handle, flags)
             measured[name].append((1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)))
             xenstat.xenstat_free_node(node)
-            # As between polls: what is called again at once is faster.
+            # As between polls: a call right after another one is faster.
             time.sleep(0.1)
     xenstat.xenstat_uninit(handle)
-    # Without the first, which opens files that stay open.
+    # Without the first call, which opens files that stay open.
     return {name: tuple(map(statistics.median, zip(*calls[1:]))) for name, calls in measured.items()}
 
 
 def daemon():
-    """What a daemon is told, but faster. With its debug log it tells how long its parts took."""
+    """The command line of a daemon with a short interval. Its debug log has the time of each part of a poll."""
     return [tools.OURS, "--interval", "500ms", "--spread", "0", "--log", "debug", "--statsd", tools.Server().url]
 
 
@@ -89,25 +89,25 @@ def milliseconds(duration):
 
 
 def our_polls(*options, times=20):
-    """The medians of what our log tells of a poll, and the CPU time of one."""
+    """Returns the median times of a poll from our debug log, and the CPU time of a poll."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [*daemon(), *options, "--count", str(times)]
     log = subprocess.run(command, capture_output=True, text=True, timeout=300).stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = re.findall(r"read in (\S+), of which libxenstat (\S+); told in (\S+)", log)
-    # Without the first, which loads the library.
+    found = re.findall(r"read in (\S+), of which libxenstat (\S+); \w+ in (\S+)", log)
+    # Without the first poll, which loads the library.
     polls = [[milliseconds(part) for part in poll] for poll in found][1:]
     return {
         "reading": statistics.median(read for read, _, _ in polls),
         "libxenstat": statistics.median(library for _, library, _ in polls),
         "rest": statistics.median(read - library for read, library, _ in polls),
-        "telling": statistics.median(told for _, _, told in polls),
+        "sending": statistics.median(sent for _, _, sent in polls),
         "cpu": 1e3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / times,
     }
 
 
 def calls(program, *options):
-    """System calls a poll, by name: those of seven polls less those of two."""
+    """Returns system calls per poll by name: those of seven polls minus those of two."""
     counts = []
     for times in ["2", "7"]:
         number = "--count" if program == tools.OURS else "-i"
@@ -120,7 +120,7 @@ def calls(program, *options):
 
 
 def tiny_guests():
-    """As many as fit into the time there is for it."""
+    """Creates small guests for PATIENCE seconds, at most 60, and returns their number."""
     end = time.monotonic() + PATIENCE
     made = 0
     while time.monotonic() < end and made < 60:

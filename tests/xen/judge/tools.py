@@ -1,4 +1,4 @@
-"""The two programs that are compared: the real xentop, and ours."""
+"""Runs the two programs that are compared: the real xentop, and xenmonitor."""
 
 import json
 import os
@@ -13,15 +13,15 @@ from dom0 import run
 with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
     RELEASE = f"{major.read().strip()}.{minor.read().strip()}"
 
-# Not /usr/sbin/xentop, which is a script that calls it.
+# /usr/sbin/xentop is a script that calls this one.
 XENTOP = f"/usr/lib/xen-{RELEASE}/bin/xentop"
-# As root: no limit holds.
+# Sets the buffer size beyond net.core.rmem_max; needs root.
 SO_RCVBUFFORCE = 33
 OURS = os.path.abspath("xenmonitor")
 
 
 class Row:
-    """What xentop shows of one domain: `columns` by their headings, and the lines below."""
+    """What xentop shows of one domain: `columns` by heading, and the detail lines below."""
 
     def __init__(self, name, columns):
         self.name, self.columns = name, columns
@@ -29,7 +29,7 @@ class Row:
 
 
 def tables(text):
-    """Every table in xentop's output, each a dictionary of rows by name. Names may have blanks in them."""
+    """Parses every table in xentop's output into a dictionary of rows by name. Names may contain spaces."""
     found, row = [], None
     for line in text.splitlines():
         if re.match(r" *NAME  STATE ", line):
@@ -49,12 +49,12 @@ def tables(text):
 
 
 def xentop(*options, times=1, delay=1):
-    """The tables of so many iterations."""
+    """Returns the tables of `times` iterations."""
     return tables(run(XENTOP, "-b", "-f", "-i", str(times), "-d", str(delay), *options))
 
 
 class Server:
-    """A statsd server that takes down every line, and when it came."""
+    """A statsd server that keeps every line with its time of arrival."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -70,12 +70,12 @@ class Server:
             self.lines += [(time.monotonic(), line) for line in datagram.split("\n") if line]
 
     def gauges(self):
-        """The latest value of each."""
+        """The latest value of each metric."""
         return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for _, line in self.lines)}
 
 
 def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
-    """Our last document and the gauges that went with it; `by` a program that starts ours."""
+    """Runs xenmonitor; returns its last JSON document and the metrics it sent. `by`: a command that starts it."""
     server = Server()
     how = f"--print json --detail all --spread 0 --log warn --count {times} --interval {interval}".split()
     printed = run(*by, OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
@@ -84,7 +84,7 @@ def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
 
 
 class Daemon:
-    """Ours, running."""
+    """A running xenmonitor."""
 
     running = []
 
@@ -96,7 +96,7 @@ class Daemon:
         Daemon.running.append(self)
 
     def polls(self):
-        """Each poll as a dictionary of its gauges: every one ends with the collectors of the program itself."""
+        """Returns each poll as a dictionary of its metrics. The last metric of every poll is collector.vbd."""
         polls, poll = [], {}
         for _, line in list(self.server.lines):
             name, value = line[:-2].rsplit(":", 1)
@@ -107,7 +107,7 @@ class Daemon:
         return polls
 
     def end(self):
-        """SIGTERM; how long it took to end, and with what status."""
+        """Sends SIGTERM; returns how long the daemon took to exit, and its exit code."""
         Daemon.running.remove(self)
         start = time.monotonic()
         self.process.terminate()

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """draw.py XENMONITOR LIBXENSTAT STATSD_JS: draws docs/img/*.png.
 
-xenmonitor, on a made-up host, sends to npm's statsd, that to carbon, and graphite-web draws the very queries of
-packaging/grafana/graphite.json. statsd and carbon are configured as docs/servers.md tells, but for ports and for
-seconds in the place of tens of them.
+xenmonitor, on a simulated host, sends to npm's statsd, which sends to carbon. graphite-web draws the queries of
+packaging/grafana/graphite.json. statsd and carbon are configured as in docs/servers.md, but with other ports, and with
+seconds instead of tens of seconds.
 """
 
 import json
@@ -23,13 +23,13 @@ HOST = "xen1"
 
 # Which panels are drawn, and for which domain.
 PICTURES = {
-    "cpu": ("CPU load of all domains", "*"),
-    "memory": ("Memory of all domains", "*"),
-    "network": ("Network: to the guests", "*"),
+    "cpu": ("CPU by domain", "*"),
+    "memory": ("Memory by domain", "*"),
+    "network": ("Network traffic to guests, by domain", "*"),
     "disks": ("Disk requests", "db01"),
 }
 
-# Grafana's units: in words, what is multiplied to have them, and how the axis shortens them.
+# For each unit of Grafana: its description, the factor to reach it, and the unit system of the axis.
 UNITS = {
     "percent": ("100 % is one CPU", 1, "none"),
     "kbytes": ("bytes", 1024, "binary"),
@@ -37,7 +37,7 @@ UNITS = {
     "iops": ("a second", 1, "none"),
 }
 
-# The only queries that this host has no answer to: the shim tells no times of disks.
+# The only queries without an answer: the simulated host has no disk times.
 UNANSWERED = ["rd_ms", "wr_ms"]
 
 LOOK = {
@@ -65,10 +65,10 @@ def wait_for(port):
 
 
 def documented(file, **changes):
-    """A configuration file as docs/servers.md tells it, with other values, each of which has to be there."""
+    """Returns a configuration file from docs/servers.md with other values for keys that have to be in it."""
     text = (ROOT / "docs/servers.md").read_text()
     block = re.search(rf"^```\w*\n(?://|#) {re.escape(file)}\b.*\n([^`]*)^```", text, re.M)
-    assert block, f"docs/servers.md does not tell {file}"
+    assert block, f"docs/servers.md does not show {file}"
     text = block[1]
     for key, value in changes.items():
         text, count = re.subn(rf"\b({key}\s*[:=]\s*)[^,\s]+(,\S+)*", rf"\g<1>{value}", text)
@@ -77,7 +77,7 @@ def documented(file, **changes):
 
 
 def record(scratch):
-    """Runs the chain; what it leaves is in whisper files. Returns when it began."""
+    """Runs the programs, which leave whisper files; returns the time of the start."""
     carbon, pickle, query, statsd, management = (free_port() for _ in range(5))
     (scratch / "storage-schemas.conf").write_text(documented("/etc/carbon/storage-schemas.conf", retentions="1s:10m"))
     (scratch / "carbon.conf").write_text(
@@ -97,7 +97,7 @@ def record(scratch):
         wait_for(carbon)
         servers.append(subprocess.Popen(["node", STATSD, scratch / "config.js"], stdout=log, stderr=log))
         wait_for(management)
-        # statsd hands on at whole seconds: half a second off, it gets each poll whole.
+        # statsd flushes at whole seconds. Polls at half seconds are flushed as a whole.
         time.sleep(1.5 - time.time() % 1)
         began = int(time.time()) + 1
         subprocess.run(
@@ -112,20 +112,20 @@ def record(scratch):
         sys.stderr.write((scratch / "log").read_text())
         raise
     finally:
-        # carbon writes all that it still holds when it is told to end.
+        # carbon writes its cache to disk when it is terminated.
         for server in reversed(servers):
             server.terminate()
             server.wait(30)
 
 
 def filled_in(target, domain):
-    """A query of the dashboard with its variables' values."""
+    """Returns a query of the dashboard with the values of its variables."""
     values = {"$prefix": "stats.gauges.xen", "$host": HOST, "$domain": domain}
     return re.sub(r"\$\w+", lambda variable: values[variable[0]], target["target"])
 
 
 def drawn(panel, domain):
-    """What graphite-web is asked for to draw a panel as Grafana would."""
+    """Returns the request that makes graphite-web draw a panel as Grafana would."""
     unit, factor, system = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
     is_stacked = "stacking" in panel["fieldConfig"]["defaults"].get("custom", {})
     lines = [override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]]
@@ -144,7 +144,7 @@ def drawn(panel, domain):
 
 
 def draw(scratch, began):
-    """Asks graphite-web, in this process."""
+    """Draws with graphite-web, in this process."""
     settings = f"SECRET_KEY = 'none'\nSTORAGE_DIR = CONF_DIR = LOG_DIR = '{scratch}'\nALLOWED_HOSTS = ['testserver']\n"
     (scratch / "local_settings.py").write_text(settings)
     sys.path.insert(0, str(scratch))

@@ -1,10 +1,10 @@
-# Installing from source, and packages. Part of the Makefile beside README.md.
-.PHONY: build install uninstall release release-papers deb rpm test-packages
+# Installation from source, and packages. Included by the Makefile in the root directory.
+.PHONY: build install uninstall release release-assets deb rpm test-packages
 
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # --- from source --------------------------------------------------------------------------------------------
-# INIT says which init system's file is installed: systemd, openrc, sysv, or none of them.
+# INIT is the init system whose service file is installed: systemd, openrc, sysv or none.
 
 PREFIX ?= /usr/local
 INIT ?= $(if $(wildcard /sbin/openrc-run),openrc,$(if $(wildcard /lib/systemd/systemd),systemd,sysv))
@@ -15,17 +15,17 @@ unitdir ?= $(PREFIX)/lib/systemd/system
 sysconfdir ?= /etc
 SETTINGS := $(sysconfdir)/default/xenmonitor
 
-# The directory of what is installed; naming another than what `make build` fills leaves the building out.
+# The directory with the files to install. If it is not the one that `make build` fills, nothing is built.
 FROM ?= $(TARGET)/release
-PAPERS = $(FROM)/papers
-# MODE:FILE:PLACE of what is copied as it is.
+ASSETS = $(FROM)/assets
+# MODE:FILE:PLACE of files that are copied unchanged.
 COPIES = 755:$(FROM)/xenmonitor:$(sbindir)/xenmonitor \
-    644:$(PAPERS)/xenmonitor.8.gz:$(datadir)/man/man8/xenmonitor.8.gz \
-    644:$(PAPERS)/xenmonitor.bash:$(datadir)/bash-completion/completions/xenmonitor \
-    644:$(PAPERS)/_xenmonitor:$(datadir)/zsh/site-functions/_xenmonitor \
-    644:$(PAPERS)/xenmonitor.fish:$(datadir)/fish/vendor_completions.d/xenmonitor.fish \
-    644:$(PAPERS)/copyright:$(docdir)/copyright
-# MODE:FILE:PLACE of what starts it, which names the program by its path.
+    644:$(ASSETS)/xenmonitor.8.gz:$(datadir)/man/man8/xenmonitor.8.gz \
+    644:$(ASSETS)/xenmonitor.bash:$(datadir)/bash-completion/completions/xenmonitor \
+    644:$(ASSETS)/_xenmonitor:$(datadir)/zsh/site-functions/_xenmonitor \
+    644:$(ASSETS)/xenmonitor.fish:$(datadir)/fish/vendor_completions.d/xenmonitor.fish \
+    644:$(ASSETS)/copyright:$(docdir)/copyright
+# MODE:FILE:PLACE of the service file, in which the path of the program is replaced.
 STARTER.systemd = 644:packaging/systemd/xenmonitor.service:$(unitdir)/xenmonitor.service
 STARTER.openrc = 755:packaging/openrc/xenmonitor:$(sysconfdir)/init.d/xenmonitor
 STARTER.sysv = 755:packaging/sysv/xenmonitor:$(sysconfdir)/init.d/xenmonitor
@@ -33,48 +33,50 @@ STARTER.none =
 STARTER = $(STARTER.$(INIT))
 STARTERS = $(STARTER.systemd) $(STARTER.openrc)
 
-# What goes beside the program. The part of it in doc/ is laid as it is installed.
-# $(call papers,DIRECTORY,TRIPLE)
-define papers
+# Generates the files that are installed with the program. Those in doc/ have the layout of the installed directory.
+# rust-library.html, the licences of Rust's standard library, exists only with a toolchain of rustup.
+# $(call assets,DIRECTORY,TRIPLE)
+define assets
 	rm -rf $(1) && mkdir -p $(1)/doc
-	cargo run --quiet -p xenmonitor-papers -- $(1) $(2)
+	@echo "building the generator of man page, completions, settings and licences, a few minutes the first time"
+	cargo run -p xenmonitor-assets -- $(1) $(2)
 	cd $(1) && gzip -9n xenmonitor.8 third-party-licences.txt && mv third-party-licences.txt.gz doc
+	if [ -e $(1)/rust-library.html ]; then gzip -9n $(1)/rust-library.html && mv $(1)/rust-library.html.gz $(1)/doc; fi
 	mkdir $(1)/doc/packaging && cp -r packaging/grafana packaging/statsd_exporter packaging/systemd $(1)/doc/packaging
 	cp -r README.md docs $(1)/doc && cp CHANGELOG.md $(1)/doc/changelog
-	cp "$$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" $(1)/doc/rust-library.html
-	cd $(1)/doc && gzip -9n changelog rust-library.html && chmod -R u=rwX,go=rX .
+	cd $(1)/doc && gzip -9n changelog && chmod -R u=rwX,go=rX .
 endef
 
-build: ## Build the program and its man page, completions and settings, for this machine
+build: ## Build the program, its man page, completions and settings for this machine
 	@tests/need.sh $(BUILD)
 	cargo build --release
-	$(call papers,$(TARGET)/release/papers,$(shell rustc -vV | sed -n 's/^host: //p'))
+	$(call assets,$(TARGET)/release/assets,$(shell rustc -vV | sed -n 's/^host: //p'))
 
-# As by sudo, which may know no cargo: what was built before is installed then.
-install: ## Install it below PREFIX (/usr/local), with a unit or init script; DESTDIR, INIT and sysconfdir are honoured
+# Under sudo there may be no cargo: then the result of an earlier `make build` is installed.
+install: ## Install below PREFIX (/usr/local), with a unit or init script; uses DESTDIR, INIT and sysconfdir
 	@if [ "$(origin FROM)" = file ] && command -v cargo >/dev/null; then $(MAKE) --no-print-directory build; fi
-	@case $(INIT) in systemd|openrc|sysv|none) ;; *) echo "INIT is systemd, openrc, sysv or none" >&2; exit 1;; esac
-	@test -x $(FROM)/xenmonitor -a -d $(PAPERS)/doc || { echo "nothing is built: make build" >&2; exit 1; }
+	@case $(INIT) in systemd|openrc|sysv|none) ;; *) echo "INIT is one of systemd, openrc, sysv, none" >&2; exit 1;; esac
+	@test -x $(FROM)/xenmonitor -a -d $(ASSETS)/doc || { echo "nothing to install: run make build first" >&2; exit 1; }
 	@set -e; for copy in $(COPIES); do \
 	    IFS=:; set -- $$copy; unset IFS; install -D -m $$1 $$2 $(DESTDIR)$$3; echo "$(DESTDIR)$$3"; done
 	@set -e; for copy in $(STARTER); do \
 	    IFS=:; set -- $$copy; unset IFS; install -d $(DESTDIR)$${3%/*}; \
 	    sed 's|/usr/sbin/xenmonitor|$(sbindir)/xenmonitor|; s|/etc/default/xenmonitor|$(SETTINGS)|' $$2 >$(DESTDIR)$$3; \
 	    chmod $$1 $(DESTDIR)$$3; echo "$(DESTDIR)$$3"; done
-	@install -d $(DESTDIR)$(docdir) && cp -r $(PAPERS)/doc/. $(DESTDIR)$(docdir) && echo $(DESTDIR)$(docdir)
-	@if [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) is left as it is"; else \
-	    install -D -m 644 $(PAPERS)/settings $(DESTDIR)$(SETTINGS); echo $(DESTDIR)$(SETTINGS); fi
+	@install -d $(DESTDIR)$(docdir) && cp -r $(ASSETS)/doc/. $(DESTDIR)$(docdir) && echo $(DESTDIR)$(docdir)
+	@if [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) exists and was not changed"; else \
+	    install -D -m 644 $(ASSETS)/settings $(DESTDIR)$(SETTINGS); echo $(DESTDIR)$(SETTINGS); fi
 
-uninstall: ## Remove what install installed, told the same; settings that were changed stay
+uninstall: ## Remove what install installed, with the same variables; keeps settings that were changed
 	@for copy in $(COPIES) $(STARTERS); do file=$(DESTDIR)$${copy##*:}; \
 	    if [ -e $$file ]; then rm $$file && echo "removed $$file"; fi; done
 	@if [ -e $(DESTDIR)$(docdir) ]; then rm -r $(DESTDIR)$(docdir) && echo "removed $(DESTDIR)$(docdir)"; fi
-	@if cmp -s $(PAPERS)/settings $(DESTDIR)$(SETTINGS); then rm $(DESTDIR)$(SETTINGS); \
-	    elif [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) was changed and stays"; fi
+	@if cmp -s $(ASSETS)/settings $(DESTDIR)$(SETTINGS); then rm $(DESTDIR)$(SETTINGS); \
+	    elif [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) was changed and is kept"; fi
 
 # --- packages -----------------------------------------------------------------------------------------------
-# One binary for every dom0 whose glibc is 2.17 or later: zig brings the glibc to link with. ARCH names another
-# machine to build for: aarch64.
+# One binary for every dom0 with glibc 2.17 or later: zig provides the glibc to link with. ARCH=aarch64 builds for
+# arm64.
 
 ARCH ?= x86_64
 TRIPLE := $(ARCH)-unknown-linux-gnu
@@ -85,14 +87,14 @@ DEB := $(DIST)/xenmonitor_$(VERSION)-1_$(ARCH:x86_64=amd64).deb
 DEB := $(DEB:aarch64.deb=arm64.deb)
 RPM := $(DIST)/xenmonitor-$(VERSION)-1.$(ARCH).rpm
 
-# Kept from one clone to the next, as they take minutes to build.
+# Shared by all clones, because these tools take minutes to build.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xenmonitor
 ZIG := $(CACHE)/zig-0.17.1
 CARGO_DEB := $(CACHE)/cargo-deb-3.8.0/bin/cargo-deb
 CARGO_RPM := $(CACHE)/cargo-generate-rpm-0.21.1/bin/cargo-generate-rpm
 CARGO_DENY := $(CACHE)/cargo-deny-0.20.2/bin/cargo-deny
 
-release: $(ZIG) ## Build one file that runs in every dom0 with glibc 2.17 or later, for ARCH (x86_64)
+release: $(ZIG) ## Build a binary for every dom0 with glibc 2.17 or later, for ARCH (x86_64)
 	@tests/need.sh $(BUILD) objdump:binutils
 	@test -d "$$(rustc --print target-libdir --target $(TRIPLE))" || rustup target add $(TRIPLE)
 	@mkdir -p $(TARGET)/headers/include $(TARGET)/headers/lib/pkgconfig $(DIST)
@@ -104,24 +106,24 @@ release: $(ZIG) ## Build one file that runs in every dom0 with glibc 2.17 or lat
 	packaging/glibc.sh $(BUILT)/xenmonitor
 	cp $(BUILT)/xenmonitor $(PROGRAM)
 
-release-papers: release
-	$(call papers,$(BUILT)/papers,$(TRIPLE))
+release-assets: release
+	$(call assets,$(BUILT)/assets,$(TRIPLE))
 	printf 'xenmonitor (%s-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' $(VERSION) \
 	    "$$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)" "$$(git log -1 --format=%cD 2>/dev/null || date -R)" \
-	    | gzip -9n >$(BUILT)/papers/changelog.Debian.gz
+	    | gzip -9n >$(BUILT)/assets/changelog.Debian.gz
 
-deb: $(CARGO_DEB) release-papers ## Build the Debian package
+deb: $(CARGO_DEB) release-assets ## Build the Debian package
 	$(CARGO_DEB) --no-build --no-strip --target $(TRIPLE) -o $(DEB)
 
-rpm: $(CARGO_RPM) release-papers ## Build the RPM package
+rpm: $(CARGO_RPM) release-assets ## Build the RPM package
 	$(TO_RPM) -o $(RPM)
 
-# gzip: CentOS 7's rpm reads no zstd.
+# gzip: the rpm of CentOS 7 does not support zstd.
 TO_RPM = $(CARGO_RPM) --target $(TRIPLE) --target-dir $(TARGET) --payload-compress gzip
 
-test-packages: deb rpm ## Install, upgrade and remove the packages in a clean Debian 12, under systemd, sysvinit and OpenRC
-	@tests/need.sh $(BUILD) lintian:lintian rpm:rpm mmdebstrap:mmdebstrap systemd-nspawn:systemd-container python3:python3 \
-	    man:man-db zsh:zsh fish:fish nsenter:util-linux pgrep:procps \
+test-packages: deb rpm ## Install, upgrade and remove the packages in a clean Debian 12: systemd, sysvinit, OpenRC
+	@tests/need.sh $(BUILD) lintian:lintian rpm:rpm mmdebstrap:mmdebstrap systemd-nspawn:systemd-container \
+	    python3:python3 man:man-db zsh:zsh fish:fish nsenter:util-linux pgrep:procps \
 	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	@$(MAKE) --no-print-directory shim
 	@$(TO_RPM) -s 'version = "$(VERSION).1"' -o $(TARGET)/next.rpm
@@ -130,6 +132,7 @@ test-packages: deb rpm ## Install, upgrade and remove the packages in a clean De
 
 $(ZIG):
 	@tests/need.sh python3:python3 pip3:python3-pip
+	@echo "downloading zig and cargo-zigbuild, a minute, once"
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --target $@.new ziglang==0.17.1 cargo-zigbuild==0.24.1
 	mv $@.new $@
@@ -138,6 +141,7 @@ $(CARGO_DEB): CRATE = cargo-deb@3.8.0
 $(CARGO_RPM): CRATE = cargo-generate-rpm@0.21.1
 $(CARGO_DENY): CRATE = cargo-deny@0.20.2
 $(CARGO_DEB) $(CARGO_RPM) $(CARGO_DENY):
-	CARGO_TARGET_DIR=$(CACHE)/build cargo install --quiet --locked --root $(@:/bin/$(notdir $@)=) $(CRATE)
+	@echo "building $(CRATE), a few minutes, once"
+	CARGO_TARGET_DIR=$(CACHE)/build cargo install --locked --root $(@:/bin/$(notdir $@)=) $(CRATE)
 	rm -rf $(CACHE)/build
 

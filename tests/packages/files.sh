@@ -1,15 +1,15 @@
-# What is in the packages, looked at where they lie.
+# Checks the content of the packages without installing them.
 
-papers=$BUILT/papers
+assets=$BUILT/assets
 
 test_files() {
     lintian --allow-root --tag-display-limit 0 --display-info --fail-on error,warning,info "$DEB" ||
-        fail "lintian is not content with $DEB"
-    ok "lintian: $(basename "$DEB") is clean but for what packaging/deb/lintian-overrides gives reasons for"
+        fail "lintian reports errors in $DEB"
+    ok "lintian: $(basename "$DEB") is clean, except for packaging/deb/lintian-overrides"
 
-    said=$(MANWIDTH=100 man -l --warnings -E UTF-8 "$papers/xenmonitor.8.gz" 2>&1 >/dev/null)
+    said=$(MANWIDTH=100 man -l --warnings -E UTF-8 "$assets/xenmonitor.8.gz" 2>&1 >/dev/null)
     [ -z "$said" ] || fail "man: $said"
-    man -l -E UTF-8 "$papers/xenmonitor.8.gz" 2>/dev/null | grep -q -- '--resolve-every' || fail "no option in the man page"
+    man -l -E UTF-8 "$assets/xenmonitor.8.gz" 2>/dev/null | grep -q -- '--resolve-every' || fail "no option in the man page"
     ok "man: no warnings"
 
     for script in packaging/sysv/xenmonitor packaging/openrc/xenmonitor packaging/deb/p* packaging/rpm/*.sh; do
@@ -17,18 +17,18 @@ test_files() {
     done
     ok "sh -n: the scripts"
 
-    # Each shell is asked what may come after `xenmonitor --stat`.
+    # Each shell completes `xenmonitor --stat`.
     found=$(bash -euc 'complete() { function=$4; }; . "$1"; COMP_WORDS=(xenmonitor --stat) COMP_CWORD=1
-        _xenmonitor xenmonitor --stat xenmonitor; echo "${COMPREPLY[@]}"' bash "$papers/xenmonitor.bash" 2>&1)
+        _xenmonitor xenmonitor --stat xenmonitor; echo "${COMPREPLY[@]}"' bash "$assets/xenmonitor.bash" 2>&1)
     [ "$found" = --statsd ] || fail "bash completes --stat as '$found'"
-    found=$(zsh -fc 'autoload -U compinit; compinit -D; . "$1"; print $_comps[xenmonitor]' zsh "$papers/_xenmonitor" 2>&1)
+    found=$(zsh -fc 'autoload -U compinit; compinit -D; . "$1"; print $_comps[xenmonitor]' zsh "$assets/_xenmonitor" 2>&1)
     [ "$found" = _xenmonitor ] || fail "zsh completes xenmonitor by '$found'"
-    found=$(fish -Nc 'source $argv[1]; complete -C "xenmonitor --stat"' "$papers/xenmonitor.fish" 2>&1 | cut -f1)
+    found=$(fish -Nc 'source $argv[1]; complete -C "xenmonitor --stat"' "$assets/xenmonitor.fish" 2>&1 | cut -f1)
     [ "$found" = --statsd ] || fail "fish completes --stat as '$found'"
     ok "completions: bash, zsh, fish"
 }
 
-# in_common LIST: a list of files without what only one way of installing has.
+# in_common LIST: prints a list of files, without those that only one way of installing has.
 in_common() {
     sed 's|^\./|/|; s|/zsh/[a-z-]*/|/zsh/|; s|^/usr/local/|/usr/|' "$1" |
         grep -vE '/$|/lintian/|changelog.Debian.gz$|^/etc/init.d/' | sort
@@ -45,37 +45,37 @@ test_install() {
     for list in deb rpm installed; do in_common "$work/$list" >"$work/$list.common"; done
     [ "$(wc -l <"$work/deb.common")" -ge 10 ] || fail "the package is empty"
     for list in rpm installed; do
-        diff "$work/deb.common" "$work/$list.common" || fail "deb and $list have not the same files"
+        diff "$work/deb.common" "$work/$list.common" || fail "deb and $list have different files"
     done
     ok "deb, rpm and make install have the same $(wc -l <"$work/deb.common") files"
 
     ! make -s install FROM="$BUILT" DESTDIR="$destination" INIT=other >"$work/said" 2>&1 && grep -q "^INIT is" "$work/said" ||
-        fail "make install takes any INIT"
+        fail "make install accepts any INIT"
     make -s install FROM="$BUILT" DESTDIR="$work/elsewhere" INIT=systemd sysconfdir=/opt/etc >"$work/said"
     grep -q /opt/etc/default/xenmonitor "$work/elsewhere/usr/local/lib/systemd/system/xenmonitor.service" ||
-        fail "the unit reads other settings than sysconfdir has"
+        fail "the unit does not read the settings in sysconfdir"
 
-    # But for what leads into the sources.
+    # Links to files that are only in the source tree are allowed.
     (cd "$destination/usr/local/share/doc/xenmonitor" && for page in README.md docs/*.md; do
         grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:|^(LICENSE|CONTRIBUTING.md|tests/.*)$' |
             while read -r link; do [ -e "${page%"${page##*/}"}$link" ] || echo "$page: $link"; done
     done) >"$work/broken"
-    [ ! -s "$work/broken" ] || fail "links that lead nowhere: $(cat "$work/broken")"
-    ok "the links of the installed documentation lead somewhere"
+    [ ! -s "$work/broken" ] || fail "broken links: $(cat "$work/broken")"
+    ok "the installed documentation has no broken links"
 
     for starter in usr/local/lib/systemd/system/xenmonitor.service etc/init.d/xenmonitor; do
-        grep -q /usr/local/sbin/xenmonitor "$destination/$starter" || fail "$starter starts another program"
-        ! grep -q '[= ]/usr/sbin' "$destination/$starter" || fail "$starter starts another program too"
+        grep -q /usr/local/sbin/xenmonitor "$destination/$starter" || fail "$starter does not start this program"
+        ! grep -q '[= ]/usr/sbin' "$destination/$starter" || fail "$starter names /usr/sbin, too"
     done
     echo XENMONITOR_INTERVAL=2s >>"$destination/etc/default/xenmonitor"
     make -s install FROM="$BUILT" DESTDIR="$destination" >"$work/said"
     grep -q 2s "$destination/etc/default/xenmonitor" || fail "make install overwrites the settings"
     make -s uninstall FROM="$BUILT" DESTDIR="$destination" >"$work/said"
-    grep -q "removed $destination/etc/init.d/xenmonitor" "$work/said" || fail "make uninstall does not say what it removes"
+    grep -q "removed $destination/etc/init.d/xenmonitor" "$work/said" || fail "make uninstall does not print what it removes"
     [ "$(find "$destination" -type f)" = "$destination/etc/default/xenmonitor" ] ||
-        fail "make uninstall leaves more than changed settings: $(find "$destination" -type f)"
-    cp "$papers/settings" "$destination/etc/default/xenmonitor"
+        fail "make uninstall leaves other files than changed settings: $(find "$destination" -type f)"
+    cp "$assets/settings" "$destination/etc/default/xenmonitor"
     make -s uninstall FROM="$BUILT" DESTDIR="$destination" >"$work/said"
     [ -z "$(find "$destination" -type f -o -name '*xenmonitor*')" ] || fail "make uninstall leaves unchanged settings"
-    ok "make install keeps settings that are there; uninstall leaves changed settings and nothing else"
+    ok "make install keeps existing settings; make uninstall leaves changed settings and nothing else"
 }

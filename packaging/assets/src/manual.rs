@@ -1,4 +1,4 @@
-//! The man page: clap's own words, and what an admin looks for besides.
+//! The man page: the help texts of the command line, and the usual other sections.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 /// xenmonitor(8).
 pub fn page(command: Command) -> io::Result<Vec<u8>> {
     let version = env!("CARGO_PKG_VERSION");
-    // Without this the synopsis is a paragraph of forty options.
+    // The default synopsis is a paragraph of forty options.
     let command = command.override_usage("xenmonitor [OPTIONS]");
     let details = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     let man = Man::new(command)
@@ -33,21 +33,21 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     }
     roff.control("SH", ["FILES"]);
     for (file, what) in [
-        ("/etc/default/xenmonitor", "variables that the service is started with"),
-        ("/usr/share/doc/xenmonitor/", "README.md and docs/, which say more of all this; dashboards for Grafana"),
-        ("/dev/xen/privcmd", "what libxenstat asks Xen through; where it is missing the service is not started"),
-        ("/run/xen/qmp-libxenstat-DOMID", "where the QEMU of a guest is asked for its disks"),
-        ("/sys/hypervisor/version", "names the libxenstat that is loaded"),
+        ("/etc/default/xenmonitor", "settings of the service, as environment variables"),
+        ("/usr/share/doc/xenmonitor/", "README.md and docs/ with the complete documentation; Grafana dashboards"),
+        ("/dev/xen/privcmd", "libxenstat's interface to Xen; the service is not started if it does not exist"),
+        ("/run/xen/qmp-libxenstat-DOMID", "QMP socket of a guest's QEMU, for the statistics of its disks"),
+        ("/sys/hypervisor/version", "the release of Xen, which selects the libxenstat to load"),
     ] {
         entry(&mut roff, file, what);
     }
     roff.control("SH", ["EXAMPLES"]);
     for (line, what) in [
-        ("xenmonitor --check", "Is everything there that it needs?"),
-        ("(set -a; . /etc/default/xenmonitor; xenmonitor --check)", "The same with the settings of the service."),
-        ("xenmonitor --watch --sort cpu_percent", "A live table, the busiest domain on top, until q."),
-        ("xenmonitor --print table --count 2 --interval 2s", "What xentop -b -f prints."),
-        ("xenmonitor --statsd udp://stats.example.com:8125", "Send every 10 seconds, until told to stop."),
+        ("xenmonitor --check", "Check that everything the daemon needs is available."),
+        ("(set -a; . /etc/default/xenmonitor; xenmonitor --check)", "Check with the settings of the service."),
+        ("xenmonitor --watch --sort cpu_percent", "Show a live table with the busiest domain on top; press q to quit."),
+        ("xenmonitor --print table --count 2 --interval 2s", "Print the same table as xentop -b -f."),
+        ("xenmonitor --statsd udp://stats.example.com:8125", "Send metrics every 10 seconds until interrupted."),
     ] {
         entry(&mut roff, line, what);
     }

@@ -1,6 +1,6 @@
-//! Writes what goes beside the program into a directory: the man page, completions for three shells and the settings
-//! file, all from the command line's own words, and the licences of all that is compiled in. A program of its own so
-//! that what is shipped does not carry what writes this.
+//! Generates the files that are installed with the program: the man page, completions for three shells and the
+//! settings file, from the definition of the command line; and the licences of everything that is compiled in. A
+//! separate program, so that the shipped one does not contain the code that generates them.
 
 mod licences;
 mod manual;
@@ -20,13 +20,13 @@ const NAME: &str = "xenmonitor";
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let (Some(directory), Some(target), None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        eprintln!("usage: xenmonitor-papers DIRECTORY TARGET, as target/papers x86_64-unknown-linux-gnu");
+        eprintln!("usage: xenmonitor-assets DIRECTORY TARGET, for example target/assets x86_64-unknown-linux-gnu");
         return ExitCode::from(2);
     };
     match write(Path::new(&directory), &target) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xenmonitor-papers: {error}");
+            eprintln!("xenmonitor-assets: {error}");
             ExitCode::FAILURE
         }
     }
@@ -34,8 +34,14 @@ fn main() -> ExitCode {
 
 fn write(directory: &Path, target: &str) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(directory)?;
-    // Last in time, and the first to be found wrong: a licence that is not allowed leaves no papers.
-    let licences = licences::of_the_program(&workspace(), target)?;
+    let rust_library = licences::rust_library()?;
+    if let Some(file) = &rust_library {
+        fs::copy(file, directory.join("rust-library.html"))?;
+    } else {
+        eprintln!("xenmonitor-assets: this Rust has no COPYRIGHT-library.html: leaving rust-library.html out");
+    }
+    // Before all other files, so that a licence that is not allowed leaves nothing to install.
+    let licences = licences::of_program(&workspace(), target, rust_library.is_some())?;
     fs::write(directory.join("copyright"), licences.copyright)?;
     fs::write(directory.join("third-party-licences.txt"), licences.texts)?;
     fs::write(directory.join("xenmonitor.8"), manual::page(Options::command())?)?;
@@ -46,7 +52,7 @@ fn write(directory: &Path, target: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The directory of the workspace that this was built from.
+/// The root of the workspace that this program was built from.
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

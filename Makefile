@@ -1,40 +1,41 @@
-# The Cargo target directory, and what `make help` prints: every target with its `##` line.
+# The Cargo target directory. `make help` prints every target that has a `##` comment.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen lint msrv deny \
-    npm-statsd pictures shim shim-files FORCE
+    clean npm-statsd pictures shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-# What a build needs, and the Debian packages that bring it.
+# Commands and files that a build needs, and the Debian packages that contain them.
 BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:libxen-dev \
     /usr/lib/llvm-*/lib/libclang.so:libclang-dev
-# What the tests run besides.
+# Programs that the tests run.
 PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
     /bin/kill:procps ip:iproute2 unshare:util-linux prlimit:util-linux faketime:faketime \
     systemd-analyze:systemd setpriv:util-linux
 
 include packaging/rules.mk
 
-test: ## Run the tests, but for test-load, after installing what they need
+test: ## Run the tests, except test-load, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace
 
-test-load: ## Send what large hosts and a fleet send to real servers: five minutes, 4 GB of memory
+test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory
 	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --test load -- --test-threads=1
 
-test-names: ## Try the naming of domains with a million sets of hostile names
-	NAMING_CASES=1000000 cargo test --release --lib naming::paths::tests::any_names_at_all
+test-names: ## Test the naming of domains with a million sets of hostile names
+	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
 
 # --- sanitizers -------------------------------------------------------------------------------------------
-# Stable compilers can do it but do not promise to: hence RUSTC_BOOTSTRAP. ThreadSanitizer has to see std's locks, and
-# std is built anew for it. What counts is what they find, which is written beside the daemon: some tests fail because it
-# is so slow and large. Those left out have it run by a program, a root or a clock that a sanitizer does not go with.
+# Stable compilers support sanitizers without a guarantee: hence RUSTC_BOOTSTRAP. ThreadSanitizer has to see the locks
+# of std, so std is rebuilt for it. Only the sanitizers' reports count, which are written next to the daemon: some tests
+# fail because the daemon is slow and large. The skipped tests use a program, a root or a clock that does not work with
+# sanitizers.
 
 SANITIZERS ?= address thread
 STD_FOR_thread := -Zbuild-std
@@ -47,33 +48,34 @@ test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then 
 	@for sanitizer in $(SANITIZERS); do $(MAKE) --no-print-directory sanitizer-$$sanitizer || exit 1; done
 
 sanitizer-%: OUT = $(abspath $(TARGET))/$*
-sanitizer-%: IT = TESTED_WITH=$* TESTED_BINARY=$(OUT)/$(HOST_TRIPLE)/debug/xenmonitor cargo test --quiet --test it --
+sanitizer-%: IT = TESTED_WITH=$* TESTED_BINARY=$(OUT)/$(HOST_TRIPLE)/debug/xenmonitor cargo test --test it --
 sanitizer-%: FORCE
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$* cargo build --quiet $(STD_FOR_$*) --target $(HOST_TRIPLE) --target-dir $(OUT)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$* cargo build $(STD_FOR_$*) --target $(HOST_TRIPLE) --target-dir $(OUT)
 	$(IT) --ignored the_sanitizer_sees_what_is_wrong
 	@rm -f $(OUT)/found.*
+	@echo "running all tests with the $* sanitizer, several minutes; their output goes to $(OUT)/tests.log"
 	-ASAN_OPTIONS=log_path=$(OUT)/found TSAN_OPTIONS=log_path=$(OUT)/found $(IT) $(NOT_SANITIZED) >$(OUT)/tests.log 2>&1
 	@grep '^test result: .* [0-9][0-9]* passed' $(OUT)/tests.log | grep -v ' [0-9]\?[0-9] passed' || \
 	    { cat $(OUT)/tests.log; exit 1; }
-	@if ls $(OUT)/found.* >/dev/null 2>&1; then cat $(OUT)/found.*; exit 1; else echo "$* sanitizer: nothing found"; fi
+	@if ls $(OUT)/found.* >/dev/null 2>&1; then cat $(OUT)/found.*; exit 1; else echo "$* sanitizer: no errors found"; fi
 
-# --- fuzz: hostile input (src/fuzz/mod.rs) ------------------------------------------------------------------
-# FUZZ_TIME is in seconds for each target; FUZZ="names qmp" are the targets. What is found new is kept from run to run
-# in target/fuzz/corpus; what makes a target panic is named, and belongs into tests/fuzz/corpus once it is mended.
+# --- fuzz: hostile input (src/fuzz/) -----------------------------------------------------------------------
+# FUZZ_TIME: seconds per target; FUZZ="names qmp": the targets. New inputs are kept in target/fuzz/corpus between runs.
+# The name of an input that makes a target panic is printed: add that input to tests/fuzz/corpus together with the fix.
 
 FUZZ_TIME ?= 60
 FUZZ ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZER = $(TARGET)/fuzz/$(HOST_TRIPLE)/fuzz/examples/fuzz
-# As cargo-fuzz does it, but for the sanitizers, which stable compilers do not have and code without unsafe does not need.
+# The flags of cargo-fuzz without sanitizers, which need nightly compilers, and which code without unsafe does not need.
 COVERAGE := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 \
     inline-8bit-counters pc-table trace-compares)
 
-fuzz: ## Let libFuzzer look for input that breaks a parser or a name: a minute for each target, or FUZZ_TIME=seconds
+fuzz: ## Run libFuzzer on the parsers and on naming: one minute per target, or FUZZ_TIME=seconds
 	@tests/need.sh $(BUILD) g++:g++
-	RUSTFLAGS="$(COVERAGE)" cargo build --quiet --target $(HOST_TRIPLE) --target-dir $(TARGET)/fuzz --profile fuzz \
+	RUSTFLAGS="$(COVERAGE)" cargo build --target $(HOST_TRIPLE) --target-dir $(TARGET)/fuzz --profile fuzz \
 	    --example fuzz
-	@failed=0; for target in $(FUZZ); do \
+	@failed=0; for target in $(FUZZ); do echo "$$target: $(FUZZ_TIME) seconds"; \
 	    corpus=$(TARGET)/fuzz/corpus/$$target; mkdir -p $$corpus; log=$(TARGET)/fuzz/$$target.log; \
 	    FUZZ_TARGET=$$target $(FUZZER) -max_total_time=$(FUZZ_TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 \
 	        -print_final_stats=1 -artifact_prefix=$(TARGET)/fuzz/$$target- $$corpus tests/fuzz/corpus/$$target \
@@ -81,33 +83,34 @@ fuzz: ## Let libFuzzer look for input that breaks a parser or a name: a minute f
 	    sed -n "s/^stat::number_of_executed_units: */$$target: found $$found, inputs tried: /p" $$log; \
 	done; exit $$failed
 
-test-soak: ## Live through 200 000 polls of a host on which everything comes and goes, by a fast clock: four minutes
+test-soak: ## Run 200 000 polls of a simulated host that changes all the time, with a fast clock: four minutes
 	@tests/need.sh $(BUILD)
 	@$(MAKE) --no-print-directory shim
 	SOAK_POLLS=200000 cargo test --release --test it a_long_life -- --nocapture
 
-bench: ## Measure what it costs, beside xentop, a script over xentop, and libxenstat
+bench: ## Measure the cost, compared with xentop, with a script around xentop, and with libxenstat
 	@tests/need.sh $(BUILD) $(PEERS) bash:bash python3:python3 pip3:python3-pip
 	@$(MAKE) --no-print-directory shim
+	@echo "installing the Python package statsd in $(TARGET)/python"
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --target $(TARGET)/python statsd==4.0.1
-	PYTHONPATH=$(TARGET)/python cargo bench --quiet --bench cost --bench disks
+	PYTHONPATH=$(TARGET)/python cargo bench --bench cost --bench disks
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn
 
-demo: ## Watch the release binary on a made-up host of five domains
+demo: ## Run the release binary on a simulated host with five domains
 	@tests/need.sh $(BUILD)
 	@$(MAKE) --no-print-directory shim demo-run
 
 demo-run:
 	cargo build --release
-	@echo; echo "Three polls, some columns of them. In the second win2019's disk goes into error and has no numbers:"
+	@echo; echo "Some columns of three polls. In the second, the disk of win2019 is in error and has no counters:"
 	@$(DEMO) --count 3 --print table --metrics 'state.*,cpu_percent,mem_k,net?x_k,vbd_rd,vbd_wr' | sed -u 's/^ *NAME /\n&/'
-	@echo; echo "What statsd gets of one domain, at the second poll:"; echo
+	@echo; echo "The metrics of one domain at the second poll, as sent to statsd:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
 
-pictures: ## Draw docs/img from what statsd and Graphite make of a made-up host: three minutes
+pictures: ## Draw docs/img with statsd and Graphite from a simulated host: three minutes
 	@tests/need.sh $(BUILD) node:nodejs npm:npm carbon-cache:graphite-carbon graphite-manage:graphite-web \
 	    /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	@$(MAKE) --no-print-directory shim npm-statsd
@@ -115,43 +118,48 @@ pictures: ## Draw docs/img from what statsd and Graphite make of a made-up host:
 	/usr/bin/python3 tests/pictures/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB) \
 	    $(TARGET)/npm/node_modules/statsd/stats.js
 
-e2e-xen: ## Judge it beside the real xentop in the dom0 of a real Xen, emulated: ten minutes, 4 GB of memory
+e2e-xen: ## Compare with the real xentop in the dom0 of a real, emulated Xen: ten minutes, 4 GB of memory
 	@tests/need.sh $(BUILD) mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
 	    busybox:busybox-static python3:python3 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	cargo build --release
 	tests/xen/run $(TARGET)/release/xenmonitor $(TARGET)/e2e-xen
 
-lint: ## Check format, clippy, docs and packaging
+lint: ## Check formatting, clippy, docs and packaging
 	@tests/need.sh $(BUILD)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --test load -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo package -p xenmonitor -p xenstat-sys --allow-dirty
 	@cargo package -p xenmonitor --list --allow-dirty | grep -v '^src/' | tr '\n' ' ' | grep -qx '$(CRATE_FILES) ' || \
-	    { echo "the crate has other files than $(CRATE_FILES): see include in Cargo.toml" >&2; exit 1; }
+	    { echo "the crate must contain exactly src/ and $(CRATE_FILES): see include in Cargo.toml" >&2; exit 1; }
 
-# What cargo packages of us besides src/; .cargo_vcs_info.json is its own.
+# The files of the packaged crate besides src/. cargo adds .cargo_vcs_info.json itself.
 CRATE_FILES := .cargo_vcs_info.json CHANGELOG.md Cargo.lock Cargo.toml Cargo.toml.orig LICENSE README.md build.rs
 
-msrv: ## Check that the oldest Rust that is promised (rust-version in Cargo.toml) compiles all of it
+msrv: ## Check that everything compiles with the oldest supported Rust (rust-version in Cargo.toml)
 	@tests/need.sh $(BUILD)
 	rustup toolchain install --profile minimal --no-self-update $(MSRV)
-	CARGO_TARGET_DIR=$(TARGET)/msrv cargo +$(MSRV) check --quiet --locked --workspace --all-targets
+	CARGO_TARGET_DIR=$(TARGET)/msrv cargo +$(MSRV) check --locked --workspace --all-targets
 
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-deny: $(CARGO_DENY) ## Check licences, sources and doubles of all crates, see deny.toml
+deny: $(CARGO_DENY) ## Check licences, sources and duplicate versions of all crates, see deny.toml
 	$(CARGO_DENY) --log-level error check licenses bans sources
 
-# The statsd server that is asked its gauges back.
+clean: ## Remove everything that was built: target/, but not the tools and images in ~/.cache
+	cargo clean
+	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers msrv next.rpm npm python shim .shim.lock)
+
+# The statsd server from which the tests read gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js
 
 $(TARGET)/npm/node_modules/statsd/stats.js:
+	@echo "installing npm's statsd in $(TARGET)/npm"
 	npm install --silent --no-audit --no-fund --omit=optional --prefix $(TARGET)/npm statsd@0.9.0
 
-# --- shim: a libxenstat for tests -------------------------------------------------------------------------
-# SHIM_OUT names the directory for it; SHIM_WITHOUT functions it shall lack, as those of older releases do.
+# --- shim: the fake libxenstat for tests ------------------------------------------------------------------
+# SHIM_OUT is its directory. SHIM_WITHOUT lists functions that it lacks, like the library of an older release.
 
 SHIM_OUT ?= $(TARGET)/shim
 SHIM_WITHOUT ?=
@@ -160,23 +168,25 @@ SHIM_SONAME := libxenstat.so.$(word 1,$(subst ., ,$(SHIM_VERSION))).$(word 2,$(s
 SHIM_LIB := $(SHIM_OUT)/$(SHIM_SONAME)
 SHIM_MAP := $(SHIM_OUT)/version.map
 SHIM_ARCHIVE := $(TARGET)/release/libxenstat_shim.a
-SHIM_SOURCES := Cargo.toml Cargo.lock wrapper.h $(wildcard tests/shim/Cargo.toml tests/shim/build.rs tests/shim/src/*.rs)
+SHIM_SOURCES := Cargo.toml Cargo.lock wrapper.h \
+    $(wildcard tests/shim/Cargo.toml tests/shim/build.rs tests/shim/src/*.rs)
 
-shim: ## Build the libxenstat for tests (tests/shim) as target/shim/libxenstat.so
+shim: ## Build the fake libxenstat for tests (tests/shim) as target/shim/libxenstat.so
 	@mkdir -p $(TARGET) $(SHIM_OUT) && flock $(TARGET)/.shim.lock $(MAKE) --no-print-directory shim-files
 
 shim-files: $(SHIM_LIB)
 
-# Linked here and not by rustc, whose version script cannot be joined with ours. What no pattern names keeps
-# the base version, which a reference to gettimeofday@GLIBC_x accepts: so the clock functions replace libc's.
-# nodelete: polls are counted and freed nodes kept over the life of the process, beyond a dlclose.
+# Linked here and not by rustc, whose version script cannot be combined with this one. A symbol that no pattern matches
+# keeps the base version. A reference to gettimeofday@GLIBC_x accepts that, so the clock functions replace libc's.
+# nodelete: the count of polls and freed nodes are kept over the life of the process, even after a dlclose.
 $(SHIM_LIB): $(SHIM_ARCHIVE) $(SHIM_MAP)
 	$(CC) -shared -o $@ -Wl,-soname,$(SHIM_SONAME),--version-script=$(SHIM_MAP),-z,defs,-z,nodelete,--gc-sections \
 	    -Wl,--whole-archive $(SHIM_ARCHIVE) -Wl,--no-whole-archive -lgcc_s -lpthread -ldl -lm -lc
 	ln -sf $(SHIM_SONAME) $(SHIM_OUT)/libxenstat.so
 
 $(SHIM_ARCHIVE): $(SHIM_SOURCES)
-	cargo build --quiet --release -p xenstat-shim
+	@echo "building the fake libxenstat for tests, a few minutes the first time"
+	cargo build --release -p xenstat-shim
 	@touch $@
 
 $(SHIM_MAP): FORCE

@@ -1,4 +1,4 @@
-# Neither enables nor starts it by itself, as is the custom: systemctl enable xenmonitor.
+# By convention of RPM systems the service is neither enabled nor started: use systemctl enable xenmonitor.
 if [ $1 -eq 1 ] && [ -x /usr/bin/systemctl ]; then
     systemctl --no-reload preset xenmonitor.service >/dev/null 2>&1 || :
 fi

@@ -1,5 +1,5 @@
-"""Listens as a statsd server would on a free port of 127.0.0.1, or as syslog at the path that is given: prints where,
-then every line that arrives."""
+"""Listens like a statsd server on a free port of 127.0.0.1, or like syslog at the path given as argument. Prints the
+port or path, then every received line."""
 
 import socket
 import sys

@@ -1,14 +1,14 @@
-# A clean Debian 12, and what the daemon needs in it that Xen would bring.
+# Clean Debian 12 roots, with the fake libxenstat in place of Xen.
 
-# start_listener: sets port; what arrives is in $work/statsd.
+# start_listener: sets port; received lines are in $work/statsd.
 start_listener() {
     python3 $here/listen.py >"$work/statsd" &
     listeners=$!
-    until_true 10 test -s "$work/statsd" || fail "the listener does not start"
+    until_true 10 test -s "$work/statsd" || fail "the listener did not start"
     port=$(head -n 1 "$work/statsd")
 }
 
-# gauges_arrive: anew, of a guest.
+# gauges_arrive: waits until new gauges of a guest arrive.
 gauges_arrive() {
     : >"$work/statsd"
     until_true 20 grep -q '^xen\.dom0\.web01\.cpu_percent:' "$work/statsd"
@@ -19,18 +19,19 @@ no_gauges_arrive() {
     [ ! -s "$work/statsd" ]
 }
 
-# unpack NAME: a root of its own, laid over the one in the cache; sets root.
+# unpack NAME: creates a root as an overlay over the one in the cache; sets root.
 unpack() {
     base=$CACHE/root-bookworm-3
-    # As old as a month it lacks what Debian has mended since.
+    # Built again after a month, to have Debian's updates.
     if [ ! -e "$base" ] || [ -n "$(find "$base" -maxdepth 0 -mtime +30)" ]; then
         rm -rf --one-file-system "$base" "$base.new"
         mkdir -p "$CACHE"
-        # OpenRC lies in it without being installed: it cannot be beside another. procps has the kill of the unit.
+        echo "building a Debian 12 root in $base, a few minutes, once a month"
+        # The packages of OpenRC are only downloaded: they conflict with systemd. The unit needs the kill of procps.
         mmdebstrap --quiet --format=directory --variant=minbase --include=systemd,systemd-sysv,dbus,procps \
             --customize-hook='cd "$1" && mkdir opt/openrc && chroot . apt-get update -qq &&
                 chroot . sh -c "cd /opt/openrc && apt-get download -qq openrc libeinfo1 librc1 insserv"' \
-            bookworm "$base.new" >"$work/said" 2>&1 || { cat "$work/said" >&2; fail "mmdebstrap makes no root"; }
+            bookworm "$base.new" >"$work/said" 2>&1 || { cat "$work/said" >&2; fail "mmdebstrap failed"; }
         touch "$base.new"
         mv "$base.new" "$base"
     fi
@@ -46,7 +47,7 @@ unpack() {
     next_deb 0.1.2 "$root/opt/other.deb" 'echo "# One more line." >>etc/default/xenmonitor'
 }
 
-# next_deb VERSION FILE CHANGE: the package of a later version, with a change to its files.
+# next_deb VERSION FILE CHANGE: builds the package of a later version, with a change to its files.
 next_deb() {
     rm -rf "$work/next"
     dpkg-deb -R "$DEB" "$work/next"
@@ -55,7 +56,7 @@ next_deb() {
     dpkg-deb -b --root-owner-group -Znone "$work/next" "$2" >/dev/null
 }
 
-# What an admin does with the settings: all defaults taken in, and below them what holds here.
+# settings: prints a script that enables all defaults in the settings file, and adds the values for this test.
 settings() {
     cat <<EOF
 sed -i 's/^#XENMONITOR/XENMONITOR/' /etc/default/xenmonitor
@@ -69,14 +70,14 @@ END
 EOF
 }
 
-# files: what is in the root, but for what apt, dpkg and a boot write by themselves.
+# files: lists the files of the root, except those that apt, dpkg and booting write by themselves.
 files() {
     (cd "$root" && find . -xdev \( -path ./run -o -path ./tmp -o -path ./dev -o -path ./proc -o -path ./sys -o -path ./opt \
         -o -path ./var/log -o -path ./var/cache -o -path ./var/tmp -o -path ./var/lib/apt \
         -o -path './var/lib/dpkg/*-old' -o -path './var/lib/dpkg/lock*' \) -prune -o -print | sort)
 }
 
-# nothing_more_than LIST: no file but those of the list; prints those there are.
+# nothing_more_than LIST: fails if there are other files than those of the list; prints the other files.
 nothing_more_than() {
     files | comm -13 "$1" - >"$work/more"
     cat "$work/more"

@@ -1,10 +1,10 @@
-# The .rpm, by rpm itself. The root is Debian's, so what it requires by name is not looked at.
+# Installs the .rpm with rpm. The root is a Debian, so dependencies on packages are not checked.
 
 test_rpm() {
-    [ "$(rpm -qp --qf '%{PAYLOADCOMPRESSOR}' "$RPM" 2>/dev/null)" = gzip ] || fail "CentOS 7's rpm reads no other than gzip and xz"
-    # rpm 4.11 knows these.
+    [ "$(rpm -qp --qf '%{PAYLOADCOMPRESSOR}' "$RPM" 2>/dev/null)" = gzip ] || fail "the rpm of CentOS 7 supports gzip and xz only"
+    # rpm 4.11 supports these.
     rpm -qp --requires "$RPM" 2>/dev/null | grep rpmlib |
-        grep -vE 'CompressedFileNames|FileDigests|PayloadFilesHavePrefix' && fail "CentOS 7's rpm lacks this"
+        grep -vE 'CompressedFileNames|FileDigests|PayloadFilesHavePrefix' && fail "the rpm of CentOS 7 lacks this"
     unpack rpm
     files >"$work/before"
     by_rpm -i "$RPM"
@@ -16,10 +16,10 @@ test_rpm() {
     cmp -s "$root/etc/default/xenmonitor" "$work/settings" || fail "an upgrade changes the settings"
     by_rpm -e xenmonitor
     rm -r "$root/var/lib/rpm"
-    # Directories that a Debian has not by itself belong to the packages of an RPM system.
+    # These directories do not exist in a minimal Debian; in an RPM system they belong to other packages.
     nothing_more_than "$work/before" | grep -vE '^\./usr/share/(fish|zsh)(/[a-z_.-]+)?$' >"$work/said" || true
-    [ "$(cat "$work/said")" = ./etc/default/xenmonitor.rpmsave ] || fail "rpm -e leaves more than changed settings: $(cat "$work/said")"
-    ok "rpm: installs, keeps its settings, and is gone but for these"
+    [ "$(cat "$work/said")" = ./etc/default/xenmonitor.rpmsave ] || fail "rpm -e leaves other files than changed settings: $(cat "$work/said")"
+    ok "rpm: installs, upgrades and keeps the settings; rpm -e leaves changed settings only"
 }
 by_rpm() {
     rpm --root "$root" --nodeps --dbpath /var/lib/rpm "$@" >"$work/said" 2>&1 || { cat "$work/said" >&2; fail "rpm $*"; }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Tests what `make deb rpm install` make as an admin uses them, see `make test-packages`. No Xen is needed: the
-# daemon is given the tests' libxenstat. Roots of Debian 12 are laid over one that is kept in the cache.
+# Tests the results of `make deb rpm install` as an admin uses them, see `make test-packages`. No Xen is needed: the
+# daemon loads the fake libxenstat. The Debian 12 roots are overlays over one that is kept in the cache.
 set -eu
 cd "$(dirname "$0")/../.."
-[ "$(id -u)" = 0 ] || { echo "test-packages: packages are installed in a root of their own, which takes root" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "test-packages: needs root, to install packages in a separate root" >&2; exit 1; }
 here=tests/packages
 work=$(mktemp -d)
 passed=0
@@ -17,7 +17,7 @@ end() {
     status=$?
     set +e
     [ -z "$container" ] || { kill "$container"; wait "$container"; }
-    # The one below it takes all that runs there along.
+    # Its child ends together with all processes in the namespace.
     [ -z "$chrooted" ] || pkill -P "$chrooted"
     for listener in $listeners; do kill "$listener"; done
     for root in $roots; do umount -l "$root"; done
@@ -27,22 +27,22 @@ end() {
 } 2>/dev/null
 trap end EXIT
 
-# fail WORDS...: what is wrong.
+# fail WORDS...: prints what failed, and exits.
 fail() {
     echo "FAILED: $*" >&2
     exit 1
 }
-# ok WORDS...: what holds.
+# ok WORDS...: prints what passed.
 ok() {
     echo "ok: $*"
     passed=$((passed + 1))
 }
-# quiet COMMAND...: succeeds and says nothing.
+# quiet COMMAND...: fails unless the command succeeds without output.
 quiet() {
     said=$("$@" 2>&1) || fail "$*: $said"
-    [ -z "$said" ] || fail "$* says: $said"
+    [ -z "$said" ] || fail "$* prints: $said"
 }
-# until_true SECONDS COMMAND...
+# until_true SECONDS COMMAND...: repeats the command until it succeeds.
 until_true() {
     left=$(($1 * 5))
     shift

@@ -1,6 +1,6 @@
-# The .deb under systemd, which boots in a container that shares our network.
+# Installs the .deb under systemd, which boots in a container that shares the host's network.
 
-# inside COMMAND...
+# inside COMMAND...: runs the command in the container.
 inside() {
     nsenter -t "$leader" -m -u -i -p -r -w env -i PATH=/usr/sbin:/usr/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@" </dev/null
 }
@@ -32,14 +32,14 @@ test_systemd() {
     files >"$work/before"
 
     apt install /opt/this.deb
-    [ "$(inside systemctl is-enabled xenmonitor)" = enabled ] || fail "it is not enabled"
-    [ "$(inside systemctl show -P ConditionResult xenmonitor)" = no ] || fail "it is started where there is no Xen"
+    [ "$(inside systemctl is-enabled xenmonitor)" = enabled ] || fail "the service is not enabled"
+    [ "$(inside systemctl show -P ConditionResult xenmonitor)" = no ] || fail "the service is started without Xen"
     quiet inside systemd-analyze verify --man=no /usr/lib/systemd/system/xenmonitor.service
-    ok "systemd: installed, enabled, and not started where there is no Xen"
+    ok "systemd: installed, enabled, and not started without Xen"
 
     inside env XENMONITOR_LIBXENSTAT=/opt/xen/libxenstat.so XENSTAT_SCENARIO=/opt/xen/demo.toml \
         xenmonitor --check --statsd "udp://127.0.0.1:$port" >"$work/said" 2>&1 || { cat "$work/said"; fail "xenmonitor --check"; }
-    grep -q '^Xen  *ok ' "$work/said" || fail "xenmonitor --check says nothing of Xen"
+    grep -q '^Xen  *ok ' "$work/said" || fail "xenmonitor --check does not mention Xen"
     ok "xenmonitor --check, in a system without Rust"
 
     inside sh -c 'mkdir -p /dev/xen && touch /dev/xen/privcmd'
@@ -47,32 +47,32 @@ test_systemd() {
     cp "$root/etc/default/xenmonitor" "$work/settings"
     inside systemctl restart xenmonitor
     gauges_arrive || { inside journalctl -n 20 -u xenmonitor >&2; fail "no gauge arrives"; }
-    ok "systemd: gauges arrive, with every default of /etc/default/xenmonitor taken in"
+    ok "systemd: gauges arrive, with every default of /etc/default/xenmonitor enabled"
 
     before=$(pid_inside)
     inside systemctl reload xenmonitor
     gauges_arrive || fail "no gauge arrives after a reload"
-    [ "$(pid_inside)" = "$before" ] || fail "a reload is a restart"
+    [ "$(pid_inside)" = "$before" ] || fail "a reload restarts the service"
     for package in next other; do
         before=$(pid_inside)
         apt -o Dpkg::Options::=--force-confold install /opt/$package.deb
         cmp -s "$root/etc/default/xenmonitor" "$work/settings" || fail "an upgrade changes the settings"
-        [ "$(inside systemctl is-active xenmonitor)" = active ] || fail "it does not run after an upgrade"
+        [ "$(inside systemctl is-active xenmonitor)" = active ] || fail "the service is not running after an upgrade"
         [ "$(pid_inside)" != "$before" ] || fail "an upgrade leaves the old program running"
         gauges_arrive || fail "no gauge arrives after an upgrade"
     done
     ok "systemd: an upgrade keeps the settings and starts the new program"
 
     apt remove xenmonitor
-    no_gauges_arrive || fail "it runs on after apt remove"
+    no_gauges_arrive || fail "the service is still running after apt remove"
     nothing_more_than "$work/before" >/dev/null || true
-    # Settings, and what Debian's own tools keep until the purge: the link that enables it, and a mask over it.
+    # The settings remain, and what Debian's tools keep until the purge: the service's enabling link and its mask.
     grep -vE '^\./etc/(default|init\.d)/xenmonitor|^\./var/lib/dpkg/info/xenmonitor\.(list|postrm)$' "$work/more" |
         grep -vE '^\./(var/lib/systemd/deb-systemd-helper-|etc/systemd/system/(.*/)?xenmonitor.service$)' >"$work/left" || true
     [ ! -s "$work/left" ] || fail "apt remove leaves $(cat "$work/left")"
     apt purge xenmonitor
-    nothing_more_than "$work/before" || fail "apt purge leaves the above"
-    ok "systemd: apt remove ends it and leaves its settings, apt purge nothing"
+    nothing_more_than "$work/before" || fail "apt purge leaves these files"
+    ok "systemd: apt remove stops the service and keeps the settings; apt purge leaves nothing"
     kill "$container"
     wait "$container" || true
     container=

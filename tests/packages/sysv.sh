@@ -1,6 +1,6 @@
-# Where systemd does not run: the .deb with its init script, and OpenRC's.
+# Without systemd: the .deb with its init script, and the script for OpenRC.
 
-# in_chroot SCRIPT: with processes of its own, which end with it.
+# in_chroot SCRIPT: runs the script in a PID namespace; all its processes end with it.
 in_chroot() {
     mkdir -p "$root/dev/xen"
     touch "$root/dev/xen/privcmd"
@@ -8,13 +8,13 @@ in_chroot() {
     unshare --mount --pid --fork --kill-child env -i PATH=/usr/sbin:/usr/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
         chroot "$root" sh -euc "mount -t proc proc /proc; $1" </dev/null >"$work/said" 2>&1
 }
-# Steps inside and outside wait for each other through files.
+# The steps inside and outside the root wait for each other with files.
 words() {
-    printf 'refused() { if "$@"; then echo "$* is no failure"; exit 1; fi; }\n'
+    printf 'refused() { if "$@"; then echo "$* did not fail"; exit 1; fi; }\n'
     printf 'reached() { touch "/opt/$1"; while [ ! -e "/opt/$1.seen" ]; do sleep 0.1; done; }\n'
 }
 reached() {
-    until_true 60 test -e "$root/opt/$1" || { cat "$work/said" >&2; fail "$1 is not reached"; }
+    until_true 60 test -e "$root/opt/$1" || { cat "$work/said" >&2; fail "step $1 was not reached"; }
 }
 seen() {
     touch "$root/opt/$1.seen"
@@ -25,7 +25,7 @@ test_sysv() {
     files >"$work/before"
     python3 $here/listen.py "$root/dev/log" >"$work/syslog" &
     listeners="$listeners $!"
-    until_true 10 test -s "$work/syslog" || fail "no syslog can be put there"
+    until_true 10 test -s "$work/syslog" || fail "the syslog listener did not start"
     in_chroot "$(words)
         apt-get -qq -y --no-install-recommends install /opt/this.deb
         $(settings)
@@ -42,14 +42,15 @@ test_sysv() {
     gauges_arrive || { cat "$work/said" >&2; fail "no gauge arrives"; }
     seen running
     reached stopped
-    no_gauges_arrive || fail "it runs on after a stop"
+    no_gauges_arrive || fail "the daemon is still running after a stop"
     seen stopped
-    wait "$chrooted" || { cat "$work/said" >&2; fail "the init script does not work"; }
+    wait "$chrooted" || { cat "$work/said" >&2; fail "the init script failed"; }
     chrooted=
-    grep -q 'xenmonitor: .*libxenstat' "$work/syslog" || fail "nothing of it in syslog"
-    grep -q 'xenmonitor: .*--spread' "$work/syslog" || fail "nothing of the bad setting in syslog"
-    nothing_more_than "$work/before" || fail "apt purge leaves the above"
-    ok "sysv: the init script starts, reloads, stops, tells and logs; a bad setting is a failed start; a purge leaves nothing"
+    grep -q 'xenmonitor: .*libxenstat' "$work/syslog" || fail "the daemon's log is not in syslog"
+    grep -q 'xenmonitor: .*--spread' "$work/syslog" || fail "the error about the bad setting is not in syslog"
+    nothing_more_than "$work/before" || fail "apt purge leaves these files"
+    ok "sysv: the init script starts, reloads, stops, reports its status and logs; with a bad setting it fails;" \
+        "a purge leaves nothing"
 }
 
 test_openrc() {
@@ -68,10 +69,10 @@ test_openrc() {
     gauges_arrive || { cat "$work/said" >&2; fail "no gauge arrives"; }
     seen running
     reached stopped
-    no_gauges_arrive || fail "it runs on after a stop"
+    no_gauges_arrive || fail "the daemon is still running after a stop"
     seen stopped
-    wait "$chrooted" || { cat "$work/said" >&2; fail "OpenRC's script does not work"; }
+    wait "$chrooted" || { cat "$work/said" >&2; fail "the script for OpenRC failed"; }
     chrooted=
-    grep -q libxenstat "$root/var/log/xenmonitor.log" || fail "nothing of it in /var/log/xenmonitor.log"
-    ok "openrc: the script starts, reloads, stops, tells and logs"
+    grep -q libxenstat "$root/var/log/xenmonitor.log" || fail "the daemon's log is not in /var/log/xenmonitor.log"
+    ok "openrc: the script starts, reloads, stops, reports its status and logs"
 }

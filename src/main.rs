@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     start_logger(&config.log, stderr.clone());
     kept.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
     for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
-        warn!("the variable {name} is none of this program's: see --help");
+        warn!("ignoring unknown environment variable {name} (see --help)");
     }
     let check = config.check;
     let monitor = Monitor::new(config);

@@ -64,7 +64,7 @@ impl Journal {
             None => self.no_vifs.ok(|| "the kernel tells its VIFs again".into()),
         }
         match disk_error {
-            Some(error) => self.no_disks.raise(format!("no disks {error}: their gauges are withheld")),
+            Some(error) => self.no_disks.raise(format!("no disks {error}: their metrics are omitted")),
             None => self.no_disks.ok(|| "disks can be told again".into()),
         }
         self.withheld(unavailable, snapshot);
@@ -92,7 +92,7 @@ fn partly(told: Collectors, cause: &str) -> Option<String> {
         _ => "",
     };
     let missing = missing.join(" and ");
-    Some(format!("{cause} when asked for {missing}{hint}: their gauges are withheld"))
+    Some(format!("{cause} when asked for {missing}{hint}: their metrics are omitted"))
 }
 
 /// Guests whose disks are withheld, each told when it begins and when it ends; many at once in one line.
@@ -124,10 +124,10 @@ impl Withheld {
         let begun = match &begun[..] {
             few if few.len() <= SINGLY => few
                 .iter()
-                .map(|(name, error)| format!("QEMU of {name} {error}: the guest's disks are withheld"))
+                .map(|(name, error)| format!("QEMU of {name} {error}: the guest's disks are omitted"))
                 .collect(),
             many => vec![format!(
-                "the disks of {} guests are withheld: QEMU of {} {}, and so on",
+                "the disks of {} guests are omitted: QEMU of {} {}, and so on",
                 many.len(),
                 many[0].0,
                 many[0].1
@@ -155,8 +155,8 @@ mod tests {
         };
         for (now, there, lines) in [
             (&[][..], 0..9, &[][..]),
-            (&[1], 0..9, &["QEMU of g1 closes the connection: the guest's disks are withheld"]),
-            (&[1, 2], 0..9, &["QEMU of g2 closes the connection: the guest's disks are withheld"]),
+            (&[1], 0..9, &["QEMU of g1 closes the connection: the guest's disks are omitted"]),
+            (&[1, 2], 0..9, &["QEMU of g2 closes the connection: the guest's disks are omitted"]),
             (&[2], 0..9, &[]),
             (&[2], 0..9, &[]),
             // Well for three polls.
@@ -165,7 +165,7 @@ mod tests {
             (&[2], 0..9, &[]),
             // It has gone.
             (&[], 3..9, &[]),
-            (&[3, 4, 5, 6], 0..9, &["the disks of 4 guests are withheld: QEMU of g3 closes the connection, and so on"]),
+            (&[3, 4, 5, 6], 0..9, &["the disks of 4 guests are omitted: QEMU of g3 closes the connection, and so on"]),
             (&[], 0..9, &[]),
             (&[], 0..9, &[]),
             (&[], 0..9, &["the disks of 4 guests are told again, those of g3 among them"]),

@@ -41,12 +41,12 @@ impl Choice {
             of_domains.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
         let of_domains = of_domains
             .filter(|(_, pattern)| !names.iter().any(|name| pattern.matches(&String::from_utf8_lossy(name))))
-            .map(|(option, pattern)| format!("{option} '{pattern}' fits no domain that is there now"));
+            .map(|(option, pattern)| format!("{option} '{pattern}' matches no running domain"));
 
         let of_gauges = [("--metrics", &self.metrics), ("--no-metrics", &self.no_metrics)];
         let of_gauges = of_gauges.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
         let of_gauges = of_gauges.filter(|(_, pattern)| !vocabulary.iter().any(|metric| pattern.matches(metric))).map(
-            |(option, pattern)| format!("{option} '{pattern}' fits no gauge that is sent, see --detail and --layout"),
+            |(option, pattern)| format!("{option} '{pattern}' matches no metric that is sent, see --detail and --layout"),
         );
         of_domains.chain(of_gauges).collect()
     }
@@ -90,7 +90,7 @@ mod tests {
         let names: [&[u8]; 2] = [b"web01", b"db"];
         let told = |layout, details: &[Detail]| {
             let lines = choice.in_vain(&names, layout, details);
-            lines.iter().map(|line| line.split(" fits no ").next().unwrap().to_owned()).collect::<Vec<_>>()
+            lines.iter().map(|line| line.split(" matches no ").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let always = ["--include 'nginx*'", "--exclude 'x'"];
         let all = [always[0], always[1], "--metrics 'cpu'", "--no-metrics 'NET-TX_k'", "--no-metrics 'nod.*'"];

@@ -89,7 +89,7 @@ fn what_is_asked_for_in_vain_is_told() {
         |arguments: &[&str]| run(xenmonitor(&scenario("demo")).args(["--check", "--print", "table"]).args(arguments));
     let said = check(&["--include", "x*", "--metrics", "cpu_foo"]);
     assert_eq!(said.status, Some(1));
-    for word in ["BAD  --include 'x*' fits no domain", "BAD  --metrics 'cpu_foo' fits no gauge"] {
+    for word in ["BAD  --include 'x*' matches no running domain", "BAD  --metrics 'cpu_foo' matches no metric"] {
         assert!(said.out.contains(word), "{word}: {}", said.out);
     }
     let said = check(&["--vifs", "kernel", "--disks", "backends"]);

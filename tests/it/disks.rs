@@ -444,7 +444,7 @@ fn sockets_that_may_not_be_looked_for() {
     let rd = |said: &Said| serde_json::from_str::<Value>(&said.out).unwrap()["domains"][1]["vbd_rd"].clone();
     assert_eq!((rd(&said), rd(&told)), (Value::Null, 77.into()), "{}{}", said.err, told.err);
     let why = "from QEMU: /run/xen: Permission denied (os error 13), let this user read it or use --disks libxenstat";
-    assert!(said.err.contains(&format!("no disks {why}: their gauges are withheld\n")), "{}", said.err);
+    assert!(said.err.contains(&format!("no disks {why}: their metrics are omitted\n")), "{}", said.err);
     assert!(check.out.contains(&format!("disks        BAD  withheld: none {why}\n")), "{}", check.out);
 }
 
@@ -524,7 +524,7 @@ fn a_guest_that_is_silent_for_a_while() {
     let logged = |text: &str| said.err.matches(text).count();
     assert_eq!(
         logged(
-            "WARN  QEMU of g1 says nothing within 500ms: it hangs, or is talking to another: the guest's disks are withheld"
+            "WARN  QEMU of g1 says nothing within 500ms: it hangs, or is talking to another: the guest's disks are omitted"
         ),
         1,
         "{}",

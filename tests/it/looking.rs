@@ -381,8 +381,8 @@ fn domains_and_gauges_can_be_chosen() {
         with(&|path| { path == "node.cpus" || path.ends_with(".mem_k") && !hosts(path) })
     );
     let err = lines(&["--include", "db*,nginx*", "--metrics", "cpu"]).1;
-    assert!(err.contains("WARN  --include 'nginx*' fits no domain that is there now"), "{err}");
-    assert!(err.contains("WARN  --metrics 'cpu' fits no gauge that is sent, see --detail and --layout"), "{err}");
+    assert!(err.contains("WARN  --include 'nginx*' matches no running domain"), "{err}");
+    assert!(err.contains("WARN  --metrics 'cpu' matches no metric that is sent, see --detail and --layout"), "{err}");
 
     let table =
         out_of(xenmonitor(&scenario("demo")).args(["--once", "--print", "table", "--exclude", "w*", "--dom0-first"]));
@@ -460,7 +460,7 @@ fn a_table_can_be_watched() {
     let logged = watch("stty rows 40 columns 200;", "--include 'x*'");
     let (before, page) = logged.split_once("\x1b[?1049h").unwrap();
     let (page, after) = page.split_once("\x1b[?1049l").unwrap();
-    let warning = "WARN  --include 'x*' fits no domain that is there now";
+    let warning = "WARN  --include 'x*' matches no running domain";
     assert!(before.is_empty() && page.contains(warning) && after.contains(warning), "{logged}");
 }
 

@@ -159,7 +159,7 @@ fn what_failed_is_asked_for_again() {
     let said = polls("\"0..8\"", "14");
     let disks: Vec<Value> = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
     assert!(disks[0]["domains"][0]["vbd_rd"].is_null() && disks[13]["domains"][0]["vbd_rd"] == 7, "{}", said.err);
-    assert_eq!(said.err.matches("their gauges are withheld").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("their metrics are omitted").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("everything can be told again").count(), 1, "{}", said.err);
 }
 

@@ -46,7 +46,9 @@ impl Choice {
         let of_gauges = [("--metrics", &self.metrics), ("--no-metrics", &self.no_metrics)];
         let of_gauges = of_gauges.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
         let of_gauges = of_gauges.filter(|(_, pattern)| !vocabulary.iter().any(|metric| pattern.matches(metric))).map(
-            |(option, pattern)| format!("{option} '{pattern}' matches no metric that is sent, see --detail and --layout"),
+            |(option, pattern)| {
+                format!("{option} '{pattern}' matches no metric that is sent, see --detail and --layout")
+            },
         );
         of_domains.chain(of_gauges).collect()
     }

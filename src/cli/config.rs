@@ -9,11 +9,11 @@ use std::{fmt, fs, io};
 use crate::cli::options::Options;
 use crate::cli::values::LogFilter;
 use crate::collect::poller::Sources;
-use crate::metrics::filter::Choice;
+use crate::metrics::filter::Filter;
 use crate::naming::paths::{Paths, Scheme};
 use crate::naming::scheme::Layout;
 use crate::naming::template::Prefix;
-use crate::report::series::Telling;
+use crate::report::series::Selection;
 use crate::report::{self, Print, TableSettings};
 use crate::statsd::destination::{DEFAULT_PORT, Destination};
 use crate::statsd::pacing::Timing;
@@ -141,11 +141,11 @@ impl Config {
             dialect: options.tag_format,
             constants: &options.tag,
         });
-        let telling = Telling {
+        let selection = Selection {
             paths: paths.map_err(|error| ConfigError::Naming(error.into()))?,
             layout: options.layout,
             details: options.detail,
-            choice: Choice::new(&options.include, &options.exclude, &options.metrics, &options.no_metrics),
+            filter: Filter::new(&options.include, &options.exclude, &options.metrics, &options.no_metrics),
             on_vanish: options.on_vanish,
             net_view: options.net_view,
         };
@@ -172,7 +172,7 @@ impl Config {
             },
             report: report::Settings {
                 host,
-                telling,
+                selection,
                 print,
                 table: TableSettings { watch: options.watch, order: options.sort, dom0_first: options.dom0_first },
             },
@@ -325,7 +325,7 @@ mod tests {
             (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
-            let names = config.report.telling.paths.names("web", ["cpu_sec"].into_iter());
+            let names = config.report.selection.paths.names("web", ["cpu_sec"].into_iter());
             assert_eq!(names.get(0).path, name, "{arguments:?} {prefix}");
         }
     }

@@ -15,7 +15,7 @@ use crate::cli::values::{LogFilter, LogFilterParser, count, max_datagram, patter
 use crate::cli::variables::with_variable;
 use crate::collect::disks::DiskSource;
 use crate::collect::vif::VifSource;
-use crate::metrics::columns::GAUGES;
+use crate::metrics::DOMAIN;
 use crate::metrics::delta::NetView;
 use crate::metrics::devices::Detail;
 use crate::naming::scheme::Dialect;
@@ -351,12 +351,12 @@ impl Options {
 
 /// What a table can be sorted by.
 fn sort_keys() -> PossibleValuesParser {
-    let columns = GAUGES.iter().filter(|gauge| gauge.xentop != "STATE");
-    PossibleValuesParser::new(std::iter::once("name").chain(columns.map(|gauge| gauge.name)))
+    let columns = DOMAIN.iter().filter(|row| row.xentop != Some("STATE"));
+    PossibleValuesParser::new(std::iter::once("name").chain(columns.map(|row| row.metric.name)))
 }
 
 fn order(key: &str) -> Order {
-    GAUGES.iter().find(|gauge| gauge.name == key).map_or(Order::Name, Order::Gauge)
+    DOMAIN.iter().find(|row| row.metric.name == key).map_or(Order::Name, |row| Order::Metric(&row.metric))
 }
 
 #[cfg(test)]

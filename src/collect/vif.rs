@@ -202,7 +202,7 @@ impl Vifs {
             domain.vifs.clear();
             domain.vifs.extend(own.map(|(_, vif)| *vif));
         }
-        snapshot.told.network = true;
+        snapshot.collected.network = true;
     }
 }
 

@@ -204,7 +204,7 @@ impl Node<'_> {
     /// Needs no new memory where `into` has room from an earlier poll.
     fn copy(&self, into: &mut Snapshot) {
         let (c, node) = (&self.owner.library.functions, self.node.as_ptr());
-        (into.told, into.own_disks) = (self.asked, false);
+        (into.collected, into.own_disks) = (self.asked, false);
         // SAFETY: the node is live (invariant), and its getters read one field each. A getter by index returns a
         // part of the node, or NULL, which `each` ends at. The version's string lives in the handle, and the domains
         // in the node (fact 24); both outlive this block.

@@ -68,7 +68,7 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
     if release::miscounts_read_sectors(&node.xen_version) && !node.own_disks {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
     }
-    let Collectors { vcpu, network, vbd } = node.told;
+    let Collectors { vcpu, network, vbd } = node.collected;
     let why = || cause.as_ref().map(ToString::to_string).unwrap_or_default();
     let part = |told, words: String| if told { (Good, words) } else { (Bad, format!("withheld: {}", why())) };
     lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
@@ -99,7 +99,7 @@ fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
         },
     ));
     lines.extend(unavailable.iter().map(|guest| ("", (Bad, unheard(guest)))));
-    lines.extend(output.in_vain(&node).into_iter().map(|line| ("choice", (Bad, line))));
+    lines.extend(output.unmatched(&node).into_iter().map(|line| ("filter", (Bad, line))));
     lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
     lines
 }
@@ -131,8 +131,8 @@ fn xentops(sources: &Sources) -> (String, String) {
     let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
     let told = |told, number: String| if told { number } else { "none, failing".into() };
     (
-        told(theirs.told.network, count(&theirs, |domain| domain.vifs.len())),
-        told(theirs.told.vbd, count(&theirs, |domain| disks(domain).count())),
+        told(theirs.collected.network, count(&theirs, |domain| domain.vifs.len())),
+        told(theirs.collected.vbd, count(&theirs, |domain| disks(domain).count())),
     )
 }
 

@@ -29,7 +29,7 @@ use crate::daemon::events::{Event, Events};
 use crate::daemon::failure::Failure;
 use crate::daemon::poll_log::Journal;
 use crate::daemon::systemd::Supervisor;
-use crate::metrics::delta::{Before, Span};
+use crate::metrics::delta::{Previous, Span};
 use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::{Collectors, Snapshot};
 use crate::report::Output;
@@ -264,7 +264,7 @@ impl Monitor {
         let is_slow = stuck < self.interval * 3 / 2;
         let told = (!is_slow).then_some(Collectors::NONE);
         let up = is_slow && self.answered;
-        let mut health = Health { up, stuck, told, domains: told.map(|_| 0), ..self.health() };
+        let mut health = Health { up, running: stuck, collected: told, domains: told.map(|_| 0), ..self.health() };
         self.output.tick_without_snapshot(&mut health).map_err(Failure::Stdout)
     }
 
@@ -282,15 +282,15 @@ impl Monitor {
         self.backoff.reset();
         self.journal.read(notes, &snapshot, self.interval, || self.output.describe());
         let start = Instant::now();
-        let before = self.previous.as_ref().map(|(snapshot, then)| Before {
+        let before = self.previous.as_ref().map(|(snapshot, then)| Previous {
             snapshot,
             xenstat: Span::between(then.xenstat, moments.xenstat),
             vifs: Span::between(then.vifs, moments.vifs),
         });
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
-        let told = Collectors { vbd: all_disks, ..snapshot.told };
-        let mut health = Health { up: true, poll: Some(took), told: Some(told), ..self.health() };
+        let told = Collectors { vbd: all_disks, ..snapshot.collected };
+        let mut health = Health { up: true, poll: Some(took), collected: Some(told), ..self.health() };
         self.output.tick(before.as_ref(), &snapshot, &mut health, time).map_err(Failure::Stdout)?;
         let send = start.elapsed();
         self.send = Some(send);
@@ -321,7 +321,7 @@ impl Monitor {
         }
         self.supervisor.working(now, false, || format!("{error}; trying again"));
         let told = Some(Collectors::NONE);
-        let mut health = Health { up: false, poll: Some(took), told, domains: Some(0), ..self.health() };
+        let mut health = Health { up: false, poll: Some(took), collected: told, domains: Some(0), ..self.health() };
         self.output.tick_without_snapshot(&mut health).map_err(Failure::Stdout)
     }
 

@@ -68,7 +68,7 @@ impl Journal {
             None => self.no_disks.ok(|| "disks can be told again".into()),
         }
         self.withheld(unavailable, snapshot);
-        match cause.and_then(|cause| partly(snapshot.told, &cause.to_string())) {
+        match cause.and_then(|cause| partly(snapshot.collected, &cause.to_string())) {
             Some(what) => self.partial.raise(what),
             None => self.partial.ok(|| "everything can be told again".into()),
         }

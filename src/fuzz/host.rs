@@ -9,12 +9,12 @@ use super::lines::{are_whole, read, text};
 use super::names::{WAYS, named};
 use super::snapshots::change;
 use super::{Input, steers};
-use crate::metrics::columns::GAUGES;
-use crate::metrics::delta::{Before, NetView, Span};
+use crate::metrics::delta::{NetView, Previous, Span};
 use crate::metrics::devices::Detail;
-use crate::metrics::filter::Choice;
-use crate::metrics::node::node_gauges;
-use crate::metrics::self_metrics::{Health, own_gauges};
+use crate::metrics::domain::DOMAIN;
+use crate::metrics::filter::Filter;
+use crate::metrics::host_values;
+use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::Snapshot;
 use crate::naming::name::Name;
 use crate::naming::paths::{Paths, Scheme};
@@ -22,7 +22,7 @@ use crate::naming::sanitize::fold;
 use crate::naming::scheme::Dialect;
 use crate::naming::scheme::{Layout, Letters};
 use crate::report::json::{self, Taken};
-use crate::report::series::{OnVanish, Roll, Telling};
+use crate::report::series::{OnVanish, Selection, Series};
 use crate::report::table::{Order, Table};
 use crate::statsd::batch::BatchWriter;
 
@@ -41,24 +41,24 @@ pub fn host(input: &[u8]) {
     let on_vanish = *input.of(&[OnVanish::Zero, OnVanish::Keep]);
     let net_view = *input.of(&[NetView::Dom0, NetView::Guest]);
     let template = input.byte() % 3;
-    let order = *input.of(&[Order::Name, Order::Gauge(&GAUGES[7])]);
-    let telling = || Telling {
+    let order = *input.of(&[Order::Name, Order::Metric(&DOMAIN[7].metric)]);
+    let selection = || Selection {
         paths: paths(way, template),
         layout,
         details: details.clone(),
-        choice: Choice::default(),
+        filter: Filter::default(),
         on_vanish,
         net_view,
     };
     let teller = || Teller {
-        roll: Roll::new(telling()),
+        series: Series::new(selection()),
         paths: paths(way, template),
         dialect,
         // A server that turns dots to `_` takes nothing for another either; none does it to tags.
         flat: letters == Letters::Strict && template == 0 && dialect == Dialect::None,
         statsd: BatchWriter::new(max_datagram),
         max_datagram,
-        table: Table::new(order, true, &Choice::default(), usize::MAX),
+        table: Table::new(order, true, &Filter::default(), usize::MAX),
         health: Health::default(),
     };
     let (mut told, mut fresh) = (teller(), teller());
@@ -69,18 +69,18 @@ pub fn host(input: &[u8]) {
         change(&mut now, &mut input, begin + Duration::from_secs(10) * poll.into());
         let mut span = || Span {
             elapsed: Duration::from_nanos(input.number()),
-            blur: Duration::from_nanos(input.number() % 5_000_000_000),
+            uncertainty: Duration::from_nanos(input.number() % 5_000_000_000),
         };
         let (xenstat, vifs) = (span(), span());
         told.health.poll = Some(xenstat.elapsed);
-        told.health.lost = input.number();
-        let before_it = before.as_ref().map(|snapshot| Before { snapshot, xenstat, vifs });
+        told.health.dropped = input.number();
+        let before_it = before.as_ref().map(|snapshot| Previous { snapshot, xenstat, vifs });
         told.tell(before_it.as_ref(), &now, "");
         told.print(before_it.as_ref(), &now);
         before = Some(now.clone());
     }
-    let span = Span { elapsed: Duration::from_secs(10), blur: Duration::ZERO };
-    let before = Before { snapshot: &now, xenstat: span, vifs: span };
+    let span = Span { elapsed: Duration::from_secs(10), uncertainty: Duration::ZERO };
+    let before = Previous { snapshot: &now, xenstat: span, vifs: span };
     told.health = Health::default();
     for _ in 1..QUIET {
         // Which every domain has, in one layout or the other: what they are called is what may change.
@@ -110,7 +110,7 @@ fn paths(way: (Layout, Letters, Dialect), template: u8) -> Paths {
 
 /// What tells of snapshots, as `output` does.
 struct Teller {
-    roll: Roll,
+    series: Series,
     paths: Paths,
     dialect: Dialect,
     flat: bool,
@@ -122,19 +122,17 @@ struct Teller {
 
 impl Teller {
     /// Returns what was told, of the gauges whose names have this in them: those names as servers see them.
-    fn tell(&mut self, before: Option<&Before>, now: &Snapshot, of: &str) -> HashSet<String> {
-        let Self { roll, paths, statsd, health, .. } = self;
-        roll.call(now);
-        health.domains = Some(roll.len());
-        roll.gauges(now, before, &mut |name, value| statsd.gauge(name, value));
-        if roll.telling().layout == Layout::Xentop {
+    fn tell(&mut self, before: Option<&Previous>, now: &Snapshot, of: &str) -> HashSet<String> {
+        let Self { series, paths, statsd, health, .. } = self;
+        series.update(now);
+        health.domains = Some(series.len());
+        series.emit(now, before, &mut |name, value| statsd.gauge(name, value));
+        if series.selection().layout == Layout::Xentop {
             let mut name = Name::default();
-            let mut emit = |group: &str, metric: &str, value| {
+            for (group, metric, value) in host_values(Some(now), health) {
                 paths.write_host(&mut name, group, metric);
                 statsd.gauge(name.parts(), value);
-            };
-            node_gauges(now, &mut emit);
-            own_gauges(health, emit);
+            }
         }
         let batch = statsd.take();
         are_whole(&batch, self.max_datagram);
@@ -148,15 +146,15 @@ impl Teller {
         seen
     }
 
-    fn print(&mut self, before: Option<&Before>, now: &Snapshot) {
-        let views = self.roll.views(now, before);
-        let rows = self.table.rows(views.iter().map(|(view, _)| view));
-        assert_eq!(rows.len(), views.len() + 1);
+    fn print(&mut self, before: Option<&Previous>, now: &Snapshot) {
+        let samples = self.series.samples(now, before);
+        let rows = self.table.rows(samples.iter().map(|(sample, _)| sample));
+        assert_eq!(rows.len(), samples.len() + 1);
         rows.iter().for_each(|row| assert!(!row.text.contains(steers), "{:?}", row.text));
         let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
-        let document = json::document(&Taken { time: 0.5, elapsed, host: "h\n1\u{202e}" }, now, &views);
+        let document = json::document(&Taken { time: 0.5, elapsed, host: "h\n1\u{202e}" }, now, &samples);
         assert!(!document.contains(steers), "{document:?}");
         let read: Value = serde_json::from_str(&document).expect("JSON");
-        assert_eq!(read["domains"].as_array().map(Vec::len), Some(views.len()));
+        assert_eq!(read["domains"].as_array().map(Vec::len), Some(samples.len()));
     }
 }

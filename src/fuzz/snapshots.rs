@@ -41,7 +41,7 @@ const LONGEST: usize = 300;
 /// What happens to a host from one poll to the next.
 pub fn change(now: &mut Snapshot, input: &mut Input, at: Instant) {
     let flags = input.byte();
-    now.told = Collectors { vcpu: flags & 1 == 0, network: flags & 2 == 0, vbd: flags & 4 == 0 };
+    now.collected = Collectors { vcpu: flags & 1 == 0, network: flags & 2 == 0, vbd: flags & 4 == 0 };
     if flags & 8 > 0 {
         (now.tot_mem, now.free_mem, now.cpu_hz) = (input.number(), input.number(), input.number());
         now.num_cpus = input.number() as u32;

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use crate::collect::vif;
-use crate::metrics::delta::{Before, Span, View};
-use crate::metrics::gauge::Kind::{self, CountsUp, Now, Since};
-use crate::metrics::gauge::{exact, in_bounds};
+use crate::metrics::Row;
+use crate::metrics::delta::{Previous, Sample, Span};
+use crate::metrics::domain;
+use crate::metrics::metric::{Kind, Metric, counter, exact, gauge, interval};
 use crate::model::snapshot::{Collectors, Domain, Time, Vbd, VbdCounters, Vcpu, Vif};
 use crate::model::vdev;
 
@@ -30,107 +31,76 @@ pub enum Detail {
     All,
 }
 
-/// One gauge of one kind of device; its whole metric is `KIND.DEVICE.NAME`.
-struct DeviceGauge<T> {
-    name: &'static str,
-    kind: Kind,
-    meaning: &'static str,
-    value: fn(&Device<T>) -> Option<f64>,
-}
-
-/// A device, itself at the poll before, and whose it is.
+/// A device beside its earlier reading.
 struct Device<'a, T> {
     now: &'a T,
-    before: Option<(&'a T, &'a Before<'a>)>,
-    view: &'a View<'a>,
+    earlier: Option<(&'a T, &'a Previous<'a>)>,
+    sample: &'a Sample<'a>,
 }
 
-const fn gauge<T>(
-    name: &'static str,
-    kind: Kind,
-    meaning: &'static str,
-    value: fn(&Device<T>) -> Option<f64>,
-) -> DeviceGauge<T> {
-    DeviceGauge { name, kind, meaning, value }
-}
+type Value<T> = fn(&Device<T>) -> Option<f64>;
 
 #[rustfmt::skip]
-const VCPU: &[DeviceGauge<Vcpu>] = &[
-    gauge("online", Now, "1 while in use, 0 while unplugged", |d| Some(d.now.online.into())),
-    gauge("cpu_sec", CountsUp, "seconds of CPU time, to the millisecond",
-        |d| exact(d.now.ns / 1_000_000).map(|ms| ms / 1000.0)),
-    gauge("cpu_percent", Since, "100 is one CPU; absent on the first sample", |d| d.cpu_percent()),
+const VCPU: &[Metric<Value<Vcpu>>] = &[
+    gauge("online", "1 if online, 0 if unplugged", |d| Some(d.now.online.into())),
+    counter("cpu_sec", "seconds of CPU time, to the millisecond", |d| exact(d.now.ns / 1_000_000).map(|ms| ms / 1000.0)),
+    interval("cpu_percent", "100 is one CPU; omitted at the first poll", |d| d.cpu_percent()),
 ];
 
-/// All of them count up. For one that does not, [`gauges`] would have to find the VIF of the poll before, and
-/// [`has_lost`] one that went.
+/// All of them are counters. [`metrics`] pairs no VIFs, and [`has_lost`] knows none that is gone.
 #[rustfmt::skip]
-const VIF: &[DeviceGauge<Vif>] = &[
-    gauge("rx_bytes", CountsUp, "bytes dom0 received from the guest", |d| d.count(|v| v.rbytes, |v| v.tbytes)),
-    gauge("rx_packets", CountsUp, "packets", |d| d.count(|v| v.rpackets, |v| v.tpackets)),
-    gauge("rx_errs", CountsUp, "packets in error", |d| d.count(|v| v.rerrs, |v| v.terrs)),
-    gauge("rx_drop", CountsUp, "packets dropped", |d| d.count(|v| v.rdrop, |v| v.tdrop)),
-    gauge("tx_bytes", CountsUp, "bytes dom0 sent to the guest", |d| d.count(|v| v.tbytes, |v| v.rbytes)),
-    gauge("tx_packets", CountsUp, "packets", |d| d.count(|v| v.tpackets, |v| v.rpackets)),
-    gauge("tx_errs", CountsUp, "packets in error", |d| d.count(|v| v.terrs, |v| v.rerrs)),
-    gauge("tx_drop", CountsUp, "packets dropped", |d| d.count(|v| v.tdrop, |v| v.rdrop)),
+const VIF: &[Metric<Value<Vif>>] = &[
+    counter("rx_bytes", "bytes that dom0 received from the guest", |d| d.count(|v| v.rbytes, |v| v.tbytes)),
+    counter("rx_packets", "packets", |d| d.count(|v| v.rpackets, |v| v.tpackets)),
+    counter("rx_errs", "packets in error", |d| d.count(|v| v.rerrs, |v| v.terrs)),
+    counter("rx_drop", "packets dropped", |d| d.count(|v| v.rdrop, |v| v.tdrop)),
+    counter("tx_bytes", "bytes that dom0 sent to the guest", |d| d.count(|v| v.tbytes, |v| v.rbytes)),
+    counter("tx_packets", "packets", |d| d.count(|v| v.tpackets, |v| v.rpackets)),
+    counter("tx_errs", "packets in error", |d| d.count(|v| v.terrs, |v| v.rerrs)),
+    counter("tx_drop", "packets dropped", |d| d.count(|v| v.tdrop, |v| v.rdrop)),
 ];
 
 #[rustfmt::skip]
-const VBD: &[DeviceGauge<Vbd>] = &[
-    gauge("oo", CountsUp, "requests that had to wait; QEMU counts none", |d| exact(d.now.counters?.oo_reqs?)),
-    gauge("rd", CountsUp, "read requests", |d| exact(d.now.counters?.rd_reqs)),
-    gauge("wr", CountsUp, "write requests", |d| exact(d.now.counters?.wr_reqs)),
-    gauge("rsect", CountsUp, "512-byte sectors read", |d| exact(d.now.counters?.rd_sects?)),
-    gauge("wsect", CountsUp, "512-byte sectors written", |d| exact(d.now.counters?.wr_sects)),
-    gauge("rd_ms", Since, "milliseconds a read took on average; absent where none was done or the source tells no times",
+const VBD: &[Metric<Value<Vbd>>] = &[
+    counter("oo", "requests that had to wait; QEMU counts none", |d| exact(d.now.counters?.oo_reqs?)),
+    counter("rd", "read requests", |d| exact(d.now.counters?.rd_reqs)),
+    counter("wr", "write requests", |d| exact(d.now.counters?.wr_reqs)),
+    counter("rsect", "512-byte sectors read", |d| exact(d.now.counters?.rd_sects?)),
+    counter("wsect", "512-byte sectors written", |d| exact(d.now.counters?.wr_sects)),
+    interval("rd_ms", "average milliseconds per read; omitted if there was none, or the source has no times",
         |d| d.ms(|c| c.rd_time)),
-    gauge("wr_ms", Since, "milliseconds a write took on average; absent where none was done or the source tells no times",
+    interval("wr_ms", "average milliseconds per write; omitted if there was none, or the source has no times",
         |d| d.ms(|c| c.wr_time)),
-    gauge("flush", CountsUp, "flushes of the disk's cache; absent where the source tells none",
+    counter("flush", "flushes of the disk's cache; omitted if the source does not count them",
         |d| exact(d.now.counters?.flush_reqs?)),
-    gauge("errs", CountsUp, "requests that failed; absent where the source tells none",
+    counter("errs", "requests that failed; omitted if the source does not count them",
         |d| exact(d.now.counters?.errs?)),
-    gauge("error", Now, "1 while its counters cannot be read; then they are absent",
+    gauge("error", "1 while its counters cannot be read and are omitted, else 0",
         |d| Some(d.now.counters.is_none().into())),
-    gauge("type", Now, "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or other", |d| Some(d.now.kind.into())),
+    gauge("type", "1 BlkBack, 2 BlkTap, 3 Tapdisk3, 0 QEMU's or other", |d| Some(d.now.kind.into())),
 ];
-
-/// One rate of a domain.
-struct Rate {
-    name: &'static str,
-    meaning: &'static str,
-    value: fn(&View) -> Option<f64>,
-}
-
-const fn rate(name: &'static str, meaning: &'static str, value: fn(&View) -> Option<f64>) -> Rate {
-    Rate { name, meaning, value }
-}
 
 #[rustfmt::skip]
-const RATES: &[Rate] = &[
-    rate("nettx_bytes_per_sec", "bytes dom0 sent to the guest", |v| v.vif_rate(|vif| vif.tbytes, |vif| vif.rbytes)),
-    rate("netrx_bytes_per_sec", "bytes dom0 got from the guest", |v| v.vif_rate(|vif| vif.rbytes, |vif| vif.tbytes)),
-    rate("vbd_rd_per_sec", "read requests", |v| v.vbd_rate(|c| Some(c.rd_reqs))),
-    rate("vbd_wr_per_sec", "write requests", |v| v.vbd_rate(|c| Some(c.wr_reqs))),
-    rate("vbd_rd_bytes_per_sec", "bytes read", |v| v.vbd_rate(|c| c.rd_sects?.checked_mul(512))),
-    rate("vbd_wr_bytes_per_sec", "bytes written", |v| v.vbd_rate(|c| c.wr_sects.checked_mul(512))),
+const RATES: &[Metric<domain::Value>] = &[
+    interval("nettx_bytes_per_sec", "bytes that dom0 sent to the guest", |s| s.vif_rate(|v| v.tbytes, |v| v.rbytes)),
+    interval("netrx_bytes_per_sec", "bytes that dom0 received from the guest",
+        |s| s.vif_rate(|v| v.rbytes, |v| v.tbytes)),
+    interval("vbd_rd_per_sec", "read requests", |s| s.vbd_rate(|c| Some(c.rd_reqs))),
+    interval("vbd_wr_per_sec", "write requests", |s| s.vbd_rate(|c| Some(c.wr_reqs))),
+    interval("vbd_rd_bytes_per_sec", "bytes read", |s| s.vbd_rate(|c| c.rd_sects?.checked_mul(512))),
+    interval("vbd_wr_bytes_per_sec", "bytes written", |s| s.vbd_rate(|c| c.wr_sects.checked_mul(512))),
 ];
 
-/// A row of docs/metrics.md: metric, kind, meaning.
-pub type Row = (String, Kind, &'static str);
-
-/// Every gauge that `wanted` asks for, with what stands for the device in capitals.
-pub fn vocabulary(wanted: &[Detail]) -> Vec<Row> {
-    fn rows<T>(device: &str, table: &[DeviceGauge<T>]) -> Vec<Row> {
-        table.iter().map(|gauge| (format!("{device}.{}", gauge.name), gauge.kind, gauge.meaning)).collect()
+/// Every metric of these details; capitals stand for a device.
+pub fn catalogue(wanted: &[Detail]) -> Vec<Row> {
+    fn rows<F>(device: &str, table: &[Metric<F>]) -> Vec<Row> {
+        table.iter().map(|row| (format!("{device}{}", row.name), row.kind, row.meaning)).collect()
     }
-    let rates = RATES.iter().map(|rate| (rate.name.to_owned(), Since, rate.meaning)).collect();
     let all = [
-        (Detail::Vcpus, rows("vcpu.N", VCPU)),
-        (Detail::Vifs, rows("vif.ID", VIF)),
-        (Detail::Vbds, rows("vbd.DEV", VBD)),
-        (Detail::Rates, rates),
+        (Detail::Vcpus, rows("vcpu.N.", VCPU)),
+        (Detail::Vifs, rows("vif.ID.", VIF)),
+        (Detail::Vbds, rows("vbd.DEV.", VBD)),
+        (Detail::Rates, rows("", RATES)),
     ];
     all.into_iter().filter(|(detail, _)| detail.is_among(wanted)).flat_map(|(_, rows)| rows).collect()
 }
@@ -141,61 +111,54 @@ impl Detail {
     }
 }
 
-/// Hands the gauges that `wanted` asks for to `emit`, by their metric.
-pub fn gauges(view: &View, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, f64)) {
+/// Passes the metrics of these details that have a value to `emit`.
+pub fn metrics(sample: &Sample, wanted: &[Detail], emit: &mut impl FnMut(&str, Kind, f64)) {
     let mut metric = String::new();
-    let domain = view.domain;
-    let before = view.before.map(|(domain, _)| domain);
+    let domain = sample.domain;
+    let earlier = sample.previous.map(|(domain, _)| domain);
     if Detail::Vcpus.is_among(wanted) {
         let named = |(n, vcpu)| (format!("{n}"), vcpu);
-        let before = before.iter().flat_map(|domain| domain.vcpus.iter().enumerate().map(named)).collect();
-        devices(view, "vcpu", VCPU, domain.vcpus.iter().enumerate().map(named), &before, &mut metric, emit);
+        let earlier = earlier.iter().flat_map(|domain| domain.vcpus.iter().enumerate().map(named)).collect();
+        devices(sample, "vcpu", VCPU, domain.vcpus.iter().enumerate().map(named), &earlier, &mut metric, emit);
     }
-    if Detail::Vifs.is_among(wanted) && view.node.told.network {
+    if Detail::Vifs.is_among(wanted) && sample.node.collected.network {
         let cards = cards(&domain.vifs);
-        devices(
-            view,
-            "vif",
-            VIF,
-            cards.iter().map(|vif| (vif.id.to_string(), vif)),
-            &HashMap::new(),
-            &mut metric,
-            emit,
-        );
+        let named = cards.iter().map(|vif| (vif.id.to_string(), vif));
+        devices(sample, "vif", VIF, named, &HashMap::new(), &mut metric, emit);
     }
     if let Some(vbds) = domain.vbds.as_ref().filter(|_| Detail::Vbds.is_among(wanted)) {
-        let before = view.vbds_before().into_iter().flatten();
-        let before = before.filter_map(|(name, _, then)| Some((name, then?))).collect();
-        devices(view, "vbd", VBD, named_vbds(vbds).into_iter(), &before, &mut metric, emit);
+        let earlier = sample.vbds_before().into_iter().flatten();
+        let earlier = earlier.filter_map(|(name, _, then)| Some((name, then?))).collect();
+        devices(sample, "vbd", VBD, named_vbds(vbds).into_iter(), &earlier, &mut metric, emit);
     }
     if Detail::Rates.is_among(wanted) {
         for rate in RATES {
-            if let Some(value) = in_bounds((rate.value)(view)) {
-                emit(rate.name, Since, value);
+            if let Some(value) = rate.of(sample) {
+                emit(rate.name, rate.kind, value);
             }
         }
     }
 }
 
 fn devices<'a, T>(
-    view: &View,
+    sample: &'a Sample,
     kind: &str,
-    table: &[DeviceGauge<T>],
+    table: &[Metric<Value<T>>],
     devices: impl Iterator<Item = (String, &'a T)>,
-    before: &HashMap<String, &'a T>,
+    earlier: &HashMap<String, &'a T>,
     metric: &mut String,
     emit: &mut impl FnMut(&str, Kind, f64),
 ) where
     T: 'a,
 {
     for (name, now) in devices {
-        let before = before.get(&name).copied().zip(view.before.map(|(_, before)| before));
-        let device = Device { now, before, view };
-        for gauge in table {
-            if let Some(value) = in_bounds((gauge.value)(&device)) {
+        let earlier = earlier.get(&name).copied().zip(sample.previous.map(|(_, previous)| previous));
+        let device = Device { now, earlier, sample };
+        for row in table {
+            if let Some(value) = row.of(&device) {
                 metric.clear();
-                let _ = write!(metric, "{kind}.{name}.{}", gauge.name);
-                emit(metric, gauge.kind, value);
+                let _ = write!(metric, "{kind}.{name}.{}", row.name);
+                emit(metric, row.kind, value);
             }
         }
     }
@@ -203,31 +166,31 @@ fn devices<'a, T>(
 
 impl Device<'_, Vcpu> {
     fn cpu_percent(&self) -> Option<f64> {
-        let (vcpu, before) = self.before?;
-        before.xenstat.percent_of_cpu(self.now.ns.checked_sub(vcpu.ns)?, 1)
+        let (vcpu, previous) = self.earlier?;
+        previous.xenstat.percent_of_cpu(self.now.ns.checked_sub(vcpu.ns)?, 1)
     }
 }
 
 impl Device<'_, Vif> {
     fn count(&self, dom0s: fn(&Vif) -> u64, guests: fn(&Vif) -> u64) -> Option<f64> {
-        exact(self.view.side(dom0s, guests)(self.now))
+        exact(self.sample.side(dom0s, guests)(self.now))
     }
 }
 
 impl Device<'_, Vbd> {
     /// The mean of the requests that were done since the last poll.
     fn ms(&self, time: fn(&VbdCounters) -> Option<Time>) -> Option<f64> {
-        let (before, _) = self.before?;
+        let (before, _) = self.earlier?;
         let (then, now) = (time(before.counters.as_ref()?)?, time(self.now.counters.as_ref()?)?);
         let (reqs, ns) = (now.reqs.checked_sub(then.reqs)?, now.ns.checked_sub(then.ns)?);
         (reqs > 0).then(|| ns as f64 / reqs as f64 / 1e6)
     }
 }
 
-impl View<'_> {
+impl Sample<'_> {
     fn vif_rate(&self, dom0s: fn(&Vif) -> u64, guests: fn(&Vif) -> u64) -> Option<f64> {
-        let (domain, before) = self.before?;
-        (self.node.told.network && before.snapshot.told.network).then_some(())?;
+        let (domain, before) = self.previous?;
+        (self.node.collected.network && before.snapshot.collected.network).then_some(())?;
         let bytes = self.side(dom0s, guests);
         let earlier: HashMap<u32, Vif> = cards(&domain.vifs).into_iter().map(|vif| (vif.id, vif)).collect();
         let now = cards(&self.domain.vifs);
@@ -236,7 +199,7 @@ impl View<'_> {
     }
 
     fn vbd_rate(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
-        let (domain, before) = self.before?;
+        let (domain, before) = self.previous?;
         let both = self.vbds_before()?;
         if both.is_empty() {
             // Nothing was done where there was nothing; what was done by those who came or went nobody knows.
@@ -256,7 +219,7 @@ impl View<'_> {
     /// nothing can be measured against it. `None` where anything could be anything: those of one name are told apart by
     /// their place alone, which a change of the disks may shift.
     fn vbds_before(&self) -> Option<Vec<(String, &Vbd, Option<&Vbd>)>> {
-        let (domain, _) = self.before?;
+        let (domain, _) = self.previous?;
         let (then, now) = (named_vbds(domain.vbds.as_ref()?), named_vbds(self.domain.vbds.as_ref()?));
         let has_twins = |vbds: &[(String, &Vbd)]| vbds.iter().any(|(name, vbd)| *name != name_of(vbd));
         let same_list =
@@ -344,17 +307,17 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn host(domain: Domain) -> Snapshot {
-        Snapshot { domains: vec![domain], told: Collectors::ALL, ..Snapshot::default() }
+        Snapshot { domains: vec![domain], collected: Collectors::ALL, ..Snapshot::default() }
     }
 
     fn told(now: Domain, then: Option<Domain>, net_view: NetView) -> Vec<String> {
         let (now, then) = (host(now), then.map(host));
-        let span = Span { elapsed: Duration::from_secs(2), blur: Duration::ZERO };
-        let before = then.as_ref().map(|snapshot| Before { snapshot, xenstat: span, vifs: span });
+        let span = Span { elapsed: Duration::from_secs(2), uncertainty: Duration::ZERO };
+        let before = then.as_ref().map(|snapshot| Previous { snapshot, xenstat: span, vifs: span });
         let mut told = Vec::new();
         let earlier = before.as_ref().map(|before| &before.snapshot.domains[0]);
-        let view = View::new(&now.domains[0], &now, earlier, before.as_ref(), net_view);
-        gauges(&view, &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
+        let view = Sample::new(&now.domains[0], &now, earlier, before.as_ref(), net_view);
+        metrics(&view, &[Detail::All], &mut |metric, _, value| told.push(format!("{metric} {value}")));
         told
     }
 
@@ -492,7 +455,7 @@ mod tests {
         let host = |counters, read| {
             let vbds = Some(vec![Vbd { dev: 51712, counters, read, ..Vbd::default() }]);
             Snapshot {
-                told: Collectors::ALL,
+                collected: Collectors::ALL,
                 domains: vec![Domain { vbds, ..Domain::default() }],
                 ..Snapshot::default()
             }
@@ -510,11 +473,11 @@ mod tests {
         ] {
             let mut now = now;
             now.domains[0].vbds.iter_mut().flatten().for_each(|vbd| vbd.read = read(2));
-            let span = Span { elapsed: Duration::from_secs(2), blur: Duration::ZERO };
-            let before = Before { snapshot: &then, xenstat: span, vifs: span };
-            let view = View::new(&now.domains[0], &now, Some(&then.domains[0]), Some(&before), NetView::Dom0);
+            let span = Span { elapsed: Duration::from_secs(2), uncertainty: Duration::ZERO };
+            let before = Previous { snapshot: &then, xenstat: span, vifs: span };
+            let view = Sample::new(&now.domains[0], &now, Some(&then.domains[0]), Some(&before), NetView::Dom0);
             let mut told = HashMap::new();
-            gauges(&view, &[Detail::All], &mut |metric, _, value| {
+            metrics(&view, &[Detail::All], &mut |metric, _, value| {
                 drop(told.insert(metric.to_owned(), value.to_string()))
             });
             assert_eq!(told.get("vbd.xvda.rd_ms").map(String::as_str), rd_ms, "{what}");
@@ -544,7 +507,7 @@ mod tests {
 
     #[test]
     fn metrics_fit() {
-        let longest = vocabulary(&[Detail::All]).into_iter().map(|(metric, ..)| metric.len()).max().unwrap();
+        let longest = catalogue(&[Detail::All]).into_iter().map(|(metric, ..)| metric.len()).max().unwrap();
         // Capitals stand for a number of 10 digits at the most, and DEV for one with `_` and another.
         assert!(longest + 20 <= MAX_METRIC, "{longest}");
     }

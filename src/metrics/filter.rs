@@ -9,14 +9,14 @@ use crate::naming::scheme::Layout;
 
 /// Globs on raw domain names and on metrics. Without any of a kind all is wanted.
 #[derive(Debug, Clone, Default)]
-pub struct Choice {
+pub struct Filter {
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
     metrics: Vec<Pattern>,
     no_metrics: Vec<Pattern>,
 }
 
-impl Choice {
+impl Filter {
     /// The four lists of patterns.
     pub fn new(include: &[Pattern], exclude: &[Pattern], metrics: &[Pattern], no_metrics: &[Pattern]) -> Self {
         let [include, exclude, metrics, no_metrics] = [include, exclude, metrics, no_metrics].map(<[_]>::to_vec);
@@ -34,7 +34,7 @@ impl Choice {
     }
 
     /// A line for each pattern that none of these domains and none of the gauges that are told fits.
-    pub fn in_vain(&self, names: &[&[u8]], layout: Layout, details: &[Detail]) -> Vec<String> {
+    pub fn unmatched(&self, names: &[&[u8]], layout: Layout, details: &[Detail]) -> Vec<String> {
         let vocabulary = selectable(layout, details);
         let of_domains = [("--include", &self.include), ("--exclude", &self.exclude)];
         let of_domains =
@@ -63,9 +63,9 @@ fn wanted<T: AsRef<str>>(only: &[Pattern], but: &[Pattern], name: impl Fn() -> T
 mod tests {
     use super::*;
 
-    fn choice(include: &str, exclude: &str, metrics: &str, no_metrics: &str) -> Choice {
+    fn filter(include: &str, exclude: &str, metrics: &str, no_metrics: &str) -> Filter {
         let patterns = |text: &str| -> Vec<Pattern> { text.split_whitespace().map(|p| p.parse().unwrap()).collect() };
-        Choice::new(&patterns(include), &patterns(exclude), &patterns(metrics), &patterns(no_metrics))
+        Filter::new(&patterns(include), &patterns(exclude), &patterns(metrics), &patterns(no_metrics))
     }
 
     #[test]
@@ -80,18 +80,18 @@ mod tests {
             ("web*", "*-test", "web.1", true),
             ("Web*", "", "web", false),
         ] {
-            assert_eq!(choice(include, exclude, "", "").domain(name.as_bytes()), wanted, "{include} {exclude} {name}");
-            assert_eq!(choice("", "", include, exclude).metric(name), wanted, "{include} {exclude} {name}");
+            assert_eq!(filter(include, exclude, "", "").domain(name.as_bytes()), wanted, "{include} {exclude} {name}");
+            assert_eq!(filter("", "", include, exclude).metric(name), wanted, "{include} {exclude} {name}");
         }
-        assert!(choice("w?b", "", "", "").domain(b"w\xffb"));
+        assert!(filter("w?b", "", "", "").domain(b"w\xffb"));
     }
 
     #[test]
     fn what_fits_nothing_is_told() {
-        let choice = choice("web* nginx*", "x", "cpu_* vbd.xvda.* cpu", "node.* vcpu.*.online NET-TX_k nod.*");
+        let filter = filter("web* nginx*", "x", "cpu_* vbd.xvda.* cpu", "node.* vcpu.*.online NET-TX_k nod.*");
         let names: [&[u8]; 2] = [b"web01", b"db"];
         let told = |layout, details: &[Detail]| {
-            let lines = choice.in_vain(&names, layout, details);
+            let lines = filter.unmatched(&names, layout, details);
             lines.iter().map(|line| line.split(" matches no ").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let always = ["--include 'nginx*'", "--exclude 'x'"];

@@ -1,41 +1,62 @@
 //! The catalogue: which metrics exist, what they mean, and their values from two snapshots.
 
-pub mod columns;
 pub mod decimal;
 pub mod delta;
 pub mod devices;
+pub mod domain;
 pub mod filter;
-pub mod gauge;
+pub mod metric;
 pub mod node;
 pub mod self_metrics;
 
-pub use columns::GAUGES;
-pub use gauge::Kind;
+pub use domain::DOMAIN;
+pub use metric::Kind;
 
 use devices::Detail;
 use node::NODE;
-use self_metrics::OWN;
+use self_metrics::{HEALTH, Health};
 
+use crate::model::snapshot::Snapshot;
 use crate::naming::scheme::{Layout, RESERVED};
 
-/// Every gauge of the host and of this program: metric, kind, meaning.
-pub fn of_host() -> Vec<(String, Kind, &'static str)> {
-    let node = NODE.iter().map(|gauge| (format!("{}.{}", RESERVED[0], gauge.name), gauge.kind, gauge.meaning));
-    let own = OWN.iter().map(|gauge| (format!("{}.{}", RESERVED[1], gauge.name), gauge.kind, gauge.meaning));
-    node.chain(own).collect()
+/// A row of the docs' tables: metric, kind, meaning.
+pub type Row = (String, Kind, &'static str);
+
+/// The metrics of the host and of this program that have a value: group, name, value.
+pub fn host_values(
+    node: Option<&Snapshot>,
+    health: &Health,
+) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+    let node =
+        node.into_iter().flat_map(|node| NODE.iter().filter_map(|row| Some((RESERVED[0], row.name, row.of(node)?))));
+    node.chain(HEALTH.iter().filter_map(|row| Some((RESERVED[1], row.name, row.of(health)?))))
 }
 
-/// A metric of every kind that is told; of devices, which bear any name, those that a host most likely has.
+/// Every metric there is, by its name below host and domain; capitals stand for a device.
+pub fn catalogue() -> Vec<Row> {
+    let of_domain = DOMAIN.iter().map(|row| (row.metric.name.to_owned(), row.metric.kind, row.metric.meaning));
+    of_domain.chain(devices::catalogue(&[Detail::All])).chain(host_catalogue()).collect()
+}
+
+/// Every metric of the host and of this program.
+pub fn host_catalogue() -> Vec<Row> {
+    let node = NODE.iter().map(|row| (format!("{}.{}", RESERVED[0], row.name), row.kind, row.meaning));
+    let health = HEALTH.iter().map(|row| (format!("{}.{}", RESERVED[1], row.name), row.kind, row.meaning));
+    node.chain(health).collect()
+}
+
+/// The metrics that these options send, to match patterns against. Devices may have any name: those that a host most
+/// likely has stand for all.
 pub fn selectable(layout: Layout, details: &[Detail]) -> Vec<String> {
-    let columns = GAUGES.iter().filter_map(|gauge| gauge.name_in(layout)).map(str::to_owned);
+    let of_domain = DOMAIN.iter().filter_map(|row| row.name_in(layout)).map(str::to_owned);
     if layout == Layout::XenMonitor {
-        return columns.collect();
+        return of_domain.collect();
     }
-    let below = devices::vocabulary(details).into_iter().flat_map(|(metric, ..)| {
+    let of_devices = devices::catalogue(details).into_iter().flat_map(|(metric, ..)| {
         ["0", "1"].into_iter().flat_map(move |n| {
             let metric = metric.replace(".N.", &format!(".{n}.")).replace(".ID.", &format!(".{n}."));
             ["xvda", "xvdb", "sda", "hda"].map(|device| metric.replace(".DEV.", &format!(".{device}.")))
         })
     });
-    columns.chain(below).chain(of_host().into_iter().map(|(metric, ..)| metric)).collect()
+    of_domain.chain(of_devices).chain(host_catalogue().into_iter().map(|(metric, ..)| metric)).collect()
 }

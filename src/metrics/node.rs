@@ -1,43 +1,35 @@
-//! The gauges of the host itself (`node.…`, xentop's summary) and of this program (`xenmonitor.…`).
+//! Metrics of the host itself, `node.…`: xentop's summary.
 //!
-//! A new one is a row here and the same row in docs/metrics.md, which the failing test prints.
+//! A new one is a row here, and the same row in docs/metrics.md, which the failing test prints. JSON follows.
 
-use crate::metrics::gauge::HostGauge;
-use crate::metrics::gauge::gauge;
-use crate::metrics::gauge::gauges;
-use crate::naming::scheme::RESERVED;
-
-use crate::metrics::gauge::Kind::Now;
+use crate::metrics::metric::{Metric, gauge};
 use crate::model::snapshot::{Domain, Snapshot, State};
+
+type Value = fn(&Snapshot) -> Option<f64>;
 
 /// Metrics of the host.
 #[rustfmt::skip]
-pub const NODE: &[HostGauge<Snapshot>] = &[
-    gauge("mem_total_k", Now, "KiB of memory", |n| Some((n.tot_mem / 1024) as f64)),
-    gauge("mem_free_k", Now, "KiB that belong to no domain", |n| Some((n.free_mem / 1024) as f64)),
-    gauge("mem_used_k", Now, "KiB that do, Xen's own among them",
+pub const NODE: &[Metric<Value>] = &[
+    gauge("mem_total_k", "KiB of memory", |n| Some((n.tot_mem / 1024) as f64)),
+    gauge("mem_free_k", "KiB that no domain uses", |n| Some((n.free_mem / 1024) as f64)),
+    gauge("mem_used_k", "KiB that domains and Xen itself use",
         |n| Some((n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64)),
-    gauge("cpus", Now, "physical CPUs", |n| Some(n.num_cpus.into())),
-    gauge("cpu_mhz", Now, "their nominal frequency", |n| Some((n.cpu_hz / 1_000_000) as f64)),
-    gauge("domains", Now, "all domains, Domain-0 among them", |n| Some(n.domains.len() as f64)),
-    gauge("domains_running", Now, "each is counted once, by the first of these states it is in",
-        |n| Some(first_is(n, 0))),
-    gauge("domains_blocked", Now, "", |n| Some(first_is(n, 1))),
-    gauge("domains_paused", Now, "", |n| Some(first_is(n, 2))),
-    gauge("domains_shutdown", Now, "", |n| Some(first_is(n, 3))),
-    gauge("domains_crashed", Now, "", |n| Some(first_is(n, 4))),
-    gauge("domains_dying", Now, "", |n| Some(first_is(n, 5))),
-    gauge("domains_migrating", Now, "halves of VMs on the move, which have no gauges of their own",
+    gauge("cpus", "physical CPUs", |n| Some(n.num_cpus.into())),
+    gauge("cpu_mhz", "nominal CPU frequency in MHz", |n| Some((n.cpu_hz / 1_000_000) as f64)),
+    gauge("domains", "all domains, including Domain-0", |n| Some(n.domains.len() as f64)),
+    gauge("domains_running", "domains whose first true state, in the order of these rows, is `running`",
+        |n| Some(first_state_is(n, 0))),
+    gauge("domains_blocked", "the same for `blocked`", |n| Some(first_state_is(n, 1))),
+    gauge("domains_paused", "the same for `paused`", |n| Some(first_state_is(n, 2))),
+    gauge("domains_shutdown", "the same for `shutdown`", |n| Some(first_state_is(n, 3))),
+    gauge("domains_crashed", "the same for `crashed`", |n| Some(first_state_is(n, 4))),
+    gauge("domains_dying", "the same for `dying`", |n| Some(first_state_is(n, 5))),
+    gauge("domains_migrating", "domains being migrated, which have no metrics of their own",
         |n| Some(n.domains.iter().filter(|domain| domain.is_migrating()).count() as f64)),
 ];
 
-/// Hands the host's gauges to `emit`: group, name and value.
-pub fn node_gauges(node: &Snapshot, emit: impl FnMut(&str, &str, f64)) {
-    gauges(RESERVED[0], NODE, node, emit);
-}
-
 /// How many domains are in the given state and in none before it, as xentop's summary counts them.
-fn first_is(node: &Snapshot, state: usize) -> f64 {
+fn first_state_is(node: &Snapshot, state: usize) -> f64 {
     let first = |domain: &&Domain| {
         let State { running, blocked, paused, shutdown, crashed, dying } = domain.state;
         [running, blocked, paused, shutdown, crashed, dying].iter().position(|is| *is) == Some(state)
@@ -50,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_counts_as_xentop_does() {
+    fn node_metrics_count_domains_as_xentop_does() {
         let domain = |name: &str, state| Domain { name: name.as_bytes().into(), state, ..Domain::default() };
         let none = State::default();
         let node = Snapshot {
@@ -68,24 +60,23 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        let mut told = Vec::new();
-        node_gauges(&node, |group, name, value| told.push(format!("{group}.{name} {value}")));
+        let values = NODE.iter().map(|row| format!("{} {}", row.name, row.of(&node).unwrap()));
         assert_eq!(
-            told,
+            values.collect::<Vec<_>>(),
             [
-                "node.mem_total_k 10240",
-                "node.mem_free_k 3072",
-                "node.mem_used_k 7168",
-                "node.cpus 16",
-                "node.cpu_mhz 2400",
-                "node.domains 6",
-                "node.domains_running 1",
-                "node.domains_blocked 1",
-                "node.domains_paused 1",
-                "node.domains_shutdown 1",
-                "node.domains_crashed 0",
-                "node.domains_dying 1",
-                "node.domains_migrating 2",
+                "mem_total_k 10240",
+                "mem_free_k 3072",
+                "mem_used_k 7168",
+                "cpus 16",
+                "cpu_mhz 2400",
+                "domains 6",
+                "domains_running 1",
+                "domains_blocked 1",
+                "domains_paused 1",
+                "domains_shutdown 1",
+                "domains_crashed 0",
+                "domains_dying 1",
+                "domains_migrating 2",
             ]
         );
     }

@@ -21,9 +21,9 @@ pub struct Snapshot {
     pub cpu_hz: u64,
     /// In libxenstat's order.
     pub domains: Vec<Domain>,
-    /// What was told of each domain; what was not is not 0 but unknown.
-    pub told: Collectors,
-    /// Whether the VBDs were asked for beside libxenstat, which counts some otherwise.
+    /// Collectors that worked; anything else is unknown, not 0.
+    pub collected: Collectors,
+    /// VBDs come from their backends, not from libxenstat.
     pub own_disks: bool,
 }
 

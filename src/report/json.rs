@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::columns::GAUGES;
+use crate::metrics::DOMAIN;
 use crate::metrics::decimal::Decimal;
-use crate::metrics::delta::View;
+use crate::metrics::delta::Sample;
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::text::is_invisible;
 
@@ -20,8 +20,8 @@ pub struct Taken<'a> {
 }
 
 /// The document, on one line, without the newline. `told` are the domains and their names in gauge paths.
-pub fn document(taken: &Taken, node: &Snapshot, told: &[(View, &str)]) -> String {
-    let domains: Vec<Value> = told.iter().map(|(view, component)| domain(view, component)).collect();
+pub fn document(taken: &Taken, node: &Snapshot, told: &[(Sample, &str)]) -> String {
+    let domains: Vec<Value> = told.iter().map(|(sample, component)| domain(sample, component)).collect();
     let document = json!({
         "time": taken.time,
         "elapsed_sec": taken.elapsed,
@@ -53,23 +53,23 @@ fn escape_controls(document: &str) -> String {
     out
 }
 
-fn domain(view: &View, component: &str) -> Value {
-    let Domain { id, name, vcpus, vifs, vbds, .. } = view.domain;
+fn domain(sample: &Sample, component: &str) -> Value {
+    let Domain { id, name, vcpus, vifs, vbds, .. } = sample.domain;
     let mut out = Map::new();
     out.insert("id".into(), json!(id));
     out.insert("name".into(), json!(String::from_utf8_lossy(name)));
     out.insert("component".into(), json!(component));
-    for gauge in GAUGES {
-        let value = gauge.value(view).and_then(Decimal::of).map_or(Value::Null, |value| value.to_json().into());
-        match gauge.name.split_once('.') {
+    for row in DOMAIN {
+        let value = row.metric.of(sample).and_then(Decimal::of).map_or(Value::Null, |value| value.to_json().into());
+        match row.metric.name.split_once('.') {
             Some((group, name)) => {
                 let group = out.entry(group).or_insert_with(|| json!({}));
                 group.as_object_mut().expect("made just above").insert(name.into(), value);
             }
-            None => drop(out.insert(gauge.name.into(), value)),
+            None => drop(out.insert(row.metric.name.into(), value)),
         }
     }
-    let told = view.node.told;
+    let told = sample.node.collected;
     let list = |told: bool, list: Value| if told { list } else { Value::Null };
     out.insert(
         "vcpu".into(),

@@ -11,15 +11,14 @@ use std::time::Duration;
 use log::warn;
 
 use self::json::Taken;
-use crate::metrics::delta::Before;
-use crate::metrics::node::node_gauges;
+use crate::metrics::delta::Previous;
+use crate::metrics::host_values;
 use crate::metrics::self_metrics::Health;
-use crate::metrics::self_metrics::own_gauges;
 use crate::model::snapshot::Snapshot;
 use crate::model::text::printable;
 use crate::naming::name::Name;
 use crate::naming::scheme::Layout;
-use crate::report::series::{Roll, Telling};
+use crate::report::series::{Selection, Series};
 use crate::report::table::{Order, Table};
 use crate::report::terminal::Screen;
 use crate::statsd::batch::BatchWriter;
@@ -42,7 +41,7 @@ pub struct Settings {
     /// This host's raw name.
     pub host: String,
     /// Which gauges, and by which names.
-    pub telling: Telling,
+    pub selection: Selection,
     /// What to print, if anything.
     pub print: Option<Print>,
     /// How to print tables.
@@ -63,9 +62,9 @@ pub struct TableSettings {
 /// Where snapshots go and by what names.
 pub struct Output {
     host: String,
-    roll: Roll,
+    series: Series,
     /// Whether patterns that fit nothing have been told.
-    choice_checked: bool,
+    filter_checked: bool,
     /// Packs the lines, for whoever gets them.
     statsd: BatchWriter,
     servers: Servers,
@@ -85,20 +84,20 @@ enum Printer {
 impl Output {
     /// Ready to print, and to send once its servers are started.
     pub fn new(settings: Settings, statsd: statsd::Settings) -> Self {
-        let Settings { host, telling, print, table } = settings;
+        let Settings { host, selection, print, table } = settings;
         let printer = print.map(|print| match print {
             Print::Table => {
                 let screen = Screen::new(table.watch);
-                let table = Table::new(table.order, table.dom0_first, &telling.choice, screen.longest_name());
+                let table = Table::new(table.order, table.dom0_first, &selection.filter, screen.longest_name());
                 Printer::Table(table, screen)
             }
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd,
         });
         Self {
-            roll: Roll::new(telling),
+            series: Series::new(selection),
             host,
-            choice_checked: false,
+            filter_checked: false,
             statsd: BatchWriter::new(statsd.max_datagram),
             interval: statsd.timing.interval,
             servers: Servers::new(statsd.destinations, statsd.timing),
@@ -130,25 +129,32 @@ impl Output {
 
     /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
     /// be had any more.
-    pub fn tick(&mut self, before: Option<&Before>, now: &Snapshot, health: &mut Health, time: f64) -> io::Result<()> {
-        self.roll.call(now);
-        health.domains = Some(self.roll.len());
-        if !std::mem::replace(&mut self.choice_checked, true) {
-            self.in_vain(now).iter().for_each(|line| warn!("{line}"));
+    pub fn tick(
+        &mut self,
+        before: Option<&Previous>,
+        now: &Snapshot,
+        health: &mut Health,
+        time: f64,
+    ) -> io::Result<()> {
+        self.series.update(now);
+        health.domains = Some(self.series.len());
+        if !std::mem::replace(&mut self.filter_checked, true) {
+            self.unmatched(now).iter().for_each(|line| warn!("{line}"));
         }
         if self.has_readers() {
-            self.roll.gauges(now, before, &mut |name, value| self.statsd.gauge(name, value));
+            self.series.emit(now, before, &mut |name, value| self.statsd.gauge(name, value));
         }
         self.add_host(Some(now), health);
         self.send()?;
         let text = match &mut self.printer {
             Some(Printer::Table(table, screen)) => {
-                let rows = table.rows(self.roll.views(now, before).iter().map(|(view, _)| view));
+                let rows = table.rows(self.series.samples(now, before).iter().map(|(sample, _)| sample));
                 screen.draw(&rows, now, &self.host, self.interval)
             }
             Some(Printer::Json) => {
                 let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
-                json::document(&Taken { time, elapsed, host: &self.host }, now, &self.roll.views(now, before)) + "\n"
+                json::document(&Taken { time, elapsed, host: &self.host }, now, &self.series.samples(now, before))
+                    + "\n"
             }
             Some(Printer::Statsd) | None => String::new(),
         };
@@ -160,15 +166,15 @@ impl Output {
     }
 
     /// A line for each filter that fits nothing.
-    pub fn in_vain(&self, node: &Snapshot) -> Vec<String> {
+    pub fn unmatched(&self, node: &Snapshot) -> Vec<String> {
         let names: Vec<&[u8]> = node.domains.iter().map(|domain| &*domain.name).collect();
-        let Telling { choice, layout, details, .. } = self.roll.telling();
-        choice.in_vain(&names, *layout, details)
+        let Selection { filter, layout, details, .. } = self.series.selection();
+        filter.unmatched(&names, *layout, details)
     }
 
     /// One line as it would be sent.
     pub fn example(&self, node: &Snapshot) -> Option<String> {
-        self.roll.telling().example(node)
+        self.series.selection().example(node)
     }
 
     /// Whether anyone gets lines: servers, or who looks at what they get.
@@ -185,25 +191,21 @@ impl Output {
     /// Adds the gauges of the host and of this program.
     fn add_host(&mut self, node: Option<&Snapshot>, health: &mut Health) {
         if let Some(count) = self.servers.count() {
-            (health.datagrams, health.lost, health.send_errors) = (count.sent, count.lost, count.errors);
+            (health.datagrams, health.dropped, health.send_errors) = (count.sent, count.lost, count.errors);
         }
         let readers = self.has_readers();
-        let Self { roll, statsd, name, metric: whole, .. } = self;
-        let Telling { paths, layout, choice, .. } = roll.telling();
+        let Self { series, statsd, name, metric: whole, .. } = self;
+        let Selection { paths, layout, filter, .. } = series.selection();
         // The XenMonitor script knew none of these.
         if *layout == Layout::Xentop && readers {
-            let mut emit = |group: &str, metric: &str, value| {
+            for (group, metric, value) in host_values(node, health) {
                 whole.clear();
                 whole.extend([group, ".", metric]);
-                if choice.metric(whole) {
+                if filter.metric(whole) {
                     paths.write_host(name, group, metric);
                     statsd.gauge(name.parts(), value);
                 }
-            };
-            if let Some(node) = node {
-                node_gauges(node, &mut emit);
             }
-            own_gauges(health, emit);
         }
     }
 

@@ -3,27 +3,29 @@
 //! Two cells differ on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, and a name cannot
 //! reach the terminal with control characters.
 
-use crate::model::text::printable;
 use std::cmp::Reverse;
 
-use crate::metrics::columns::{GAUGES, Gauge};
-use crate::metrics::delta::View;
-use crate::metrics::filter::Choice;
+use crate::metrics::DOMAIN;
+use crate::metrics::delta::Sample;
+use crate::metrics::domain::Value;
+use crate::metrics::filter::Filter;
+use crate::metrics::metric::Metric;
 use crate::model::snapshot::State;
+use crate::model::text::printable;
 
 /// One of xentop's numeric columns.
 struct Column {
     header: &'static str,
     width: usize,
     decimals: usize,
-    /// Stands where there is no number.
-    absent: &'static str,
+    /// Printed where there is no value.
+    placeholder: &'static str,
     /// Whether xentop widens it for large numbers.
     grows: bool,
 }
 
-const fn column(header: &'static str, width: usize, decimals: usize, absent: &'static str, grows: bool) -> Column {
-    Column { header, width, decimals, absent, grows }
+const fn column(header: &'static str, width: usize, decimals: usize, placeholder: &'static str, grows: bool) -> Column {
+    Column { header, width, decimals, placeholder, grows }
 }
 
 const COLUMNS: [Column; 17] = [
@@ -46,64 +48,64 @@ const COLUMNS: [Column; 17] = [
     column("SSID", 4, 0, "-", false),
 ];
 
-/// A table that remembers, as xentop does, how wide its names have been.
+/// A table whose name column, as in xentop, never becomes narrower.
 pub struct Table {
     name_width: usize,
-    /// What is longer is cut.
+    /// Longer names are cut.
     longest_name: usize,
     order: Order,
     dom0_first: bool,
     shows_state: bool,
-    columns: Vec<(&'static Gauge, Column)>,
+    columns: Vec<(&'static Metric<Value>, Column)>,
 }
 
-/// `--sort`: by name as xentop does, or by a column, the largest first.
+/// `--sort`: by name as xentop does, or by a metric, the largest first.
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
     /// Case ignored.
     Name,
-    /// Those that have none come last.
-    Gauge(&'static Gauge),
+    /// Domains without a value come last.
+    Metric(&'static Metric<Value>),
 }
 
 /// One line of the table.
 pub struct Row {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// Of the domain it is about; `None` in the header.
+    /// The state of the row's domain; `None` in the header.
     pub state: Option<State>,
 }
 
 impl Table {
-    /// With `dom0_first` as `xentop -z` sorts; with those columns only whose gauges are chosen.
-    pub fn new(order: Order, dom0_first: bool, choice: &Choice, longest_name: usize) -> Self {
-        let columns = COLUMNS.map(|column| (of_column(column.header), column));
-        let columns = columns.into_iter().filter(|(gauge, _)| choice.metric(gauge.name)).collect();
-        let mut states = GAUGES.iter().filter(|gauge| gauge.xentop == "STATE");
-        let shows_state = states.any(|gauge| choice.metric(gauge.name));
+    /// With `dom0_first` sorted as `xentop -z` does. The columns are those whose metrics pass the filter.
+    pub fn new(order: Order, dom0_first: bool, filter: &Filter, longest_name: usize) -> Self {
+        let columns = COLUMNS.map(|column| (metric_of(column.header), column));
+        let columns = columns.into_iter().filter(|(metric, _)| filter.metric(metric.name)).collect();
+        let mut states = DOMAIN.iter().filter(|row| row.xentop == Some("STATE"));
+        let shows_state = states.any(|row| filter.metric(row.metric.name));
         Self { name_width: 10, longest_name, order, dom0_first, shows_state, columns }
     }
 
-    /// Header and one row a domain.
-    pub fn rows<'a>(&mut self, views: impl Iterator<Item = &'a View<'a>>) -> Vec<Row> {
-        let shown = |view: &'a View<'a>| (cut(printable(&view.domain.name), self.longest_name), view);
-        let mut domains: Vec<(String, &View)> = views.map(shown).collect();
-        domains.sort_by_cached_key(|(_, view)| {
-            let first = self.dom0_first && view.domain.id == 0;
+    /// The header, and one row for each domain.
+    pub fn rows<'a>(&mut self, samples: impl Iterator<Item = &'a Sample<'a>>) -> Vec<Row> {
+        let shown = |sample: &'a Sample<'a>| (cut(printable(&sample.domain.name), self.longest_name), sample);
+        let mut domains: Vec<(String, &Sample)> = samples.map(shown).collect();
+        domains.sort_by_cached_key(|(_, sample)| {
+            let first = self.dom0_first && sample.domain.id == 0;
             let value = match self.order {
                 Order::Name => None,
-                Order::Gauge(gauge) => gauge.value(view),
+                Order::Metric(metric) => metric.of(*sample),
             };
-            // What is finite and not negative, as all gauges are, is in the order of its bits.
-            (!first, Reverse(value.map(f64::to_bits)), view.domain.name.to_ascii_lowercase())
+            // Values are finite and not negative, and so in the order of their bits.
+            (!first, Reverse(value.map(f64::to_bits)), sample.domain.name.to_ascii_lowercase())
         });
         self.name_width = domains.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
         let columns: Vec<_> = self
             .columns
             .iter()
-            .map(|(gauge, column)| {
-                let widest = domains.iter().filter(|_| column.grows).map(|(_, view)| digits(gauge.value(view)));
-                (gauge, widest.fold(column.width, usize::max), column)
+            .map(|(metric, column)| {
+                let widest = domains.iter().filter(|_| column.grows).map(|(_, sample)| digits(metric.of(*sample)));
+                (metric, widest.fold(column.width, usize::max), column)
             })
             .collect();
 
@@ -115,23 +117,23 @@ impl Table {
             cell(&mut header, column.header, *width);
         }
         let mut rows = vec![Row { text: header, state: None }];
-        for (name, view) in domains {
+        for (name, sample) in domains {
             let mut text = String::new();
             cell(&mut text, &name, self.name_width);
             if self.shows_state {
                 text.push(' ');
-                text.push_str(&letters(view.domain.state));
+                text.push_str(&letters(sample.domain.state));
             }
-            for (gauge, width, column) in &columns {
+            for (metric, width, column) in &columns {
                 text.push(' ');
-                match gauge.value(view) {
-                    None => cell(&mut text, column.absent, *width),
-                    // xentop divides integers: it cuts where printf would round.
+                match metric.of(sample) {
+                    None => cell(&mut text, column.placeholder, *width),
+                    // xentop divides integers, which truncates where printf would round.
                     Some(value) if column.decimals == 0 => cell(&mut text, &format!("{:.0}", value.trunc()), *width),
                     Some(value) => cell(&mut text, &format!("{value:.*}", column.decimals), *width),
                 }
             }
-            rows.push(Row { text, state: Some(view.domain.state) });
+            rows.push(Row { text, state: Some(sample.domain.state) });
         }
         rows
     }
@@ -144,8 +146,9 @@ fn cut(name: String, longest: usize) -> String {
     name.chars().take(longest - 2).chain("..".chars()).collect()
 }
 
-fn of_column(header: &str) -> &'static Gauge {
-    GAUGES.iter().find(|gauge| gauge.xentop == header).expect("every column has its gauge")
+fn metric_of(column: &str) -> &'static Metric<Value> {
+    let row = DOMAIN.iter().find(|row| row.xentop == Some(column));
+    &row.expect("every column has its metric").metric
 }
 
 /// printf's `%*s`: right-aligned by bytes.
@@ -177,10 +180,10 @@ fn letters(state: State) -> String {
 mod tests {
     use super::*;
 
-    // What the whole table looks like is compared with xentop's in tests/it/oracle.rs.
+    // tests/it/oracle.rs compares the whole table with xentop's.
 
     #[test]
-    fn names_that_are_too_long_are_cut() {
+    fn table_cuts_long_names() {
         for (name, shown) in [("abcdef", "abcdef"), ("abcdefg", "abcd.."), ("z\u{fc}rich", "z\u{fc}rich"), ("", "")] {
             assert_eq!(cut(name.to_owned(), 6), shown);
         }
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_grow_as_xentops_do() {
+    fn table_columns_grow_as_in_xentop() {
         for (value, width) in [(None, 1), (Some(0.0), 1), (Some(8.0), 1), (Some(9.0), 2), (Some(99_999_999.0), 9)] {
             assert_eq!(digits(value), width, "{value:?}");
         }

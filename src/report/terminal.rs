@@ -9,7 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use rustix::termios::{self};
 
-use crate::metrics::node::node_gauges;
+use crate::metrics::node::NODE;
 use crate::model::snapshot::{Snapshot, State};
 use crate::model::text::printable;
 use crate::report::table::Row;
@@ -91,9 +91,8 @@ fn size() -> (usize, usize) {
 /// What xentop has above its table.
 fn heading(node: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
-    let mut gauges = BTreeMap::new();
-    node_gauges(node, |_, name, value| gauges.extend([(name.to_owned(), value)]));
-    let value = |name: &str| gauges[name];
+    let values: BTreeMap<&str, f64> = NODE.iter().filter_map(|row| Some((row.name, row.of(node)?))).collect();
+    let value = |name: &str| values[name];
     let states = ["running", "blocked", "paused", "shutdown", "crashed", "dying"]
         .map(|state| (value(&format!("domains_{state}")), state));
     let states: Vec<String> =

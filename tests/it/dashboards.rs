@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use xenmonitor::metrics::columns::GAUGES;
-use xenmonitor::metrics::devices::Detail;
-use xenmonitor::metrics::gauge::Kind;
+use xenmonitor::metrics::{Kind, catalogue};
 
 use crate::support::root;
 
@@ -17,10 +15,7 @@ const OTHERS: [&str; 9] =
 
 /// All gauges by their names below the host and the domain, in which capitals stand for a device.
 pub fn vocabulary() -> BTreeMap<String, Kind> {
-    let columns = GAUGES.iter().map(|gauge| (gauge.name.to_owned(), gauge.kind));
-    let more =
-        xenmonitor::metrics::devices::vocabulary(&[Detail::All]).into_iter().chain(xenmonitor::metrics::of_host());
-    columns.chain(more.map(|(name, kind, _)| (name, kind))).collect()
+    catalogue().into_iter().map(|(name, kind, _)| (name, kind)).collect()
 }
 
 /// What a gauge is called in Prometheus.
@@ -103,7 +98,7 @@ fn suits(kind: Kind, asked: &Asked, query: &str) {
         assert!(is_known, "{function} in {query}");
     }
     let grows = asked.functions.iter().any(|function| GROWTH.contains(&function.as_str()));
-    assert_eq!(grows, kind == Kind::CountsUp, "{} in {query} is {kind:?}", asked.name);
+    assert_eq!(grows, kind == Kind::Counter, "{} in {query} is {kind:?}", asked.name);
 }
 
 /// The gauges of a query to Graphite, `*` written out.
@@ -137,7 +132,7 @@ fn in_promql(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
         let is_it = |name: &&String| in_prometheus(name) == asked.name;
         let name = vocabulary.keys().find(is_it).unwrap_or_else(|| panic!("{} in {query} is no gauge", asked.name));
         suits(vocabulary[name], &asked, query);
-        assert_eq!(asked.is_range, vocabulary[name] == Kind::CountsUp, "{query}");
+        assert_eq!(asked.is_range, vocabulary[name] == Kind::Counter, "{query}");
         let whose = match asked.labels.as_str() {
             "host=~'$host', domain=~'$domain'" => Whose::ChosenDomain,
             "host=~'$host'" if name.starts_with("node.") || name.starts_with("xenmonitor.") => Whose::Host,

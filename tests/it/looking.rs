@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use xenmonitor::metrics::columns::GAUGES;
+use xenmonitor::metrics::DOMAIN;
 
 use crate::support::{
     Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor,
@@ -31,7 +31,7 @@ fn json_keys_are_stable() {
         assert_eq!(keys(&document["node"]), ["mem_total_k", "mem_free_k", "cpus", "cpu_mhz"]);
         for domain in document["domains"].as_array().unwrap() {
             let mut expected = vec!["id", "name", "component", "state"];
-            let columns = GAUGES.iter().map(|gauge| gauge.name);
+            let columns = DOMAIN.iter().map(|row| row.metric.name);
             expected.extend(columns.filter(|name| !name.contains('.')));
             expected.extend(["vcpu", "vif", "vbd"]);
             assert_eq!(keys(domain), expected);
@@ -121,7 +121,7 @@ fn no_name_forges_a_line() {
             lines.contains("xen1_example_com.Domain-0.mem_k:") || lines.contains(".MEM_k.Domain-0-xen1-example-com:")
         );
         // All but cpu_percent, at the first poll.
-        let per_domain = GAUGES.iter().filter(|gauge| layout == "xentop" || gauge.xenmonitor.is_some()).count() - 1;
+        let per_domain = DOMAIN.iter().filter(|row| layout == "xentop" || row.legacy.is_some()).count() - 1;
         assert_eq!(paths.len(), (names.len() + 1) * per_domain, "{layout}");
     }
 }

@@ -1,9 +1,8 @@
 //! README and docs are the contract: what they list is what the code has.
 
 use std::path::Path;
-use xenmonitor::metrics::columns::GAUGES;
-use xenmonitor::metrics::devices::Detail;
-use xenmonitor::metrics::gauge::Kind;
+use xenmonitor::metrics::devices::{self, Detail};
+use xenmonitor::metrics::{DOMAIN, Row, host_catalogue};
 
 use crate::support::{bare, out_of, root, run, scenario, xenmonitor};
 
@@ -15,24 +14,28 @@ fn readme() -> String {
     page("README.md")
 }
 
-#[test]
-fn its_table_is_the_vocabulary() {
-    let mut table = String::from("| gauge | xentop | | value | with `--layout legacy` |\n|---|---|---|---|---|\n");
-    for gauge in GAUGES {
-        let kind = in_words(gauge.kind);
-        let old = gauge.xenmonitor.map_or("–".to_owned(), |name| format!("`{name}`"));
-        table += &format!("| `{}` | {} | {kind} | {} | {old} |\n", gauge.name, gauge.xentop, gauge.meaning);
-    }
-    assert!(readme().contains(&table), "the README has another table than this:\n{table}");
+/// Fails, and prints the table, if the page has another.
+fn has_table(name: &str, heading: &str, rows: impl Iterator<Item = String>) {
+    let columns = heading.matches('|').count() - 1;
+    let table: String = [format!("{heading}\n|{}\n", "---|".repeat(columns))].into_iter().chain(rows).collect();
+    assert!(page(name).contains(&table), "{name} needs this table:\n{table}");
 }
 
 #[test]
-fn the_second_table_is_the_details() {
-    let mut table = String::from("| gauge | | value |\n|---|---|---|\n");
-    for (metric, kind, meaning) in xenmonitor::metrics::devices::vocabulary(&[Detail::All]) {
-        table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
-    }
-    assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
+fn readme_lists_domain_metrics() {
+    let rows = DOMAIN.iter().map(|row| {
+        let metric = &row.metric;
+        format!("| `{}` | {} | {} | {} |\n", metric.name, row.xentop.unwrap_or("–"), metric.kind, metric.meaning)
+    });
+    has_table("README.md", "| metric | xentop | kind | value |", rows);
+}
+
+#[test]
+fn docs_list_device_and_host_metrics() {
+    let row = |(metric, kind, meaning): Row| format!("| `{metric}` | {kind} | {meaning} |\n");
+    let details = devices::catalogue(&[Detail::All]).into_iter().map(row);
+    has_table("docs/metrics.md", "| metric | kind | value |", details);
+    has_table("docs/metrics.md", "| metric of the host | kind | value |", host_catalogue().into_iter().map(row));
 }
 
 /// In JSON the disks have the same keys, but times as sums.
@@ -40,27 +43,10 @@ fn the_second_table_is_the_details() {
 fn json_has_the_details_of_disks() {
     let page = page("docs/options.md");
     let row = page.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
-    for (metric, ..) in xenmonitor::metrics::devices::vocabulary(&[Detail::Vbds]) {
+    for (metric, ..) in devices::catalogue(&[Detail::Vbds]) {
         let gauge = metric.strip_prefix("vbd.DEV.").unwrap();
         let key = gauge.strip_suffix("_ms").map_or(gauge.to_owned(), |of| format!("{of}_ns"));
         assert!(row.contains(&format!("`{key}`")), "{key} is not in {row}");
-    }
-}
-
-#[test]
-fn the_third_table_is_the_host() {
-    let mut table = String::from("| gauge of the host | | value |\n|---|---|---|\n");
-    for (metric, kind, meaning) in xenmonitor::metrics::of_host() {
-        table += &format!("| `{metric}` | {} | {meaning} |\n", in_words(kind));
-    }
-    assert!(page("docs/metrics.md").contains(&table), "docs/metrics.md has another table than this:\n{table}");
-}
-
-fn in_words(kind: Kind) -> &'static str {
-    match kind {
-        Kind::CountsUp => "counts up",
-        Kind::Now => "now",
-        Kind::Since => "since the last poll",
     }
 }
 
@@ -146,15 +132,16 @@ fn every_fault_has_its_tests() {
     rows.iter().for_each(|row| has_its_tests(row, &sources));
 }
 
-/// Old names and new, of each column.
+/// Old and new name of each column of xentop.
 #[test]
-fn the_way_from_xenmonitor_names_every_gauge() {
+fn migration_page_has_every_column() {
     let page = page("docs/from-xenmonitor.md");
-    for gauge in GAUGES.iter().filter(|gauge| gauge.xentop != "STATE") {
-        let old = gauge.xenmonitor.map_or("–".into(), |old| format!("`XenVms.HOST.{old}.VM`"));
-        let start = format!("| {old} | `xen.HOST.VM.{}`", gauge.name);
-        let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {start}"));
-        assert!(row.ends_with(&format!(" | {} |", gauge.xentop)), "{row}");
+    for row in DOMAIN {
+        let Some(column) = row.xentop.filter(|column| *column != "STATE") else { continue };
+        let old = row.legacy.map_or("–".into(), |old| format!("`XenVms.HOST.{old}.VM`"));
+        let start = format!("| {old} | `xen.HOST.VM.{}`", row.metric.name);
+        let line = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {start}"));
+        assert!(line.ends_with(&format!(" | {column} |")), "{line}");
     }
 }
 

@@ -177,7 +177,7 @@ impl Qemus {
                 }
             };
         }
-        snapshot.told.vbd = true;
+        snapshot.collected.vbd = true;
         Ok(unavailable)
     }
 

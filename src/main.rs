@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     };
     let page = if config.report.table.watch && !config.check { Page::open() } else { None };
     if page.is_some() && io::stderr().is_terminal() {
-        stderr.keep();
+        stderr.repeat_at_end();
     }
     start_logger(&config.log, stderr.clone());
     kept.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));

@@ -1,4 +1,4 @@
-//! Logging that blocks nobody and repeats nothing.
+//! Logging that never blocks and does not repeat itself.
 
 pub mod stderr;
 pub mod throttle;

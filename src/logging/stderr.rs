@@ -1,4 +1,4 @@
-//! Standard error, for lines that hold nobody up: where its reader does not read they are lost, not waited for.
+//! Standard error that blocks nobody: lines are dropped while it is not read.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -6,87 +6,114 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-/// So many lines wait for the reader.
-const LINES: usize = 1024;
+/// Lines that wait to be written, at most.
+const MAX_WAITING: usize = 1024;
 
-/// So many are written again at the end, where they are kept.
-const KEPT: usize = 20;
+/// Lines that are repeated at the end, at most.
+const MAX_REPEATED: usize = 20;
 
-/// How long the end waits for the reader.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long the end waits until the log is written.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(200);
 
 enum Message {
     Line(Vec<u8>),
-    Keep,
-    /// Answered once all before it is written.
+    Repeat,
+    /// Answered when everything before it is written.
     Flush(SyncSender<()>),
 }
 
 fn write(line: &[u8]) {
-    // A disk that is full, or nobody at the other end: there is nowhere to tell it.
+    // The disk is full, or nobody reads: there is nowhere to report it.
     let _ = io::stderr().write_all(line);
 }
 
-/// One end of it; each [`write`](Write::write) is a line.
+/// A handle of it. Each [`write`](Write::write) is a line.
 #[derive(Clone)]
 pub struct Stderr {
-    lines: SyncSender<Message>,
-    lost: u64,
+    messages: SyncSender<Message>,
+    dropped: u64,
 }
 
 impl Stderr {
     /// Starts the thread that writes.
     pub fn start() -> io::Result<Self> {
-        let (lines, inbox) = mpsc::sync_channel(LINES);
+        let (messages, inbox) = mpsc::sync_channel(MAX_WAITING);
         thread::Builder::new().name("log".into()).spawn(move || {
-            let mut kept: Option<VecDeque<Vec<u8>>> = None;
+            let mut last: Option<LastLines> = None;
             for message in inbox {
                 match message {
                     Message::Line(line) => {
                         write(&line);
-                        if let Some(kept) = &mut kept {
-                            kept.push_back(line);
-                            kept.drain(..kept.len().saturating_sub(KEPT));
+                        if let Some(last) = &mut last {
+                            last.push(line);
                         }
                     }
-                    Message::Keep => kept = Some(VecDeque::new()),
+                    Message::Repeat => last = Some(LastLines::default()),
                     Message::Flush(done) => {
-                        kept.take().iter().flatten().for_each(|line| write(line));
+                        last.take().iter().flat_map(|last| &last.0).for_each(|line| write(line));
                         let _ = done.send(());
                     }
                 }
             }
         })?;
-        Ok(Self { lines, lost: 0 })
+        Ok(Self { messages, dropped: 0 })
     }
 
-    /// Has what is written from now on written again at the end, as it is written to a page that goes away.
-    pub fn keep(&self) {
-        let _ = self.lines.try_send(Message::Keep);
+    /// Has the last lines repeated at the end, after the alternate screen is closed.
+    pub fn repeat_at_end(&self) {
+        let _ = self.messages.try_send(Message::Repeat);
     }
 
-    /// Waits until all is written, but not long.
+    /// Waits until everything is written, but not long.
     pub fn finish(&self) {
         let (done, is_done) = mpsc::sync_channel(1);
-        if self.lines.try_send(Message::Flush(done)).is_ok() {
-            let _: Result<(), RecvTimeoutError> = is_done.recv_timeout(PATIENCE);
+        if self.messages.try_send(Message::Flush(done)).is_ok() {
+            let _: Result<(), RecvTimeoutError> = is_done.recv_timeout(FINISH_TIMEOUT);
         }
     }
 }
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lost > 0 {
-            let told = format!("{} lines of the log were lost: nobody read them\n", self.lost);
-            if self.lines.try_send(Message::Line(told.into_bytes())).is_ok() {
-                self.lost = 0;
+        if self.dropped > 0 {
+            let report = format!("{} log lines dropped: standard error was not read\n", self.dropped);
+            if self.messages.try_send(Message::Line(report.into_bytes())).is_ok() {
+                self.dropped = 0;
             }
         }
-        self.lost += u64::from(self.lines.try_send(Message::Line(line.to_vec())).is_err());
+        self.dropped += u64::from(self.messages.try_send(Message::Line(line.to_vec())).is_err());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The last [`MAX_REPEATED`] lines.
+#[derive(Default)]
+struct LastLines(VecDeque<Vec<u8>>);
+
+impl LastLines {
+    fn push(&mut self, line: Vec<u8>) {
+        self.0.push_back(line);
+        if self.0.len() > MAX_REPEATED {
+            self.0.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stderr_repeats_the_last_twenty_lines() {
+        let mut last = LastLines::default();
+        for n in 0..50 {
+            last.push(format!("{n}").into_bytes());
+            assert_eq!(last.0.len(), (n + 1).min(20));
+        }
+        assert_eq!((&last.0[0][..], &last.0[19][..]), (&b"30"[..], &b"49"[..]));
     }
 }

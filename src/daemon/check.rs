@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::collect::disks::{DiskSource, Unavailable};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
@@ -13,13 +12,10 @@ use crate::collect::xenstat::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::report::Output;
 use crate::statsd::destination::Destination;
-use crate::statsd::socket::{Socket, Unsent};
+use crate::statsd::probe::{Probe, probe};
 
-/// How long libxenstat and name servers are waited for.
+/// How long libxenstat is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a refusal is waited for.
-const REFUSAL: Duration = Duration::from_millis(300);
 
 /// A line's verdict: fine, not fine, or only to be known.
 enum Verdict {
@@ -136,37 +132,12 @@ fn xentops(sources: &Sources) -> (String, String) {
     )
 }
 
-/// Looks the server up and sends it an empty datagram, which tells it nothing, to hear whether that is refused.
+/// Whether the server can be reached.
 fn reach(destination: &Destination) -> (Verdict, String) {
-    let addresses = match destination.host().map(|host| (host, host.address())) {
-        None => Vec::new(),
-        Some((_, Some(address))) => vec![address],
-        Some((host, None)) => {
-            let (answers, inbox) = mpsc::channel();
-            let begun = host.look_up(move |addresses| drop(answers.send(addresses)));
-            match begun.map(|()| inbox.recv_timeout(PATIENCE)) {
-                Ok(Ok(Ok(addresses))) => addresses,
-                Ok(Ok(Err(error))) | Err(error) => return (Bad, format!("{destination}: {error}")),
-                Ok(Err(_)) => return (Bad, format!("{destination}: no name server answers within {PATIENCE:?}")),
-            }
-        }
-    };
-    let mut socket = match Socket::open(destination, &addresses, PATIENCE) {
-        Ok(socket) => socket,
-        Err(error) => return (Bad, format!("{destination}: {error}")),
-    };
-    let at = socket.peer().map_or_else(|| destination.to_string(), |address| format!("{destination}, at {address}"));
-    // The kernel hears of a refusal after the first, and tells of it at the second.
-    for _ in 0..2 {
-        if let Err(Unsent { error, .. }) = socket.send(b"", Instant::now() + PATIENCE) {
-            return (Bad, format!("{at}: {error}"));
-        }
-        thread::sleep(REFUSAL);
-    }
-    match destination {
-        Destination::Udp(_) => (Good, format!("{at}: nothing refused (UDP tells no more)")),
-        Destination::Tcp(_) if socket.is_stale() => (Bad, format!("{at}: closed by the server")),
-        Destination::Tcp(_) => (Good, format!("{at}: connected (whether the server reads, TCP does not tell)")),
-        _ => (Good, format!("{at}: it takes gauges")),
+    let Probe { address, result } = probe(destination);
+    let at = address.map_or_else(|| destination.to_string(), |address| format!("{destination} at {address}"));
+    match result {
+        Ok(words) => (Good, format!("{at}: {words}")),
+        Err(error) => (Bad, format!("{at}: {error}")),
     }
 }

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 
 use crate::collect::poller::Polled;
 use crate::daemon::alternate_screen;
-use crate::statsd::sender::Report;
+use crate::statsd::delivery::report::Report;
 
 /// So many events may wait for the loop; a thread that has one more waits, too.
 const EVENTS: usize = 64;

@@ -34,8 +34,8 @@ use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::{Collectors, Snapshot};
 use crate::report::Output;
 use crate::statsd::Count;
+use crate::statsd::delivery::report::Report;
 use crate::statsd::mailbox::End;
-use crate::statsd::sender::Report;
 
 /// How long the end waits for servers to be looked up, connected to and to take the last poll, besides the time
 /// that its datagrams are spread over.
@@ -297,7 +297,7 @@ impl Monitor {
         let (domains, library) = (snapshot.domains.len(), moments.xenstat.took);
         debug!("{domains} domains read in {took:?}, of which libxenstat {library:?}; told in {send:?}");
         self.supervisor.working(start, true, || {
-            let lost = self.output.servers().count().map_or(0, |count| count.lost);
+            let lost = self.output.servers().count().map_or(0, |count| count.dropped);
             format!("{domains} domains read in {took:.0?}; datagrams known to be lost: {lost}")
         });
         let before = self.previous.replace((snapshot, moments));
@@ -334,7 +334,7 @@ impl Monitor {
         let servers = self.output.servers();
         let datagrams = servers
             .count()
-            .map(|Count { sent, lost, .. }| format!("; datagrams: {sent} sent, {lost} known to be lost"));
+            .map(|Count { sent, dropped, .. }| format!("; datagrams: {sent} sent, {dropped} known to be lost"));
         info!(
             "{reason}: goodbye; polls: {}, failed: {}, skipped: {}{}",
             self.polls,
@@ -342,7 +342,7 @@ impl Monitor {
             self.skipped,
             datagrams.unwrap_or_default()
         );
-        match servers.left_out() {
+        match servers.without_gauges() {
             Some(server) if end == End::Finish => Err(Failure::NothingSent(server.to_string())),
             _ => Ok(()),
         }

@@ -191,7 +191,7 @@ impl Output {
     /// Adds the gauges of the host and of this program.
     fn add_host(&mut self, node: Option<&Snapshot>, health: &mut Health) {
         if let Some(count) = self.servers.count() {
-            (health.datagrams, health.dropped, health.send_errors) = (count.sent, count.lost, count.errors);
+            (health.datagrams, health.dropped, health.send_errors) = (count.sent, count.dropped, count.errors);
         }
         let readers = self.has_readers();
         let Self { series, statsd, name, metric: whole, .. } = self;

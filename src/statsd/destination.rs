@@ -3,11 +3,10 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::thread;
 
 /// The port that statsd servers listen on.
 pub const DEFAULT_PORT: u16 = 8125;
@@ -140,18 +139,14 @@ impl Host {
         Some((self.name.parse::<IpAddr>().ok()?, self.port).into())
     }
 
-    /// Looks the addresses up and hands them to `then`, IPv4 first as statsd servers mostly listen. From a thread
-    /// of its own, since a name server may take half a minute to fail.
-    pub fn look_up(&self, then: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static) -> io::Result<()> {
-        let Self { name, port } = self.clone();
-        let look_up = move || {
-            then((name.as_str(), port).to_socket_addrs().map(|addresses| {
-                let mut addresses: Vec<SocketAddr> = addresses.collect();
-                addresses.sort_by_key(SocketAddr::is_ipv6);
-                addresses
-            }));
-        };
-        thread::Builder::new().name("resolver".into()).spawn(look_up).map(drop)
+    /// Name or address.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 

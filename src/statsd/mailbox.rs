@@ -1,4 +1,4 @@
-//! What a sender's thread is told, by the loop and by look-ups. It has room for one tick, the latest.
+//! The mailbox of a sender thread. It holds one batch at most: a newer one replaces it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,65 +6,135 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::statsd::batch::Batch;
+use crate::statsd::delivery::Event;
 
-/// How to end.
+/// How a sender ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// When the tick at hand is out, or cannot be got out.
+    /// After the current batch is sent or cannot be sent.
     Finish,
-    /// At once; what is not out is lost.
+    /// At once. What is unsent is dropped.
     Now,
 }
 
-/// What the thread has not taken notice of yet.
+/// What the thread has not taken yet.
 #[derive(Default)]
-pub struct Inbox {
-    news: Mutex<News>,
-    are_new: Condvar,
+pub struct Mailbox {
+    pending: Mutex<Pending>,
+    is_filled: Condvar,
 }
 
-/// What there is to take notice of.
+/// The contents of a mailbox.
 #[derive(Default)]
-pub struct News {
+pub struct Pending {
     any: bool,
-    /// To be sent, in place of any other.
-    pub tick: Option<Arc<Batch>>,
-    /// Datagrams of ticks that another has taken the place of.
-    pub replaced: usize,
-    /// And how many ticks they were.
-    pub replaced_ticks: u64,
-    /// What a look-up came to.
-    pub found: Option<io::Result<Vec<SocketAddr>>>,
-    /// To look up and connect anew.
-    pub reopen: bool,
-    /// To end.
-    pub end: Option<End>,
+    batch: Option<Arc<Batch>>,
+    /// Datagrams of replaced batches, and how many batches that were.
+    replaced_datagrams: usize,
+    replaced_batches: u64,
+    resolved: Option<io::Result<Vec<SocketAddr>>>,
+    reopen: bool,
+    end: Option<End>,
 }
 
-impl Inbox {
-    /// Puts something in and wakes the thread.
-    pub fn put(&self, what: impl FnOnce(&mut News)) {
-        let mut news = self.lock();
-        what(&mut news);
-        news.any = true;
-        self.are_new.notify_one();
+impl Mailbox {
+    /// Has a batch sent.
+    pub fn send(&self, batch: &Arc<Batch>) {
+        self.put(|pending| {
+            if let Some(replaced) = pending.batch.replace(Arc::clone(batch)) {
+                pending.replaced_datagrams += replaced.datagrams();
+                pending.replaced_batches += 1;
+            }
+        });
     }
 
-    /// Waits for news, or for the moment to come.
-    pub fn wait(&self, until: Option<Instant>) -> News {
-        let mut news = self.lock();
-        while !news.any {
+    /// Takes the result of a look-up.
+    pub fn resolved(&self, result: io::Result<Vec<SocketAddr>>) {
+        self.put(|pending| pending.resolved = Some(result));
+    }
+
+    /// Has the destination resolved and connected to again.
+    pub fn reopen(&self) {
+        self.put(|pending| pending.reopen = true);
+    }
+
+    /// Has the thread end.
+    pub fn end(&self, end: End) {
+        self.put(|pending| pending.end = Some(end));
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Pending)) {
+        let mut pending = self.lock();
+        put(&mut pending);
+        pending.any = true;
+        self.is_filled.notify_one();
+    }
+
+    /// Waits until something is in it, or for the given time; empties it.
+    pub fn wait(&self, until: Option<Instant>) -> Pending {
+        let mut pending = self.lock();
+        while !pending.any {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            news = match left {
+            pending = match left {
                 Some(Duration::ZERO) => break,
-                Some(left) => self.are_new.wait_timeout(news, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.are_new.wait(news).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.is_filled.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.is_filled.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        std::mem::take(&mut news)
+        std::mem::take(&mut pending)
     }
 
-    fn lock(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    /// What is pending, in the order it is handled in.
+    pub fn events(self) -> impl Iterator<Item = Event> {
+        let replaced = Event::Replaced(self.replaced_datagrams, self.replaced_batches);
+        let reopen = self.reopen.then_some(Event::Reopen).into_iter();
+        reopen
+            .chain(self.resolved.map(Event::Resolved))
+            .chain((self.replaced_batches > 0).then_some(replaced))
+            .chain(self.batch.map(Event::Batch))
+            .chain(self.end.map(Event::End))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naming::name::Parts;
+    use crate::statsd::batch::BatchWriter;
+
+    fn batch(gauges: usize) -> Arc<Batch> {
+        let mut writer = BatchWriter::new(8);
+        (0..gauges).for_each(|_| writer.gauge(Parts { path: "a", tags: "" }, 1.0));
+        writer.take()
+    }
+
+    #[test]
+    fn mailbox_keeps_the_latest_batch_and_counts_the_replaced() {
+        let mailbox = Mailbox::default();
+        mailbox.end(End::Now);
+        for gauges in [2, 3, 4] {
+            mailbox.send(&batch(gauges));
+        }
+        mailbox.reopen();
+        let events: Vec<Event> = mailbox.wait(None).events().collect();
+        assert!(
+            matches!(
+                &events[..],
+                [
+                    Event::Reopen,
+                    Event::Replaced(5, 2),
+                    Event::Batch(batch),
+                    Event::End(End::Now)
+                ] if batch.datagrams() == 4
+            ),
+            "{events:?}"
+        );
+        assert_eq!(mailbox.wait(Some(Instant::now())).events().count(), 0);
     }
 }

@@ -1,97 +1,169 @@
-//! The addresses of a server by name, and when they are looked up again: from time to time, and after errors, as it
-//! may have moved. While look-ups fail the old addresses are as good as any.
+//! The addresses of a server by name, and when they are looked up: at intervals, and soon after errors, as the server
+//! may have moved. While look-ups fail the old addresses are kept.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::statsd::destination::{Destination, Host};
+use crate::statsd::destination::Host;
+use crate::statsd::socket::Unreachable;
 
-/// What a look-up found last, and how it stands with the next.
-pub struct Addresses {
-    /// `None` where there is nothing to look up.
-    host: Option<Host>,
-    list: Vec<SocketAddr>,
-    under_way: bool,
-    /// When the latest look-up ended, and when the next is due.
+/// The addresses of a destination, and the schedule of look-ups.
+#[derive(Debug)]
+pub struct Resolver {
+    /// Whether there is a name to look up.
+    has_name: bool,
+    addresses: Vec<SocketAddr>,
+    in_flight: bool,
+    /// When the last look-up ended, and when the next one is due.
     ended: Option<Instant>,
     due: Instant,
-    /// How long an answer holds, and how long after one look-up another may be made.
-    holds: Duration,
-    at_least: Duration,
+    /// How long a result is used, and the shortest time between two look-ups.
+    interval: Duration,
+    min_interval: Duration,
 }
 
-impl Addresses {
-    /// Of a destination: none yet, if it has a name to be looked up.
-    pub fn new(destination: &Destination, holds: Duration, at_least: Duration) -> Self {
-        let host = destination.host();
-        let list: Vec<SocketAddr> = host.and_then(Host::address).into_iter().collect();
-        let host = host.filter(|_| list.is_empty()).cloned();
-        Self { host, list, under_way: false, ended: None, due: Instant::now(), holds, at_least }
+impl Resolver {
+    /// Without addresses yet, if the host is given by name. Without a host there is nothing to resolve.
+    pub fn new(host: Option<&Host>, interval: Duration, min_interval: Duration, now: Instant) -> Self {
+        let addresses: Vec<SocketAddr> = host.and_then(Host::address).into_iter().collect();
+        let has_name = host.is_some() && addresses.is_empty();
+        Self { has_name, addresses, in_flight: false, ended: None, due: now, interval, min_interval }
     }
 
-    /// In the order to try them in.
-    pub fn list(&self) -> &[SocketAddr] {
-        &self.list
+    /// The addresses in the order to try them in.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// Whether there would be some, but for a look-up that has yet to succeed.
-    pub fn are_missing(&self) -> bool {
-        self.host.is_some() && self.list.is_empty()
+    /// Whether no look-up has succeeded yet.
+    pub fn is_unresolved(&self) -> bool {
+        self.has_name && self.addresses.is_empty()
     }
 
     /// Whether a look-up is under way.
-    pub fn are_looked_up(&self) -> bool {
-        self.under_way
+    pub fn in_flight(&self) -> bool {
+        self.in_flight
     }
 
-    /// Begins a look-up if one is due, which hands its result to `then`; returns when the next will be.
-    pub fn look_up<F>(&mut self, now: Instant, then: impl Fn() -> F) -> Option<Instant>
-    where
-        F: FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
-    {
-        let host = self.host.as_ref().filter(|_| !self.under_way)?;
-        if now < self.due {
-            return Some(self.due);
-        }
-        self.under_way = true;
-        host.look_up(then()).unwrap_or_else(|error| then()(Err(error)));
-        None
+    /// When the next look-up is due, unless one is under way.
+    pub fn due(&self) -> Option<Instant> {
+        (self.has_name && !self.in_flight).then_some(self.due)
     }
 
-    /// What a look-up came to: whether there are others now, and an error only where there is no older answer.
-    pub fn found(&mut self, found: io::Result<Vec<SocketAddr>>, now: Instant) -> io::Result<bool> {
-        (self.under_way, self.ended, self.due) = (false, Some(now), now + self.holds);
-        match found.and_then(|list| if list.is_empty() { Err(none()) } else { Ok(list) }) {
-            Ok(list) => Ok(std::mem::replace(&mut self.list, list) != self.list),
-            Err(error) => {
-                self.look_up_soon();
-                if self.list.is_empty() { Err(error) } else { Ok(false) }
+    /// Whether a look-up is due now; it is then under way until [`resolved`](Self::resolved).
+    pub fn start(&mut self, now: Instant) -> bool {
+        let start = self.due().is_some_and(|due| now >= due);
+        self.in_flight |= start;
+        start
+    }
+
+    /// Takes the result of a look-up. Returns whether the addresses have changed; an error only if there are none.
+    pub fn resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Instant) -> Result<bool, Unreachable> {
+        (self.in_flight, self.ended, self.due) = (false, Some(now), now + self.interval);
+        let error = match result {
+            Ok(addresses) if !addresses.is_empty() => {
+                let addresses = ipv4_first(addresses);
+                return Ok(std::mem::replace(&mut self.addresses, addresses) != self.addresses);
             }
-        }
+            Ok(_) => Unreachable::NoAddress,
+            Err(error) => Unreachable::Resolve(error),
+        };
+        self.expire(now);
+        if self.addresses.is_empty() { Err(error) } else { Ok(false) }
     }
 
-    /// After an error of the server's.
-    pub fn look_up_soon(&mut self) {
-        let soon = self.ended.map_or_else(Instant::now, |ended| ended + self.at_least);
+    /// Has the name looked up soon, after an error of the server.
+    pub fn expire(&mut self, now: Instant) {
+        let soon = self.ended.map_or(now, |ended| ended + self.min_interval);
         self.due = self.due.min(soon);
     }
 
-    /// At once.
-    pub fn look_up_now(&mut self, now: Instant) {
+    /// Has the name looked up at once.
+    pub fn expire_now(&mut self, now: Instant) {
         self.due = now;
     }
 
-    /// Puts the first last: it does not serve us. Whether there is another to try.
+    /// Moves the first address, which does not work, to the end. Returns whether there is another one.
     pub fn rotate(&mut self) -> bool {
-        if !self.list.is_empty() {
-            self.list.rotate_left(1);
+        if !self.addresses.is_empty() {
+            self.addresses.rotate_left(1);
         }
-        self.list.len() > 1
+        self.addresses.len() > 1
     }
 }
 
-/// A name was looked up, and has none.
-pub fn none() -> io::Error {
-    io::Error::new(ErrorKind::NotFound, "the name has no address")
+/// Most statsd servers listen on IPv4 only.
+pub fn ipv4_first(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses
+}
+
+/// Looks the addresses up and hands them to `then`. In a thread of its own: a name server may take half a minute to
+/// fail.
+pub fn resolve(host: &Host, then: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static) -> io::Result<()> {
+    let (name, port) = (host.name().to_owned(), host.port());
+    let look_up = move || then((name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    thread::Builder::new().name("resolver".into()).spawn(look_up).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statsd::destination::Destination;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+    fn resolver(url: &str, now: Instant) -> Resolver {
+        Resolver::new(url.parse::<Destination>().unwrap().host(), INTERVAL, MIN_INTERVAL, now)
+    }
+
+    fn addresses(texts: &[&str]) -> io::Result<Vec<SocketAddr>> {
+        Ok(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn resolver_looks_up_names_alone() {
+        let now = Instant::now();
+        for (url, is_name) in [("udp://statsd", true), ("tcp://10.1.0.8", false), ("unix:///run/statsd", false)] {
+            let mut resolver = resolver(url, now);
+            assert_eq!((resolver.is_unresolved(), resolver.start(now)), (is_name, is_name), "{url}");
+        }
+        assert_eq!(resolver("tcp://10.1.0.8:9", now).addresses(), addresses(&["10.1.0.8:9"]).unwrap());
+    }
+
+    #[test]
+    fn resolver_puts_ipv4_first() {
+        let now = Instant::now();
+        let mut resolver = resolver("udp://statsd", now);
+        let found = addresses(&["[::1]:9", "10.1.0.9:9", "[::2]:9", "10.1.0.8:9"]);
+        assert!(resolver.resolved(found, now).unwrap());
+        let expected = addresses(&["10.1.0.9:9", "10.1.0.8:9", "[::1]:9", "[::2]:9"]).unwrap();
+        assert_eq!(resolver.addresses(), expected);
+        assert!(resolver.rotate());
+        assert_eq!(resolver.addresses()[0], expected[1]);
+    }
+
+    #[test]
+    fn resolver_schedule() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut resolver = resolver("udp://statsd", start);
+        assert!(resolver.start(start) && !resolver.start(start), "one at a time");
+        assert!(resolver.resolved(Err(io::ErrorKind::NotFound.into()), at(1)).is_err() && resolver.is_unresolved());
+        assert_eq!(resolver.due(), Some(at(11)), "after an error");
+        assert!(!resolver.start(at(10)) && resolver.start(at(11)));
+        assert!(resolver.resolved(addresses(&["10.1.0.8:9"]), at(12)).unwrap() && !resolver.is_unresolved());
+        assert_eq!(resolver.due(), Some(at(72)), "after a success");
+        resolver.expire(at(30));
+        assert_eq!(resolver.due(), Some(at(22)), "after an error of the server");
+        assert!(resolver.start(at(30)));
+        assert!(!resolver.resolved(addresses(&["10.1.0.8:9"]), at(31)).unwrap(), "as before");
+        resolver.expire_now(at(32));
+        assert!(resolver.start(at(32)));
+        assert!(!resolver.resolved(addresses(&[]), at(33)).unwrap(), "old addresses are kept");
+        assert_eq!(resolver.addresses(), addresses(&["10.1.0.8:9"]).unwrap());
+    }
 }

@@ -36,7 +36,7 @@ fn what_is_wrong_is_told() {
     assert!(said.out.contains("BAD  this release miscounts the sectors read from disks"), "{}", said.out);
     let withheld = "BAD  withheld: xenstat_get_node failed: No such file or directory (os error 2)";
     assert_eq!(line(&said, "disks"), withheld);
-    assert_eq!(line(&said, "destination"), "BAD  udp://127.0.0.1:9, at 127.0.0.1:9: Connection refused (os error 111)");
+    assert_eq!(line(&said, "destination"), "BAD  udp://127.0.0.1:9 at 127.0.0.1:9: Connection refused (os error 111)");
 
     let said = run(bare().args(["--check", "--print", "table", "--libxenstat", "/nonexistent"]));
     assert_eq!(said.status, Some(1));
@@ -55,12 +55,9 @@ fn every_kind_of_destination_is_tried() {
     let (unix_url, udp_url) = (format!("unix://{}", path.display()), udp.url());
     let at = &udp_url["udp://".len()..];
     let cases = [
-        (udp_url.clone(), format!("ok   {udp_url}, at {at}: nothing refused (UDP tells no more)")),
-        (
-            format!("tcp://{address}"),
-            format!("ok   tcp://{address}, at {address}: connected (whether the server reads"),
-        ),
-        (unix_url.clone(), format!("ok   {unix_url}: it takes gauges")),
+        (udp_url.clone(), format!("ok   {udp_url} at {at}: no datagram was refused (UDP reports nothing else)")),
+        (format!("tcp://{address}"), format!("ok   tcp://{address} at {address}: connected (TCP does not report")),
+        (unix_url.clone(), format!("ok   {unix_url}: accepts datagrams")),
         (format!("tcp://{gone}"), format!("BAD  tcp://{gone}: Connection refused (os error 111)")),
         ("unix:///none".into(), "BAD  unix:///none: No such file or directory (os error 2)".into()),
         ("udp://x.invalid".into(), "BAD  udp://x.invalid:8125: failed to lookup address information".into()),

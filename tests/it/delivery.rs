@@ -105,18 +105,18 @@ fn too_many_datagrams_for_the_time_are_told_once() {
             &*listener.url(),
             "512",
             "0.1",
-            "over 1ms, 32 at once: a server may lose some of them; lengthen --interval",
+            "too many datagrams for 1ms in bursts of 32: the server may drop some; lengthen --interval",
             1,
         ),
         (
             &*listener.url(),
             "512",
             "0",
-            "more than 32 datagrams, and with --spread 0 all are sent at once: a server may",
+            "more than 32 datagrams and --spread 0 sends them all at once: the server may drop",
             1,
         ),
-        (&tcp_url, "512", "0.1", "at once", 0),
-        (&tcp_url, "8932", "0", "at once", 0),
+        (&tcp_url, "512", "0.1", "may drop", 0),
+        (&tcp_url, "8932", "0", "may drop", 0),
     ] {
         let mut command = xenmonitor(&scenario("many"));
         command.args(["--count", "5", "--interval", "10ms", "--spread", spread, "--max-datagram", size]);
@@ -170,11 +170,11 @@ fn servers_in_trouble_do_not_hold_up_others() {
     let said = daemon.end();
     // A server that could be sent nothing makes it fail.
     assert_eq!(said.status, Some(1), "{}", said.err);
-    for (url, words) in urls[..sick - 2].iter().zip(["gauges for ", "cannot reach ", "cannot reach ", "cannot reach "])
+    for (url, words) in urls[..sick - 2].iter().zip(["metrics for ", "cannot reach ", "cannot reach ", "cannot reach "])
     {
         assert_eq!(said.err.matches(&format!("{words}{url}")).count(), 1, "{words}{url} in {}", said.err);
     }
-    assert!(!said.err.contains(&format!("gauges for {}", listener.url())), "{}", said.err);
+    assert!(!said.err.contains(&format!("metrics for {}", listener.url())), "{}", said.err);
 }
 
 fn assert_whole_lines(text: &str) {
@@ -206,7 +206,7 @@ fn a_tcp_server_that_comes_back_is_connected_to() {
     drop(listener);
     daemon.wait_for_log(&format!("cannot reach tcp://{address}: Connection refused"));
     let listener = TcpListener::bind(address).unwrap();
-    daemon.wait_for_log(&format!("tcp://{address} is found, at {address}"));
+    daemon.wait_for_log(&format!("connected to tcp://{address} at {address}"));
     let mut stream = accept(&listener);
     let mut text = String::new();
     stream.read_line(&mut text).unwrap();
@@ -228,7 +228,7 @@ fn a_tcp_server_that_stops_reading_is_left() {
     let mut first = accept(&listener);
     daemon.wait_for_log("reading Xen");
     let before = resident_k(&daemon);
-    daemon.wait_for_log(&format!("gauges for {url} are lost: "));
+    daemon.wait_for_log(&format!("metrics for {url} are dropped: "));
     let second = accept(&listener).lines().map(Result::unwrap);
     // It is told a poll later.
     let dropped = |line: &str| line.contains("xenmonitor.dropped_datagrams:").then(|| last_values(line));
@@ -284,7 +284,7 @@ fn a_unix_socket_that_is_replaced_is_found() {
     drop(second);
     daemon.wait_for_log(&format!("cannot reach {url}: No such file or directory"));
     let third = unix_socket(&path);
-    daemon.wait_for_log(&format!("{url} is found"));
+    daemon.wait_for_log(&format!("connected to {url}"));
     receive(&third);
     daemon.signal("TERM");
     let said = daemon.end();
@@ -316,7 +316,7 @@ fn a_unix_server_that_stops_reading_gets_the_latest_later() {
     let url = format!("unix://{}/statsd", scratch.display());
     let mut command = xenmonitor(&scenario("many"));
     let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--statsd", &url]));
-    daemon.wait_for_log(&format!("gauges for {url} are lost: it does not read"));
+    daemon.wait_for_log(&format!("metrics for {url} are dropped: the server does not read"));
     let reader = {
         let socket = socket.try_clone().unwrap();
         std::thread::spawn(move || {
@@ -324,7 +324,7 @@ fn a_unix_server_that_stops_reading_gets_the_latest_later() {
             datagrams.collect::<Vec<_>>()
         })
     };
-    daemon.wait_for_log(&format!("{url} takes gauges again"));
+    daemon.wait_for_log(&format!("metrics for {url} are no longer dropped"));
     daemon.signal("TERM");
     let said = daemon.end();
     UnixDatagram::unbound().unwrap().send_to(&[], scratch.join("statsd")).unwrap();
@@ -368,7 +368,7 @@ fn a_name_that_moves_is_followed() {
     let wait_for_more = |daemon: &mut Daemon, than: u64| while next_own(daemon, "datagrams") < than + 60 {};
     wait_for_more(&mut daemon, sent);
     std::fs::write(&hosts, "10.1.0.9 statsd\n").unwrap();
-    daemon.wait_for_log("udp://statsd:8125 is found, at 10.1.0.9:8125 now");
+    daemon.wait_for_log("now connected to udp://statsd:8125 at 10.1.0.9:8125");
 
     std::fs::write(&hosts, "").unwrap();
     let sent = next_own(&mut daemon, "datagrams");
@@ -407,7 +407,7 @@ fn a_link_that_goes_down_is_survived() {
     // All of every poll, as its own gauges say.
     while next_own(&mut daemon, "dropped_datagrams") < lost + 20 {}
     out_of(&mut in_network_of(&daemon, "ip link set d0 up"));
-    daemon.wait_for_log("udp://10.1.0.9:8125 is found, at 10.1.0.9:8125");
+    daemon.wait_for_log("connected to udp://10.1.0.9:8125 at 10.1.0.9:8125");
     let sent = next_own(&mut daemon, "datagrams");
     while next_own(&mut daemon, "datagrams") < sent + 20 {}
     daemon.signal("TERM");

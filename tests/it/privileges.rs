@@ -165,8 +165,8 @@ fn others_sockets_take_gauges_by_their_mode() {
     assert!(said.status == Some(0) && gets_gauges(), "{}", said.err);
     let said = send(0o755, &[]);
     assert_eq!(said.status, Some(1));
-    let advice = "Permission denied (os error 13); it has to be writable, and root's power over others' files is given up \
-                  (see --keep-privileges)";
+    let advice = "Permission denied (os error 13): the socket must be writable without root's capabilities (see \
+                  --keep-privileges)";
     assert!(said.err.contains(advice), "{}", said.err);
     socket.set_nonblocking(true).unwrap();
     while socket.recv(&mut [0; 2000]).is_ok() {}

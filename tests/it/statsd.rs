@@ -307,8 +307,8 @@ fn a_server_that_is_not_there_is_told_once() {
         "--layout",
         "legacy",
     ]));
-    assert_eq!(said.err.matches("are lost: Connection refused").count(), 1, "{}", said.err);
-    assert!(!said.err.contains("takes gauges again"), "{}", said.err);
+    assert_eq!(said.err.matches("are dropped: Connection refused").count(), 1, "{}", said.err);
+    assert!(!said.err.contains("no longer dropped"), "{}", said.err);
     assert!(said.err.contains("datagrams: 8 sent, 8 known to be lost"), "{}", said.err);
     assert_eq!(said.status, Some(1));
 }
@@ -323,11 +323,11 @@ fn a_refused_port_is_told_and_recovered_from() {
     let mut command = xenmonitor(&scratch.file("host.toml", HOST));
     let mut daemon =
         crate::support::Daemon::start(command.args(["--interval", "50ms", "--statsd", &format!("udp://{address}")]));
-    daemon.wait_for_log(&format!("gauges for udp://{address} are lost: Connection refused"));
+    daemon.wait_for_log(&format!("metrics for udp://{address} are dropped: Connection refused"));
     let listener = Listener::new(&address);
     assert!(listener.datagram().contains("Domain-0.cpu_percent:"));
-    let log = daemon.wait_for_log(&format!("udp://{address} takes gauges again"));
-    assert!(!log.contains("are lost"), "told once: {log}");
+    let log = daemon.wait_for_log(&format!("metrics for udp://{address} are no longer dropped"));
+    assert!(!log.contains("are dropped"), "logged once: {log}");
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));
 }

@@ -1,0 +1,163 @@
+//! Open sockets to servers, one file a transport, and what their errors mean for delivery.
+
+mod tcp;
+mod udp;
+mod unix;
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::statsd::destination::Destination;
+
+/// An open socket to a server. It is closed when it is dropped.
+pub trait Socket {
+    /// Sends one datagram. Waits for a slow reader until `deadline`; only TCP may take longer, if the peer reads a
+    /// little now and then.
+    fn send(&mut self, datagram: &[u8], deadline: Instant) -> Result<(), SendError>;
+
+    /// What `--check` reports if nothing failed.
+    fn verdict(&self) -> &'static str;
+
+    /// The address of the server, if it has one.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// A refusal of the last datagram, which otherwise the next [`send`](Self::send) would return.
+    fn refusal(&self) -> Option<io::Error> {
+        None
+    }
+
+    /// Whether the server is known to be gone from the other end.
+    fn is_stale(&mut self) -> bool {
+        false
+    }
+
+    /// Waits until the server has read everything, but not beyond `deadline`.
+    fn finish(&mut self, _deadline: Instant) {}
+
+    /// Makes the close tell the server that the last line may be cut.
+    fn reset(&mut self) {}
+}
+
+/// Opens a socket to a destination: to the first of its addresses that can be connected to. A TCP peer that
+/// acknowledges nothing for `peer_timeout` is considered gone.
+pub fn open(
+    destination: &Destination,
+    addresses: &[SocketAddr],
+    peer_timeout: Duration,
+) -> Result<Box<dyn Socket>, Unreachable> {
+    match destination {
+        Destination::Udp(_) => first(addresses, udp::connect),
+        Destination::Tcp(_) => first(addresses, |address| tcp::connect(address, peer_timeout)),
+        Destination::Unix(path) => unix::connect(path).map(boxed).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => Unreachable::Permission(error),
+            _ => Unreachable::Connect(error),
+        }),
+    }
+}
+
+fn first<S: Socket + 'static>(
+    addresses: &[SocketAddr],
+    connect: impl Fn(SocketAddr) -> io::Result<S>,
+) -> Result<Box<dyn Socket>, Unreachable> {
+    let mut result = Err(Unreachable::NoAddress);
+    for &address in addresses {
+        result = connect(address).map(boxed).map_err(Unreachable::Connect);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn boxed<S: Socket + 'static>(socket: S) -> Box<dyn Socket> {
+    Box::new(socket)
+}
+
+/// Why a server cannot be reached.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// Its name cannot be resolved.
+    Resolve(io::Error),
+    /// Its name has no address.
+    NoAddress,
+    /// It cannot be connected to.
+    Connect(io::Error),
+    /// Its socket may not be written to.
+    Permission(io::Error),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve(error) | Self::Connect(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("the name has no address"),
+            Self::Permission(error) => {
+                write!(f, "{error}: the socket must be writable without root's capabilities (see --keep-privileges)")
+            }
+        }
+    }
+}
+
+impl Error for Unreachable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Resolve(error) | Self::Connect(error) | Self::Permission(error) => Some(error),
+            Self::NoAddress => None,
+        }
+    }
+}
+
+/// Why a datagram was not sent, and what that means for it and the socket.
+#[derive(Debug)]
+pub enum SendError {
+    /// The datagram before it was refused. This one was not tried.
+    Refused(io::Error),
+    /// It is dropped. The next one may be sent.
+    Dropped(io::Error),
+    /// The server does not read.
+    Stalled,
+    /// The socket is of no more use. Another one may send it.
+    Broken(io::Error),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) | Self::Dropped(error) | Self::Broken(error) => error.fmt(f),
+            Self::Stalled => f.write_str("the server does not read"),
+        }
+    }
+}
+
+impl Error for SendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Refused(error) | Self::Dropped(error) | Self::Broken(error) => Some(error),
+            Self::Stalled => None,
+        }
+    }
+}
+
+/// Whether the kernel has no memory for a datagram now, or never for one of this size: the socket is sound.
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EMSGSIZE))
+}
+
+/// The time left until `deadline`, as a timeout of a socket, for which 0 would mean none.
+fn timeout(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

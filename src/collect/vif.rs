@@ -139,14 +139,14 @@ pub fn parse(
     list.dedup_by(|(key, other), (kept, vif)| {
         let same = key == kept;
         if same {
-            add(vif, other);
+            vif.add(other);
         }
         same
     });
     // XAPI names a tap `tap5.0`. A VLAN may have such a name too, but no VIF beside it.
     for (key, tap) in taps {
         if let Ok(place) = list.binary_search_by_key(key, |(key, _)| *key) {
-            add(&mut list[place].1, tap);
+            list[place].1.add(tap);
         }
     }
     Ok(())
@@ -159,19 +159,6 @@ fn sixteen(columns: &str) -> Option<[u64; 16]> {
         *column = columns.next()?.parse().ok()?;
     }
     columns.next().is_none().then_some(all)
-}
-
-/// An HVM guest's network card is two interfaces: netback's, and the tap of the emulated card, which the guest uses
-/// until its PV driver is loaded.
-pub fn add(vif: &mut Vif, other: &Vif) {
-    vif.rbytes = vif.rbytes.saturating_add(other.rbytes);
-    vif.rpackets = vif.rpackets.saturating_add(other.rpackets);
-    vif.rerrs = vif.rerrs.saturating_add(other.rerrs);
-    vif.rdrop = vif.rdrop.saturating_add(other.rdrop);
-    vif.tbytes = vif.tbytes.saturating_add(other.tbytes);
-    vif.tpackets = vif.tpackets.saturating_add(other.tpackets);
-    vif.terrs = vif.terrs.saturating_add(other.terrs);
-    vif.tdrop = vif.tdrop.saturating_add(other.tdrop);
 }
 
 /// `vif5.0`, or `tap5.0` for XAPI's tap of it.

@@ -8,6 +8,7 @@ use super::{Input, is_plain, steers};
 use crate::cli::config::Config;
 use crate::cli::options::Options;
 use crate::cli::usage_error::one_line;
+use crate::model::device::DeviceKind;
 use crate::model::text::printable;
 use crate::naming::name::Name;
 use crate::naming::paths::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Paths, Scheme};
@@ -73,7 +74,7 @@ pub fn tell_apart(paths: &Paths, dialect: Dialect, living: &[(&[u8], u32)], turn
     let tagged = dialect != Dialect::None;
     let mut whole = Name::default();
     for name in names.values() {
-        paths.write(&mut whole, name, &"m".repeat(MAX_METRIC));
+        paths.write(&mut whole, name, None, &"m".repeat(MAX_METRIC));
         let of = if tagged { MAX_TAGGED } else { MAX_NAME };
         assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= of, "{whole:?}");
         if tagged {
@@ -144,8 +145,14 @@ pub fn templates(input: &[u8]) {
         assert!(seen.insert(fold(&format!("{}{}", name.path, name.tags))), "{name:?} twice");
     };
     for domain in paths.domains(&living, &HashSet::new()) {
-        for metric in ["vcpus", "state.running", "vbd.xvda.rd", "vbd.xvdb.rd", "vcpu.0.online"] {
-            paths.write(&mut name, &domain, metric);
+        for (device, metric) in [
+            (None, "vcpus"),
+            (None, "state.running"),
+            (Some((DeviceKind::Vbd, "xvda")), "rd"),
+            (Some((DeviceKind::Vbd, "xvdb")), "rd"),
+            (Some((DeviceKind::Vcpu, "0")), "online"),
+        ] {
+            paths.write(&mut name, &domain, device, metric);
             add(&name);
         }
     }

@@ -1,13 +1,12 @@
-//! What is told at all: `--include` and `--exclude` of domains, `--metrics` and `--no-metrics` of gauges.
+//! Which domains and metrics are reported: `--include` and `--exclude`, `--metrics` and `--no-metrics`.
 
 use glob::Pattern;
 
-use crate::metrics::selectable;
-
 use crate::metrics::devices::Detail;
+use crate::metrics::selectable;
 use crate::naming::scheme::Layout;
 
-/// Globs on raw domain names and on metrics. Without any of a kind all is wanted.
+/// Globs on raw domain names and on metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     include: Vec<Pattern>,
@@ -23,40 +22,50 @@ impl Filter {
         Self { include, exclude, metrics, no_metrics }
     }
 
-    /// Whether a domain is wanted, by its raw name; what of that is not UTF-8 counts as U+FFFD.
+    /// Whether a domain passes, by its raw name; bytes that are not UTF-8 match as U+FFFD.
     pub fn domain(&self, raw: &[u8]) -> bool {
-        wanted(&self.include, &self.exclude, || String::from_utf8_lossy(raw))
+        passes(&self.include, &self.exclude, &String::from_utf8_lossy(raw))
     }
 
-    /// Whether a gauge is wanted, by its metric such as `cpu_percent`, `vbd.xvda.rd`, `node.cpus`.
-    pub fn metric(&self, metric: &str) -> bool {
-        wanted(&self.metrics, &self.no_metrics, || metric)
+    /// Whether a metric passes, by the parts of its name: `cpu_percent`, or `node` and `cpus`, or `vbd`, `xvda` and
+    /// `rd`. `joined` is a buffer.
+    pub fn metric(&self, parts: &[&str], joined: &mut String) -> bool {
+        if self.metrics.is_empty() && self.no_metrics.is_empty() {
+            return true;
+        }
+        joined.clear();
+        for part in parts {
+            let dot = if joined.is_empty() { "" } else { "." };
+            joined.extend([dot, part]);
+        }
+        passes(&self.metrics, &self.no_metrics, joined)
     }
 
-    /// A line for each pattern that none of these domains and none of the gauges that are told fits.
+    /// One warning for each pattern that matches no domain, or no metric that this configuration sends.
     pub fn unmatched(&self, names: &[&[u8]], layout: Layout, details: &[Detail]) -> Vec<String> {
-        let vocabulary = selectable(layout, details);
-        let of_domains = [("--include", &self.include), ("--exclude", &self.exclude)];
-        let of_domains =
-            of_domains.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
-        let of_domains = of_domains
-            .filter(|(_, pattern)| !names.iter().any(|name| pattern.matches(&String::from_utf8_lossy(name))))
-            .map(|(option, pattern)| format!("{option} '{pattern}' matches no running domain"));
-
-        let of_gauges = [("--metrics", &self.metrics), ("--no-metrics", &self.no_metrics)];
-        let of_gauges = of_gauges.into_iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p)));
-        let of_gauges = of_gauges.filter(|(_, pattern)| !vocabulary.iter().any(|metric| pattern.matches(metric))).map(
-            |(option, pattern)| {
+        let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let metrics = selectable(layout, details);
+        let matches_domain = |pattern: &Pattern| names.iter().any(|name| pattern.matches(name));
+        let matches_metric = |pattern: &Pattern| metrics.iter().any(|metric| pattern.matches(metric));
+        let mut warnings = Vec::new();
+        for (option, patterns) in [("--include", &self.include), ("--exclude", &self.exclude)] {
+            let unmatched = patterns.iter().filter(|pattern| !matches_domain(pattern));
+            warnings.extend(unmatched.map(|pattern| format!("{option} '{pattern}' matches no running domain")));
+        }
+        for (option, patterns) in [("--metrics", &self.metrics), ("--no-metrics", &self.no_metrics)] {
+            let unmatched = patterns.iter().filter(|pattern| !matches_metric(pattern));
+            warnings.extend(unmatched.map(|pattern| {
                 format!("{option} '{pattern}' matches no metric that is sent, see --detail and --layout")
-            },
-        );
-        of_domains.chain(of_gauges).collect()
+            }));
+        }
+        warnings
     }
 }
 
-fn wanted<T: AsRef<str>>(only: &[Pattern], but: &[Pattern], name: impl Fn() -> T) -> bool {
-    let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name().as_ref()));
-    (only.is_empty() || fits(only)) && (but.is_empty() || !fits(but))
+/// Whether a name matches one of `include`, if there are any, and none of `exclude`.
+fn passes(include: &[Pattern], exclude: &[Pattern], name: &str) -> bool {
+    let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+    (include.is_empty() || matches(include)) && !matches(exclude)
 }
 
 #[cfg(test)]
@@ -69,8 +78,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted() {
-        for (include, exclude, name, wanted) in [
+    fn filter_by_include_and_exclude() {
+        let mut joined = String::new();
+        for (include, exclude, name, passes) in [
             ("", "", "web01", true),
             ("web*", "", "web01", true),
             ("web* db?", "", "db1", true),
@@ -80,26 +90,32 @@ mod tests {
             ("web*", "*-test", "web.1", true),
             ("Web*", "", "web", false),
         ] {
-            assert_eq!(filter(include, exclude, "", "").domain(name.as_bytes()), wanted, "{include} {exclude} {name}");
-            assert_eq!(filter("", "", include, exclude).metric(name), wanted, "{include} {exclude} {name}");
+            assert_eq!(filter(include, exclude, "", "").domain(name.as_bytes()), passes, "{include} {exclude} {name}");
+            let metrics = filter("", "", include, exclude);
+            assert_eq!(metrics.metric(&[name], &mut joined), passes, "{include} {exclude} {name}");
         }
         assert!(filter("w?b", "", "", "").domain(b"w\xffb"));
+        for (parts, passes) in
+            [(&["vbd", "xvda", "rd"][..], true), (&["vbd", "xvda", "wr"], false), (&["vbd_rd"], false)]
+        {
+            assert_eq!(filter("", "", "vbd.*", "*.wr").metric(parts, &mut joined), passes, "{parts:?}");
+        }
     }
 
     #[test]
-    fn what_fits_nothing_is_told() {
+    fn filter_warns_of_unmatched_patterns() {
         let filter = filter("web* nginx*", "x", "cpu_* vbd.xvda.* cpu", "node.* vcpu.*.online NET-TX_k nod.*");
         let names: [&[u8]; 2] = [b"web01", b"db"];
-        let told = |layout, details: &[Detail]| {
+        let warnings = |layout, details: &[Detail]| {
             let lines = filter.unmatched(&names, layout, details);
             lines.iter().map(|line| line.split(" matches no ").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let always = ["--include 'nginx*'", "--exclude 'x'"];
         let all = [always[0], always[1], "--metrics 'cpu'", "--no-metrics 'NET-TX_k'", "--no-metrics 'nod.*'"];
-        assert_eq!(told(Layout::Xentop, &[Detail::All]), all);
+        assert_eq!(warnings(Layout::Xentop, &[Detail::All]), all);
         let columns =
             [&all[..2], &["--metrics 'vbd.xvda.*'", "--metrics 'cpu'", "--no-metrics 'vcpu.*.online'"], &all[3..]];
-        assert_eq!(told(Layout::Xentop, &[Detail::Rates]), columns.concat());
+        assert_eq!(warnings(Layout::Xentop, &[Detail::Rates]), columns.concat());
         let old = [
             "--metrics 'cpu_*'",
             "--metrics 'vbd.xvda.*'",
@@ -108,6 +124,6 @@ mod tests {
             "--no-metrics 'vcpu.*.online'",
             "--no-metrics 'nod.*'",
         ];
-        assert_eq!(told(Layout::XenMonitor, &[]), [&always[..], &old].concat());
+        assert_eq!(warnings(Layout::XenMonitor, &[]), [&always[..], &old].concat());
     }
 }

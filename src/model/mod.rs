@@ -1,5 +1,6 @@
 //! One reading of a host as plain owned data, and untrusted bytes made printable.
 
+pub mod device;
 pub mod snapshot;
 pub mod text;
 pub mod vdev;

@@ -134,6 +134,25 @@ pub struct Vif {
     pub tdrop: u64,
 }
 
+impl Vif {
+    /// Adds the counters of the other interface of a card. An HVM guest's network card is two interfaces: netback's, and
+    /// the tap of the emulated card, which the guest uses until its PV driver is loaded.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in [
+            (&mut self.rbytes, other.rbytes),
+            (&mut self.rpackets, other.rpackets),
+            (&mut self.rerrs, other.rerrs),
+            (&mut self.rdrop, other.rdrop),
+            (&mut self.tbytes, other.tbytes),
+            (&mut self.tpackets, other.tpackets),
+            (&mut self.terrs, other.terrs),
+            (&mut self.tdrop, other.tdrop),
+        ] {
+            *own = own.saturating_add(other);
+        }
+    }
+}
+
 /// One virtual block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vbd {
@@ -182,6 +201,28 @@ pub struct VbdCounters {
     pub flush_reqs: Option<u64>,
     /// Requests that failed.
     pub errs: Option<u64>,
+}
+
+impl VbdCounters {
+    /// The counters of a backend and of the emulated disk beside it, which has no ring that could be full.
+    pub fn sum(&self, emulated: &Self) -> Self {
+        let both = |own: Option<u64>, emulated: Option<u64>| Some(own?.saturating_add(emulated?));
+        let times = |own: Option<Time>, emulated: Option<Time>| {
+            let (own, emulated) = (own?, emulated?);
+            Some(Time { reqs: own.reqs.saturating_add(emulated.reqs), ns: own.ns.saturating_add(emulated.ns) })
+        };
+        Self {
+            oo_reqs: self.oo_reqs,
+            rd_reqs: self.rd_reqs.saturating_add(emulated.rd_reqs),
+            wr_reqs: self.wr_reqs.saturating_add(emulated.wr_reqs),
+            rd_sects: both(self.rd_sects, emulated.rd_sects),
+            wr_sects: self.wr_sects.saturating_add(emulated.wr_sects),
+            rd_time: times(self.rd_time, emulated.rd_time),
+            wr_time: times(self.wr_time, emulated.wr_time),
+            flush_reqs: both(self.flush_reqs, emulated.flush_reqs),
+            errs: both(self.errs, emulated.errs),
+        }
+    }
 }
 
 /// Requests that are done, and how long they took together.

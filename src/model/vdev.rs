@@ -2,21 +2,43 @@
 
 use crate::model::text::decimal;
 
-/// What a guest calls the device of a Xen virtual device number, where the number says it: `xvda1`, `sdb`, `hdc`.
-pub fn name(dev: u32) -> Option<String> {
+/// Writes what the guest calls the device of a Xen virtual device number (`xvda1`, `sdb`, `hdc`), or the number itself
+/// if it stands for no name.
+pub fn write_name(dev: u32, out: &mut String) {
+    let mut digits = itoa::Buffer::new();
+    match parse(dev) {
+        None => out.push_str(digits.format(dev)),
+        Some((stem, disk, partition)) => {
+            out.push_str(stem);
+            write_letters(disk, out);
+            if partition > 0 {
+                out.push_str(digits.format(partition));
+            }
+        }
+    }
+}
+
+/// The same number for all numbers that stand for one name: `xvda` to `xvdp` have two.
+pub fn canonical(dev: u32) -> u32 {
+    match parse(dev) {
+        Some(("xvd", disk @ 0..16, partition @ 0..16)) => 202 << 8 | disk << 4 | partition,
+        _ => dev,
+    }
+}
+
+/// The parts of the name: `xvd`, which disk of these, and which partition of it; 0 for the whole.
+fn parse(dev: u32) -> Option<(&'static str, u32, u32)> {
     let (major, minor) = (dev >> 8, dev & 0xff);
-    let (stem, disk, partition) = match major {
+    Some(match major {
         _ if dev >> 28 == 1 => ("xvd", (dev >> 8) & 0xf_ffff, minor),
         202 => ("xvd", minor >> 4, minor & 0xf),
         8 => ("sd", minor >> 4, minor & 0xf),
         3 | 22 if minor >> 6 < 2 => ("hd", (minor >> 6) + if major == 22 { 2 } else { 0 }, minor & 0x3f),
         _ => return None,
-    };
-    let partition = if partition == 0 { String::new() } else { partition.to_string() };
-    Some(format!("{stem}{}{partition}", letters(disk)))
+    })
 }
 
-/// The number that xl gives a disk called so: the inverse of [`name`], with a name's first spelling for one number.
+/// The [canonical] number of a name, as xl has it: the inverse of [`write_name`].
 pub fn number(name: &str) -> Option<u32> {
     let letters = name.get(2..).filter(|_| name.starts_with("sd") || name.starts_with("hd"));
     let (major, letters) = match (letters, name.strip_prefix("xvd")) {
@@ -44,23 +66,29 @@ pub fn number(name: &str) -> Option<u32> {
     }
 }
 
-/// The number of an HVM guest's disk that it has by no other way: as xl would have it called.
+/// The number that xl would give the `nth` emulated disk of an HVM guest, on an IDE or AHCI controller or with `scsi` on
+/// that.
 pub fn emulated(nth: u32, scsi: bool) -> Option<u32> {
-    let named = |stem: &str| number(&format!("{stem}{}", letters(nth)));
+    let named = |stem: &str| {
+        let mut name = String::from(stem);
+        write_letters(nth, &mut name);
+        number(&name)
+    };
     if scsi { named("sd") } else { named("hd").or_else(|| named("xvd")) }
 }
 
-/// Whether a number is a whole disk's, the `nth` of its kind, which an HVM guest may see as emulated too: on an
-/// IDE or AHCI controller, or with `scsi` on that.
+/// Whether a number is a whole disk's that an HVM guest may also see as its `nth` emulated disk.
 pub fn is_emulated_as(dev: u32, nth: u32, scsi: bool) -> bool {
-    let whole = |stem: &str| name(dev) == Some(format!("{stem}{}", letters(nth)));
+    let whole = |stem: &'static str| parse(dev) == Some((stem, nth, 0));
     if scsi { whole("sd") } else { whole("xvd") || whole("hd") }
 }
 
 /// 0 is a, 25 z, 26 aa, as spreadsheets count.
-fn letters(disk: u32) -> String {
-    let last = char::from(b'a' + (disk % 26) as u8);
-    if disk < 26 { last.to_string() } else { letters(disk / 26 - 1) + &last.to_string() }
+fn write_letters(disk: u32, out: &mut String) {
+    if disk >= 26 {
+        write_letters(disk / 26 - 1, out);
+    }
+    out.push(char::from(b'a' + (disk % 26) as u8));
 }
 
 #[cfg(test)]
@@ -68,7 +96,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers() {
+    fn vdev_names_and_numbers() {
+        let name_of = |dev| {
+            let mut name = String::new();
+            write_name(dev, &mut name);
+            name
+        };
         for (dev, name) in [
             (51712, "xvda"),
             (51713, "xvda1"),
@@ -86,11 +119,15 @@ mod tests {
             (22 << 8, "hdc"),
             (22 << 8 | 64 | 5, "hdd5"),
         ] {
-            assert_eq!(super::name(dev).as_deref(), Some(name), "{dev}");
+            assert_eq!(name_of(dev), name, "{dev}");
             assert_eq!(number(name), Some(dev), "{name}");
+            assert_eq!(canonical(dev), dev, "{name}");
+        }
+        for (dev, same, name) in [(1 << 28, 51712, "xvda"), (1 << 28 | 15 << 8 | 15, 202 << 8 | 255, "xvdp15")] {
+            assert_eq!((name_of(dev).as_str(), canonical(dev)), (name, same), "{dev}");
         }
         for dev in [0, 1, 51, 3 << 8 | 128, 9 << 8, 2 << 28, u32::MAX] {
-            assert_eq!(name(dev), None, "{dev}");
+            assert_eq!((name_of(dev), canonical(dev)), (dev.to_string(), dev));
         }
         for name in [
             "", "xvd", "xvda0", "xvda01", "xvda+1", "xvda256", "xvdA", "xvdé", "hde", "hda64", "sdq", "sda16",
@@ -101,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_that_may_be_emulated() {
+    fn vdev_of_emulated_disks() {
         for (name, nth, scsi, is) in [
             ("xvda", 0, false, true),
             ("hda", 0, false, true),

@@ -45,10 +45,3 @@ impl Name {
 pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
     n.checked_sub(1).map_or(0, |before| ends[before])..ends[n]
 }
-
-/// Device and gauge of a metric that has three parts: `vbd`, `xvda` and `rd`.
-pub fn device_in(metric: &str) -> Option<(&str, &str, &str)> {
-    let (kind, rest) = metric.split_once('.')?;
-    let (device, gauge) = rest.split_once('.')?;
-    Some((kind, device, gauge))
-}

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::naming::name::device_in;
+use crate::model::device::DeviceKind;
 use crate::naming::name::{Name, Parts, nth};
 use crate::naming::sanitize::{component, fold};
 use crate::naming::scheme::Dialect;
@@ -103,7 +103,7 @@ impl Paths {
         let naming = Naming { layout, letters, tagged: tags.is_some(), host: host.to_owned(), budget: 0 };
         let mut paths = Self { around_metric: around_metric(&pieces), pieces, tags, naming };
         let mut shortest = Name::default();
-        paths.write(&mut shortest, "", "");
+        paths.write(&mut shortest, "", None, "");
         let fixed = shortest.path.len() + shortest.tags.len();
         let whole = if paths.naming.tagged { MAX_TAGGED } else { MAX_NAME };
         // As a tag too a name is cut somewhere.
@@ -135,7 +135,7 @@ impl Paths {
     pub fn names<'a>(&self, domain: &str, metrics: impl Iterator<Item = &'a str>) -> Names {
         let (mut name, mut names) = (Name::default(), Names::default());
         for metric in metrics {
-            self.write(&mut name, domain, metric);
+            self.write(&mut name, domain, None, metric);
             names.paths.push_str(&name.path);
             names.ends.push(names.paths.len());
         }
@@ -146,22 +146,23 @@ impl Paths {
     }
 
     /// The whole name of one gauge, written over `name`. `domain` comes from [`domains`](Self::domains).
-    pub fn write(&self, name: &mut Name, domain: &str, metric: &str) {
+    pub fn write(&self, name: &mut Name, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) {
         name.clear();
-        // Where there are tags, the device is one.
-        let device = self.tags.as_ref().and_then(|_| device_in(metric));
         for piece in &self.pieces {
             match (piece, device) {
                 (Piece::Literal(text), _) => name.path.push_str(text),
                 (Piece::Domain, _) => name.path.push_str(domain),
                 (Piece::Metric, None) => name.path.push_str(metric),
                 // `vbds`, not `vbd`: to a server that turns dots to `_` `vbd_rd` is the sum over all disks.
-                (Piece::Metric, Some((kind, _, metric))) => name.path.extend([kind, "s.", metric]),
+                (Piece::Metric, Some((kind, _))) if self.tags.is_some() => {
+                    name.path.extend([kind.as_str(), "s.", metric]);
+                }
+                (Piece::Metric, Some((kind, device))) => name.path.extend([kind.as_str(), ".", device, ".", metric]),
                 (Piece::Host, _) => unreachable!("filled in by Paths::new"),
             }
         }
         if let Some(tags) = &self.tags {
-            tags.write(name, Some(domain), device.map(|(_, device, _)| device));
+            tags.write(name, Some(domain), device.map(|(_, device)| device));
         }
     }
 }
@@ -226,10 +227,10 @@ mod tests {
         })
     }
 
-    fn whole(paths: &Paths, domain: &str, metric: &str) -> String {
+    fn whole(paths: &Paths, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) -> String {
         let mut name = Name::default();
-        paths.write(&mut name, domain, metric);
-        if device_in(metric).is_none() {
+        paths.write(&mut name, domain, device, metric);
+        if device.is_none() {
             let names = paths.names(domain, ["cpu_sec", metric, "ssid"].into_iter());
             assert_eq!(names.get(1), name.parts());
         }
@@ -295,7 +296,7 @@ mod tests {
     fn templates() {
         let write = |template: &str, prefix| {
             let paths = by_template(template, prefix, "xen1.example.com").unwrap();
-            whole(&paths, "web", "state.running").strip_suffix(":5|g").unwrap().to_owned()
+            whole(&paths, "web", None, "state.running").strip_suffix(":5|g").unwrap().to_owned()
         };
         let write_host = |template: &str| {
             let mut name = Name::default();
@@ -318,7 +319,7 @@ mod tests {
             (WAYS[1], "xen.xen_1_example_com.web_1.NET-TX_k:5|g"),
             (WAYS[2], "XenVms.Xen-1_example_com.NET-TX_k.web_1:5|g"),
         ] {
-            assert_eq!(whole(&named("Xen-1.example.com", way), "web_1", "NET-TX_k"), line);
+            assert_eq!(whole(&named("Xen-1.example.com", way), "web_1", None, "NET-TX_k"), line);
         }
         for (template, host, complaint) in [
             ("xen.{host}.{domain}.{metric}", "h".repeat(70), "shorten --prefix, --template, --host or --tag"),
@@ -344,7 +345,7 @@ mod tests {
         };
         let tagged = scheme(Dialect::Datadog, &["env=prod", "rack=7/b"]).unwrap();
         assert_eq!(
-            whole(&tagged, "build_server", "vbd.xvda.rd"),
+            whole(&tagged, "build_server", Some((DeviceKind::Vbd, "xvda")), "rd"),
             "xen.vbds.rd:5|g|#host:xen1.example.com,domain:build_server,device:xvda,env:prod,rack:7/b"
         );
         let mut name = Name::default();
@@ -383,7 +384,7 @@ mod tests {
         let names = paths.domains(&living, &HashSet::new());
         assert_ne!(names[0], names[1]);
         for name in &names {
-            assert_eq!(whole(&paths, name, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());
+            assert_eq!(whole(&paths, name, None, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());
         }
         // A line with as many and long tags as there may be fits the smallest datagram.
         let scheme = |length: usize| {
@@ -394,7 +395,8 @@ mod tests {
         };
         let longest = (0..MAX_TAGGED).rev().find_map(|length| scheme(length).ok()).unwrap();
         let (name, mut of_disk) = (&domains(&longest, &[(&long, 1)])[0], Name::default());
-        longest.write(&mut of_disk, name, &format!("vbd.{}.rd", "x".repeat(MAX_METRIC - "vbd..rd".len())));
+        let device = "x".repeat(MAX_METRIC - "vbd..rd".len());
+        longest.write(&mut of_disk, name, Some((DeviceKind::Vbd, &device)), "rd");
         let line = of_disk.parts().line(9_007_199_254_740_991);
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between letters, not in one.

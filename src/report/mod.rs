@@ -72,7 +72,7 @@ pub struct Output {
     interval: Duration,
     /// The latest gauge of the host, kept for the room it has.
     name: Name,
-    metric: String,
+    joined: String,
 }
 
 enum Printer {
@@ -102,7 +102,7 @@ impl Output {
             interval: statsd.timing.interval,
             servers: Servers::new(statsd.destinations, statsd.timing),
             name: Name::default(),
-            metric: String::new(),
+            joined: String::new(),
             printer,
         }
     }
@@ -194,14 +194,12 @@ impl Output {
             (health.datagrams, health.dropped, health.send_errors) = (count.sent, count.dropped, count.errors);
         }
         let readers = self.has_readers();
-        let Self { series, statsd, name, metric: whole, .. } = self;
+        let Self { series, statsd, name, joined, .. } = self;
         let Selection { paths, layout, filter, .. } = series.selection();
         // The XenMonitor script knew none of these.
         if *layout == Layout::Xentop && readers {
             for (group, metric, value) in host_values(node, health) {
-                whole.clear();
-                whole.extend([group, ".", metric]);
-                if filter.metric(whole) {
+                if filter.metric(&[group, metric], joined) {
                     paths.write_host(name, group, metric);
                     statsd.gauge(name.parts(), value);
                 }

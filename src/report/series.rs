@@ -1,99 +1,110 @@
-//! The roll of domains: who is there, what each is called in its gauges, and what becomes of the gauges of those
-//! who go. While the same domains live under the same names nothing of it is worked out anew.
+//! Series of each domain: names, values last sent, zeros still owed once it vanishes. Rebuilt only when the set of
+//! (domid, name) changes.
 //!
-//! A statsd server repeats a gauge's last value for ever. So when a domain or one of its devices goes, those of
-//! its gauges that tell of the moment and were sent are sent as 0 for some ticks, and then never again. What
-//! counts up is left as it was: 0 would be a reset that never happened. And what is only not told for a while,
-//! as the domain or device is there but its collector fails, or there is no limit any more, gets no 0 either.
+//! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, those of its metrics that
+//! are no counters are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would look
+//! like a reset. A metric that is only omitted, because its collector failed or there is no limit any more, gets no 0.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::metrics::decimal::Decimal;
-use crate::metrics::delta::{NetView, Previous, Sample};
-use crate::metrics::devices::{self, Detail};
+use crate::metrics::delta::{Devices, NetView, Previous, Sample};
+use crate::metrics::devices::{self, Detail, DetailValue};
 use crate::metrics::domain::{DOMAIN, DomainMetric};
 use crate::metrics::filter::Filter;
 use crate::metrics::metric::Kind;
+use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::naming::name::{Name, Parts};
 use crate::naming::paths::{Names, Paths};
 use crate::naming::scheme::Layout;
 use crate::statsd::line::write_line;
 
-/// A lost datagram or two shall not leave a dead VM busy for ever.
+/// Several, so that lost datagrams do not leave the value of a domain that is gone.
 const ZEROS_ON_RETIRE: u32 = 3;
 
 /// `--on-vanish`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnVanish {
-    /// Send 0 three times for gauges that do not count up, and leave those that do
+    /// Send 0 for gauges and intervals at three polls, then stop; keep counters
     Zero,
-    /// Leave everything as it was
+    /// Keep the last values
     Keep,
 }
 
 /// Which metrics are sent, and by which names.
 #[derive(Debug)]
 pub struct Selection {
-    /// Whole names.
+    /// Makes whole names.
     pub paths: Paths,
-    /// Whose names.
+    /// `--layout`.
     pub layout: Layout,
-    /// Which details.
+    /// `--detail`.
     pub details: Vec<Detail>,
-    /// Which domains and gauges.
+    /// Which domains and metrics.
     pub filter: Filter,
-    /// What becomes of gauges of what is retired.
+    /// `--on-vanish`.
     pub on_vanish: OnVanish,
-    /// Whose view of networks.
+    /// `--net-view`.
     pub net_view: NetView,
 }
 
 /// [`DomainSeries::sent`] has a bit for each.
 const _: () = assert!(DOMAIN.len() <= u64::BITS as usize);
 
-/// The domains of the latest snapshot, and those that went not long ago.
+/// The domains of the latest snapshot, and those that disappeared lately.
 pub struct Series {
     selection: Selection,
-    /// Those of [`DOMAIN`] that are told, and their names.
+    /// The selected rows of [`DOMAIN`], with their names in the layout.
     columns: Vec<(&'static DomainMetric, &'static str)>,
-    tick: u64,
+    poll: u64,
     /// One for each domain of the snapshot, in its order.
     active: Vec<DomainSeries>,
+    /// Those that still owe zeros.
     retired: Vec<DomainSeries>,
-    /// The latest detail's, kept for the room it has.
-    name: Name,
-    /// Names have come free since the roll was written.
+    /// Whether names became free since the last rebuild.
     freed: bool,
+    buffers: Buffers,
+}
+
+/// Kept, so that a poll allocates nothing.
+#[derive(Default)]
+struct Buffers {
+    devices: Devices,
+    device_name: String,
+    joined: String,
+    name: Name,
 }
 
 /// One domain under one name.
 struct DomainSeries {
     id: u32,
     name: Box<[u8]>,
-    /// What stands for it in names.
-    component: String,
-    /// Of its columns, if it has gauges.
+    /// The domain's name in metrics.
+    metric_name: String,
+    /// The whole names of [`Series::columns`], if it has metrics.
     names: Names,
-    /// Chosen to be told at all.
-    chosen: bool,
-    /// Chosen, and no half of a VM on the move.
-    has_gauges: bool,
-    /// Where it stood in the snapshot before.
-    before: Option<usize>,
-    /// The columns of the moment that were sent, by their place in [`Series::columns`].
+    /// Whether it passes the filter.
+    is_selected: bool,
+    /// Whether it is selected, and not being migrated.
+    has_metrics: bool,
+    /// Its place in the previous snapshot.
+    previous_place: Option<usize>,
+    /// Which of [`Series::columns`] were sent and are no counters, one bit for each.
     sent: u64,
-    /// The same of details, by their metrics.
-    details: BTreeMap<String, Sent>,
-    /// Zeros to send once it is retired.
+    /// Which details were sent and are no counters.
+    details: BTreeMap<DetailKey, SentDetail>,
+    /// Zeros still to send once it is retired.
     zeros: u32,
 }
 
-/// How it stands with a detail that was sent.
-struct Sent {
-    /// The tick that last told it.
-    tick: u64,
-    /// Zeros to send once what it tells of is retired.
+/// A detail by its device, if it has one, and its name.
+type DetailKey = (Option<DeviceId>, &'static str);
+
+struct SentDetail {
+    /// The latest poll at which it was sent.
+    poll: u64,
+    /// Zeros still to send once its device is gone.
     zeros: u32,
 }
 
@@ -102,203 +113,229 @@ impl DomainSeries {
         (self.id, &self.name) == (domain.id, &domain.name)
     }
 
-    /// Whether a server knows anything of it that would have to be set to 0.
+    /// Whether a server has values of it that would have to be set to 0.
     fn has_sent(&self) -> bool {
         self.sent != 0 || !self.details.is_empty()
     }
 }
 
 impl Series {
-    /// An empty roll.
+    /// Without any domain yet.
     pub fn new(selection: Selection) -> Self {
         let named = |row: &'static DomainMetric| Some((row, row.name_in(selection.layout)?));
-        let columns = DOMAIN.iter().filter_map(named).filter(|(_, name)| selection.filter.metric(name)).collect();
+        let is_selected = |(_, name): &(_, &str)| selection.filter.metric(&[name], &mut String::new());
+        let columns = DOMAIN.iter().filter_map(named).filter(is_selected).collect();
         Self {
-            columns,
             selection,
-            tick: 0,
+            columns,
+            poll: 0,
             active: Vec::new(),
             retired: Vec::new(),
-            name: Name::default(),
             freed: false,
+            buffers: Buffers::default(),
         }
     }
 
-    /// What is told, and how.
+    /// Which metrics are sent, and by which names.
     pub fn selection(&self) -> &Selection {
         &self.selection
     }
 
-    /// How many domains have gauges.
+    /// How many domains have metrics.
     pub fn len(&self) -> usize {
-        self.active.iter().filter(|entry| entry.has_gauges).count()
+        self.active.iter().filter(|series| series.has_metrics).count()
     }
 
-    /// Calls the roll: finds out who is there now.
+    /// Takes the domains of the next snapshot.
     pub fn update(&mut self, node: &Snapshot) {
-        self.tick += 1;
-        let mut entries = self.active.iter().zip(&node.domains);
-        let same = self.active.len() == node.domains.len() && entries.all(|(entry, domain)| entry.is(domain));
+        self.poll += 1;
+        let mut pairs = self.active.iter().zip(&node.domains);
+        let same = self.active.len() == node.domains.len() && pairs.all(|(series, domain)| series.is(domain));
         if same && !std::mem::take(&mut self.freed) {
-            self.active.iter_mut().enumerate().for_each(|(place, entry)| entry.before = Some(place));
+            self.active.iter_mut().enumerate().for_each(|(place, series)| series.previous_place = Some(place));
         } else {
             self.rebuild(node);
         }
     }
 
     fn rebuild(&mut self, node: &Snapshot) {
-        let components = self.components(node);
+        let metric_names = self.metric_names(node);
         let places: HashMap<(u32, &[u8]), usize> =
-            self.active.iter().enumerate().map(|(place, entry)| ((entry.id, &*entry.name), place)).collect();
-        let befores: Vec<Option<usize>> =
+            self.active.iter().enumerate().map(|(place, series)| ((series.id, &*series.name), place)).collect();
+        let previous_places: Vec<Option<usize>> =
             node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
 
-        // Who has the same name as one before goes on with its gauges: a reboot.
+        // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
         let known = self.active.drain(..).filter(DomainSeries::has_sent).chain(self.retired.drain(..));
-        let mut leaving: HashMap<String, DomainSeries> = known.map(|entry| (entry.component.clone(), entry)).collect();
-        for ((domain, component), place) in node.domains.iter().zip(components).zip(befores) {
-            let chosen = self.selection.filter.domain(&domain.name);
-            let has_gauges = chosen && !domain.is_migrating();
-            let heir_of = if has_gauges { leaving.remove(&component) } else { None };
-            let (names, sent, details) = match heir_of {
-                Some(entry) => (entry.names, entry.sent, entry.details),
-                None if has_gauges => (self.names(&component), 0, BTreeMap::new()),
+        let mut leaving: HashMap<String, DomainSeries> =
+            known.map(|series| (series.metric_name.clone(), series)).collect();
+        for ((domain, metric_name), previous_place) in node.domains.iter().zip(metric_names).zip(previous_places) {
+            let is_selected = self.selection.filter.domain(&domain.name);
+            let has_metrics = is_selected && !domain.is_migrating();
+            let continued = if has_metrics { leaving.remove(&metric_name) } else { None };
+            let (names, sent, details) = match continued {
+                Some(series) => (series.names, series.sent, series.details),
+                None if has_metrics => (self.names(&metric_name), 0, BTreeMap::new()),
                 None => (Names::default(), 0, BTreeMap::new()),
             };
             self.active.push(DomainSeries {
                 id: domain.id,
                 name: domain.name.clone(),
-                component,
+                metric_name,
                 names,
-                chosen,
-                has_gauges,
-                before: place,
+                is_selected,
+                has_metrics,
+                previous_place,
                 sent,
                 details,
                 zeros: ZEROS_ON_RETIRE,
             });
         }
         self.retired.extend(leaving.into_values());
-        self.retired.sort_by(|a, b| a.component.cmp(&b.component));
+        self.retired.sort_by(|a, b| a.metric_name.cmp(&b.metric_name));
     }
 
-    fn names(&self, component: &str) -> Names {
-        self.selection.paths.names(component, self.columns.iter().map(|(_, name)| *name))
+    fn names(&self, metric_name: &str) -> Names {
+        self.selection.paths.names(metric_name, self.columns.iter().map(|(_, name)| *name))
     }
 
-    /// What stands for each domain now. A name that is left stays empty until its zeros are sent, so that they are
-    /// taken for nobody else's.
-    fn components(&self, node: &Snapshot) -> Vec<String> {
-        let stays: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
+    /// The name in metrics of each domain of the snapshot. A freed name is not reused while zeros for it are still being
+    /// sent.
+    fn metric_names(&self, node: &Snapshot) -> Vec<String> {
+        let present: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
         let (staying, leaving): (Vec<&DomainSeries>, Vec<&DomainSeries>) = self
             .active
             .iter()
-            .filter(|entry| entry.has_sent())
-            .partition(|entry| stays.contains(&(entry.id, &*entry.name)));
-        let mut left: HashSet<&str> = HashSet::new();
-        let mut names: Vec<&str> = leaving.into_iter().chain(&self.retired).map(|entry| &*entry.component).collect();
-        // First those of the retired: where they are let be, the active may all keep theirs.
+            .filter(|series| series.has_sent())
+            .partition(|series| present.contains(&(series.id, &*series.name)));
+        let mut reserved: HashSet<&str> = HashSet::new();
+        let mut names: Vec<&str> =
+            leaving.into_iter().chain(&self.retired).map(|series| &*series.metric_name).collect();
+        // First reserve the names of retired domains only. Domains that stay lose theirs only if that forces a collision.
         for staying in [Vec::new(), staying] {
-            names.extend(staying.iter().map(|entry| &*entry.component));
+            names.extend(staying.iter().map(|series| &*series.metric_name));
             loop {
-                let components = self.selection.components(node, &left);
-                let taken: HashSet<&str> = components.iter().map(String::as_str).collect();
-                let is_left = |name: &&str| left.contains(name) || !taken.contains(name);
-                let now_left: HashSet<&str> = names.iter().copied().filter(is_left).collect();
-                if now_left.len() == left.len() {
+                let metric_names = self.selection.metric_names(node, &reserved);
+                let taken: HashSet<&str> = metric_names.iter().map(String::as_str).collect();
+                let is_reserved = |name: &&str| reserved.contains(name) || !taken.contains(name);
+                let now_reserved: HashSet<&str> = names.iter().copied().filter(is_reserved).collect();
+                if now_reserved.len() == reserved.len() {
                     break;
                 }
-                left = now_left;
+                reserved = now_reserved;
             }
         }
-        self.selection.components(node, &left)
+        self.selection.metric_names(node, &reserved)
     }
 
-    /// The chosen domains of the snapshot that was called, and what stands for each in names.
-    pub fn samples<'a>(&'a self, node: &'a Snapshot, before: Option<&'a Previous>) -> Vec<(Sample<'a>, &'a str)> {
-        let entries = self.active.iter().zip(&node.domains).filter(|(entry, _)| entry.chosen);
-        entries.map(|(entry, domain)| (self.selection.sample(entry, domain, node, before), &*entry.component)).collect()
+    /// The selected domains of the latest snapshot, with their names in metrics.
+    pub fn samples<'a>(&'a self, node: &'a Snapshot, previous: Option<&'a Previous>) -> Vec<(Sample<'a>, &'a str)> {
+        let pairs = self.active.iter().zip(&node.domains).filter(|(series, _)| series.is_selected);
+        pairs
+            .map(|(series, domain)| (self.selection.sample(series, domain, node, previous), &*series.metric_name))
+            .collect()
     }
 
-    /// Hands every gauge of the snapshot that was called to `each`, and the zeros of what is retired.
-    pub fn emit(&mut self, node: &Snapshot, before: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
-        let Self { selection, columns, tick, active, retired, name, freed } = self;
+    /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
+    pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
+        let Self { selection, columns, poll, active, retired, freed, buffers } = self;
+        let Buffers { devices, device_name, joined, name } = buffers;
         let remembers = selection.on_vanish == OnVanish::Zero;
-        for (entry, domain) in active.iter_mut().zip(&node.domains).filter(|(entry, _)| entry.has_gauges) {
-            let sample = selection.sample(entry, domain, node, before);
+        for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
+            let sample = selection.sample(series, domain, node, previous);
             for (place, (row, _)) in columns.iter().enumerate() {
                 let Some(value) = row.value_in(selection.layout, &sample) else { continue };
-                each(entry.names.get(place), value);
+                each(series.names.get(place), value);
                 if remembers && row.metric.kind != Kind::Counter {
-                    entry.sent |= 1 << place;
+                    series.sent |= 1 << place;
                 }
             }
-            let DomainSeries { component, details, .. } = entry;
-            devices::metrics(&sample, &selection.details, &mut |metric, kind, value| {
-                if !selection.filter.metric(metric) {
-                    return;
-                }
-                selection.paths.write(name, component, metric);
-                each(name.parts(), value);
-                if remembers && kind != Kind::Counter {
-                    let now = Sent { tick: *tick, zeros: ZEROS_ON_RETIRE };
-                    match details.get_mut(metric) {
-                        Some(sent) => *sent = now,
-                        None => drop(details.insert(metric.to_owned(), now)),
+            if selection.details.is_empty() {
+                continue;
+            }
+            devices.pair(&sample);
+            let DomainSeries { metric_name, details, .. } = series;
+            devices::values(&sample, devices, &selection.details, device_name, &mut |detail| {
+                let DetailValue { device, metric, kind, value } = detail;
+                let named = device.map(|(id, name)| (id.kind, name));
+                if selection.has_detail(named, metric, joined) {
+                    selection.paths.write(name, metric_name, named, metric);
+                    each(name.parts(), value);
+                    if remembers && kind != Kind::Counter {
+                        let sent = SentDetail { poll: *poll, zeros: ZEROS_ON_RETIRE };
+                        details.insert((device.map(|(id, _)| id), metric), sent);
                     }
                 }
             });
-            details.retain(|metric, sent| {
-                if sent.tick != *tick && devices::has_lost(domain, metric, node.collected) {
-                    selection.paths.write(name, component, metric);
+            details.retain(|&(device, metric), sent| {
+                if sent.poll != *poll && device.is_some_and(|device| devices.have_lost(device)) {
+                    selection.write_detail(name, metric_name, (device, metric), device_name);
                     each(name.parts(), 0.0);
                     sent.zeros -= 1;
                 }
                 sent.zeros > 0
             });
         }
-        retired.retain_mut(|entry| {
-            for place in (0..columns.len()).filter(|place| entry.sent & 1 << place != 0) {
-                each(entry.names.get(place), 0.0);
+        retired.retain_mut(|series| {
+            for place in (0..columns.len()).filter(|place| series.sent & 1 << place != 0) {
+                each(series.names.get(place), 0.0);
             }
-            for metric in entry.details.keys() {
-                selection.paths.write(name, &entry.component, metric);
+            for key in series.details.keys() {
+                selection.write_detail(name, &series.metric_name, *key, device_name);
                 each(name.parts(), 0.0);
             }
-            entry.zeros -= 1;
-            *freed |= entry.zeros == 0;
-            entry.zeros > 0
+            series.zeros -= 1;
+            *freed |= series.zeros == 0;
+            series.zeros > 0
         });
     }
 }
 
 impl Selection {
-    /// What stands for each domain in its names.
-    fn components(&self, node: &Snapshot, left: &HashSet<&str>) -> Vec<String> {
-        let active: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.paths.domains(&active, left)
+    /// The name in metrics of each domain, none of which may be confused with a reserved one.
+    fn metric_names(&self, node: &Snapshot, reserved: &HashSet<&str>) -> Vec<String> {
+        let domains: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
+        self.paths.domains(&domains, reserved)
     }
 
     fn sample<'a>(
         &self,
-        entry: &DomainSeries,
+        series: &DomainSeries,
         domain: &'a Domain,
         node: &'a Snapshot,
-        before: Option<&'a Previous>,
+        previous: Option<&'a Previous>,
     ) -> Sample<'a> {
-        let earlier = before.and_then(|before| before.snapshot.domains.get(entry.before?));
-        Sample::new(domain, node, earlier, before, self.net_view)
+        let earlier = previous.and_then(|previous| previous.snapshot.domains.get(series.previous_place?));
+        Sample::new(domain, node, earlier, previous, self.net_view)
     }
 
-    /// One line as it would be sent: the CPU time of the domain listed last, as a rule a guest.
+    /// Whether a detail passes the filter. `joined` is a buffer.
+    fn has_detail(&self, device: Option<(DeviceKind, &str)>, metric: &str, joined: &mut String) -> bool {
+        match device {
+            Some((kind, device)) => self.filter.metric(&[kind.as_str(), device, metric], joined),
+            None => self.filter.metric(&[metric], joined),
+        }
+    }
+
+    /// Writes the whole name of a detail over `name`. `device_name` is a buffer.
+    fn write_detail(&self, name: &mut Name, domain: &str, (device, metric): DetailKey, device_name: &mut String) {
+        let device = device.map(|id| {
+            id.write_name(device_name);
+            (id.kind, &**device_name)
+        });
+        self.paths.write(name, domain, device, metric);
+    }
+
+    /// One line as it would be sent: the CPU time of the last domain, as a rule a guest.
     pub fn example(&self, node: &Snapshot) -> Option<String> {
         let row = DOMAIN.iter().find(|row| row.metric.name == "cpu_sec")?;
-        let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(metric))?;
-        let told = |(domain, _): &(&Domain, String)| self.filter.domain(&domain.name) && !domain.is_migrating();
-        let (domain, component) = node.domains.iter().zip(self.components(node, &HashSet::new())).rfind(told)?;
+        let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(&[metric], &mut String::new()))?;
+        let has_metrics = |(domain, _): &(&Domain, String)| self.filter.domain(&domain.name) && !domain.is_migrating();
+        let mut domains = node.domains.iter().zip(self.metric_names(node, &HashSet::new()));
+        let (domain, metric_name) = domains.rfind(has_metrics)?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
-        self.paths.write(&mut name, &component, metric);
+        self.paths.write(&mut name, &metric_name, None, metric);
         write_line(&mut line, name.parts(), Decimal::of(value)?);
         Some(line)
     }

@@ -79,10 +79,11 @@ pub struct Row {
 impl Table {
     /// With `dom0_first` sorted as `xentop -z` does. The columns are those whose metrics pass the filter.
     pub fn new(order: Order, dom0_first: bool, filter: &Filter, longest_name: usize) -> Self {
+        let passes = |metric| filter.metric(&[metric], &mut String::new());
         let columns = COLUMNS.map(|column| (metric_of(column.header), column));
-        let columns = columns.into_iter().filter(|(metric, _)| filter.metric(metric.name)).collect();
+        let columns = columns.into_iter().filter(|(metric, _)| passes(metric.name)).collect();
         let mut states = DOMAIN.iter().filter(|row| row.xentop == Some("STATE"));
-        let shows_state = states.any(|row| filter.metric(row.metric.name));
+        let shows_state = states.any(|row| passes(row.metric.name));
         Self { name_width: 10, longest_name, order, dom0_first, shows_state, columns }
     }
 

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use self::blkback::TAPDISK3;
 use self::qmp::Answer;
 use self::qmp_replies::{Disk, DriveId};
-use crate::model::snapshot::{AccessPath, Moment, Snapshot, Time, Vbd, VbdCounters};
+use crate::model::snapshot::{AccessPath, Moment, Snapshot, Vbd, VbdCounters};
 use crate::model::text::{decimal, printable};
 use crate::model::vdev;
 
@@ -222,7 +222,7 @@ pub fn merge(kernel: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemu: Option<(Vec<Disk>, 
                 if let Some(twin) = vbds.iter_mut().find(|vbd| vdev::is_emulated_as(vbd.dev, nth, scsi)) {
                     let emulated_alone = twin.access == AccessPath::Emulated;
                     twin.access = if emulated_alone { AccessPath::Emulated } else { AccessPath::Both };
-                    twin.counters = twin.counters.map(|own| sum(&own, &counters));
+                    twin.counters = twin.counters.map(|own| own.sum(&counters));
                     twin.read = twin.read.zip(read).map(|(own, emulated)| own.and(emulated));
                     continue;
                 }
@@ -233,26 +233,6 @@ pub fn merge(kernel: Vec<Vbd>, mut tapdisks: Vec<Vbd>, qemu: Option<(Vec<Disk>, 
     }
     vbds.sort_by_key(|vbd| vbd.dev);
     vbds
-}
-
-/// The counters of a backend and of the emulated disk beside it, which has no ring that could be full.
-fn sum(own: &VbdCounters, emulated: &VbdCounters) -> VbdCounters {
-    let both = |own: Option<u64>, emulated: Option<u64>| Some(own?.saturating_add(emulated?));
-    let times = |own: Option<Time>, emulated: Option<Time>| {
-        let (own, emulated) = (own?, emulated?);
-        Some(Time { reqs: own.reqs.saturating_add(emulated.reqs), ns: own.ns.saturating_add(emulated.ns) })
-    };
-    VbdCounters {
-        oo_reqs: own.oo_reqs,
-        rd_reqs: own.rd_reqs.saturating_add(emulated.rd_reqs),
-        wr_reqs: own.wr_reqs.saturating_add(emulated.wr_reqs),
-        rd_sects: both(own.rd_sects, emulated.rd_sects),
-        wr_sects: own.wr_sects.saturating_add(emulated.wr_sects),
-        rd_time: times(own.rd_time, emulated.rd_time),
-        wr_time: times(own.wr_time, emulated.wr_time),
-        flush_reqs: both(own.flush_reqs, emulated.flush_reqs),
-        errs: both(own.errs, emulated.errs),
-    }
 }
 
 #[cfg(test)]

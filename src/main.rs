@@ -1,4 +1,4 @@
-//! `xenmonitor`: arguments, logger, the loop, the exit status. See the library's rooms for the rest.
+//! `xenmonitor`: options, privileges, logger, daemon, exit code.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,78 +6,77 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use env_logger::Target;
 use log::{Level, warn};
 use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
-use xenmonitor::cli::usage_error::one_line as usage_error;
+use xenmonitor::cli::usage_error;
 use xenmonitor::cli::values::LogFilter;
-use xenmonitor::daemon::Monitor;
-use xenmonitor::daemon::alternate_screen::Page;
+use xenmonitor::daemon::Daemon;
+use xenmonitor::daemon::alternate_screen::AlternateScreen;
 use xenmonitor::daemon::failure::Failure;
 use xenmonitor::daemon::privileges;
 use xenmonitor::logging::stderr::Stderr;
 
-const BAD_COMMAND_LINE: u8 = 2;
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let options = match Options::read(&arguments, |name| env::var_os(name)) {
         Ok(options) => options,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(error) if usage_error::is_help(&error) => {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return complain(io::stderr(), &usage_error(&error, &arguments), BAD_COMMAND_LINE),
+        Err(error) => return fail(io::stderr(), &usage_error::one_line(&error, &arguments), USAGE_ERROR),
     };
     let config = match Config::resolve(options, |name| env::var_os(name)) {
         Ok(config) => config,
-        Err(error) => return complain(io::stderr(), &error.to_string(), BAD_COMMAND_LINE),
+        Err(error) => return fail(io::stderr(), &error.to_string(), USAGE_ERROR),
     };
-    let kept = if config.keep_privileges { Vec::new() } else { privileges::give_up() };
+    let not_dropped = if config.keep_privileges { Vec::new() } else { privileges::drop_all() };
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
         Err(error) => {
             let failure = Failure::Start(error);
-            return complain(io::stderr(), &failure.to_string(), failure.status());
+            return fail(io::stderr(), &failure.to_string(), failure.exit_code());
         }
     };
-    let page = if config.report.table.watch && !config.check { Page::open() } else { None };
-    if page.is_some() && io::stderr().is_terminal() {
+    let screen = if config.report.table.watch && !config.check { AlternateScreen::open() } else { None };
+    if screen.is_some() && io::stderr().is_terminal() {
         stderr.repeat_at_end();
     }
     start_logger(&config.log, stderr.clone());
-    kept.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
+    not_dropped.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
     for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("ignoring unknown environment variable {name} (see --help)");
     }
     let check = config.check;
-    let monitor = Monitor::new(config);
-    let status = match if check { monitor.check() } else { monitor.run() } {
+    let daemon = Daemon::new(config);
+    let exit_code = match if check { daemon.check() } else { daemon.run() } {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => complain(stderr.clone(), &failure.to_string(), failure.status()),
+        Err(failure) => fail(stderr.clone(), &failure.to_string(), failure.exit_code()),
     };
-    drop(page);
+    drop(screen);
     stderr.finish();
-    status
+    exit_code
 }
 
-/// The one line that says why. Not by the logger: it is said whatever `--log` says.
-fn complain(mut stderr: impl Write, what: &str, status: u8) -> ExitCode {
+/// Prints the reason on one line. Not through the logger, so that `--log off` does not hide it.
+fn fail(mut stderr: impl Write, reason: &str, exit_code: u8) -> ExitCode {
     let priority = if stderr_is_journald() { "<3>" } else { "" };
-    let what = one_line(what);
+    let reason = one_line(reason);
     // A closed stderr is no reason to panic.
-    let _ = stderr.write_all(format!("{priority}xenmonitor: {what}\n").as_bytes());
-    ExitCode::from(status)
+    let _ = stderr.write_all(format!("{priority}xenmonitor: {reason}\n").as_bytes());
+    ExitCode::from(exit_code)
 }
 
-/// Whatever was typed or is in a variable.
+/// Escapes control characters. Arguments and variables may hold any.
 fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// One line a message: with a time for people, with a priority and no time for journald, which has its own.
+/// One line per message, with a timestamp; for journald, which adds its own, with a priority instead.
 fn start_logger(filter: &LogFilter, stderr: Stderr) {
     let journald = stderr_is_journald();
     let mut builder = env_logger::Builder::new();
@@ -88,7 +87,7 @@ fn start_logger(filter: &LogFilter, stderr: Stderr) {
     builder
         .target(Target::Pipe(Box::new(stderr)))
         .format(move |out, record| {
-            let words = one_line(&record.args().to_string());
+            let message = one_line(&record.args().to_string());
             if journald {
                 let priority = match record.level() {
                     Level::Error => 3,
@@ -96,15 +95,15 @@ fn start_logger(filter: &LogFilter, stderr: Stderr) {
                     Level::Info => 6,
                     Level::Debug | Level::Trace => 7,
                 };
-                writeln!(out, "<{priority}>{words}")
+                writeln!(out, "<{priority}>{message}")
             } else {
-                writeln!(out, "{} {:5} {words}", out.timestamp_millis(), record.level())
+                writeln!(out, "{} {:5} {message}", out.timestamp_millis(), record.level())
             }
         })
         .init();
 }
 
-/// systemd names the device and inode of the journal's stream in JOURNAL_STREAM.
+/// systemd sets JOURNAL_STREAM to the device and inode of the journal's stream.
 fn stderr_is_journald() -> bool {
     let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
     let stderr = std::fs::metadata("/proc/self/fd/2");

@@ -3,13 +3,17 @@
 use std::ffi::OsString;
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::options::Options;
 use crate::cli::variables::variable_of;
 
-/// clap's complaint as one line: its hints stay, its usage text goes, and where the value came from the
-/// environment the variable is named.
+/// Whether it is no error but the text of `--help` or `--version`.
+pub fn is_help(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// The error without the usage text, and with the variable that the value was read from, if it was.
 pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     let text = error.to_string();
     let lines = text
@@ -23,9 +27,8 @@ pub fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     };
     let option = argument.split(' ').next().unwrap_or_default();
     let typed = arguments.iter().any(|typed| typed.to_string_lossy().split('=').next() == Some(option));
-    // An argument that is none of ours may be anything.
-    let ours = Options::command().get_arguments().any(|ours| ours.get_long() == option.strip_prefix("--"));
-    if typed || !ours { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
+    let is_option = Options::command().get_arguments().any(|known| known.get_long() == option.strip_prefix("--"));
+    if typed || !is_option { line.to_owned() } else { format!("{line}; it comes from {}", variable_of(option)) }
 }
 
 #[cfg(test)]

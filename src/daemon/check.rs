@@ -1,4 +1,4 @@
-//! `--check`: would the daemon do its whole job here? One line for each thing it needs.
+//! `--check`: whether the daemon would find everything it needs. One line for each thing.
 
 use std::io::{self, Write};
 use std::sync::mpsc;
@@ -10,14 +10,14 @@ use crate::collect::release;
 use crate::collect::vif::VifSource;
 use crate::collect::xenstat::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
-use crate::report::Output;
+use crate::report::Reporter;
 use crate::statsd::destination::Destination;
 use crate::statsd::probe::{Probe, probe};
 
-/// How long libxenstat is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for libxenstat.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A line's verdict: fine, not fine, or only to be known.
+/// What a line says.
 enum Verdict {
     Good,
     Bad,
@@ -25,78 +25,82 @@ enum Verdict {
 }
 use Verdict::{Bad, Good, Note};
 
-/// Prints the diagnosis; returns whether all is well.
-pub fn run(sources: &Sources, output: &Output) -> io::Result<bool> {
-    let mut lines = libxenstat(sources, output);
-    lines.extend(output.servers().destinations().map(|server| ("destination", reach(server))));
+/// Prints the lines; returns whether all are good.
+pub fn run(sources: &Sources, reporter: &Reporter) -> io::Result<bool> {
+    let mut lines = libxenstat(sources, reporter);
+    lines.extend(reporter.servers().destinations().map(|server| ("destination", destination(server))));
     let mut out = io::stdout().lock();
-    for (what, (verdict, words)) in &lines {
+    for (subject, (verdict, text)) in &lines {
         let verdict = match verdict {
             Good => "ok",
             Bad => "BAD",
             Note => "",
         };
-        writeln!(out, "{what:<12} {verdict:<4} {words}")?;
+        writeln!(out, "{subject:<12} {verdict:<4} {text}")?;
     }
     Ok(!lines.iter().any(|(_, (verdict, _))| matches!(verdict, Bad)))
 }
 
 type Line = (&'static str, (Verdict, String));
 
-fn libxenstat(sources: &Sources, output: &Output) -> Vec<Line> {
+fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     let polled = match poll(sources.clone()) {
         Ok(polled) => polled,
-        Err(why) => return vec![("libxenstat", (Bad, why))],
+        Err(error) => return vec![("libxenstat", (Bad, error))],
     };
     let Polled { result, took, notes, .. } = polled;
     let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
-    let node = match result {
-        Ok(node) => node,
+    let snapshot = match result {
+        Ok(snapshot) => snapshot,
         Err(error) => {
             let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable(_) | Error::Lacks { .. });
             lines.push((if of_library { "libxenstat" } else { "Xen" }, (Bad, error.to_string())));
             return lines;
         }
     };
-    lines.push(("Xen", (Good, format!("{}, {} domains read in {took:.1?}", node.xen_version, node.domains.len()))));
-    if release::miscounts_read_sectors(&node.xen_version) && !node.own_disks {
-        lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is withheld".into())));
+    let (release, domains) = (&snapshot.xen_version, snapshot.domains.len());
+    lines.push(("Xen", (Good, format!("{release}, {domains} domains read in {took:.1?}"))));
+    if release::miscounts_read_sectors(release) && !snapshot.own_disks {
+        lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is omitted".into())));
     }
-    let Collectors { vcpu, network, vbd } = node.collected;
-    let why = || cause.as_ref().map(ToString::to_string).unwrap_or_default();
-    let part = |told, words: String| if told { (Good, words) } else { (Bad, format!("withheld: {}", why())) };
-    lines.push(("vcpus", part(vcpu, count(&node, |domain| domain.vcpus.len()))));
+    let Collectors { vcpu, network, vbd } = snapshot.collected;
+    let part = |is_collected, text: String| match is_collected {
+        true => (Good, text),
+        false => (Bad, cause.as_ref().map_or("omitted".into(), |cause| format!("omitted: {cause}"))),
+    };
+    lines.push(("vcpus", part(vcpu, count(&snapshot, |domain| domain.vcpus.len()))));
+
     let source = if vifs_from_kernel { "the kernel" } else { "libxenstat" };
-    let found = count(&node, |domain| domain.vifs.len());
-    let (xentops_vifs, xentops_disks) = xentops(sources);
-    let words = format!("{found}, from {source}; xentop would show {xentops_vifs}");
+    let found = count(&snapshot, |domain| domain.vifs.len());
+    let (xentop_vifs, xentop_disks) = xentop(sources);
+    let text = format!("{found}, from {source}; xentop would show {xentop_vifs}");
     let networks = match &vif_error {
-        Some(error) if !network => (Bad, format!("withheld: {error}")),
-        // Fewer than xentop shows are not all.
-        _ if found == "0" && xentops_vifs != "0" && network => (Bad, words),
-        _ => part(network, words),
+        Some(error) if !network => (Bad, format!("omitted: {error}")),
+        // None where xentop shows some: the wrong source.
+        _ if found == "0" && xentop_vifs != "0" && network => (Bad, text),
+        _ => part(network, text),
     };
     lines.push(("networks", networks));
-    let source = if node.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
-    let in_error = count(&node, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
-    let found = count(&node, |domain| disks(domain).count());
-    let words = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentops_disks}");
-    let unheard =
-        |Unavailable { name, error, .. }: &Unavailable| format!("those of {name} are withheld: its QEMU {error}");
-    lines.push((
-        "disks",
-        match &disk_error {
-            Some(error) => (Bad, format!("withheld: none {error}")),
-            None if !unavailable.is_empty() => (Bad, words),
-            None if found == "0" && xentops_disks != "0" && vbd => (Bad, words),
-            None => part(vbd, words),
-        },
-    ));
-    lines.extend(unavailable.iter().map(|guest| ("", (Bad, unheard(guest)))));
-    lines.extend(output.unmatched(&node).into_iter().map(|line| ("filter", (Bad, line))));
-    lines.extend(output.example(&node).map(|line| ("example", (Note, line))));
+
+    let source = if snapshot.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
+    let in_error = count(&snapshot, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
+    let found = count(&snapshot, |domain| disks(domain).count());
+    let text = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentop_disks}");
+    let of_domains = match &disk_error {
+        Some(error) => (Bad, format!("omitted: cannot be read {error}")),
+        None if !unavailable.is_empty() => (Bad, text),
+        None if found == "0" && xentop_disks != "0" && vbd => (Bad, text),
+        None => part(vbd, text),
+    };
+    lines.push(("disks", of_domains));
+    let omitted = |Unavailable { name, error, .. }: &Unavailable| {
+        (Bad, format!("QEMU of {name} {error}: the guest's disks are omitted"))
+    };
+    lines.extend(unavailable.iter().map(|guest| ("", omitted(guest))));
+    lines.extend(reporter.unmatched(&snapshot).into_iter().map(|line| ("filter", (Bad, line))));
+    lines.extend(reporter.example(&snapshot).map(|line| ("example", (Note, line))));
     lines
 }
 
@@ -104,40 +108,40 @@ fn disks(domain: &Domain) -> impl Iterator<Item = &Vbd> {
     domain.vbds.iter().flatten()
 }
 
-fn count(node: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
-    node.domains.iter().map(devices).sum::<usize>().to_string()
+fn count(snapshot: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
+    snapshot.domains.iter().map(devices).sum::<usize>().to_string()
 }
 
-/// One poll, by a poller of its own: the call may never return.
+/// One poll. In a thread, as the call may never return.
 fn poll(sources: Sources) -> Result<Polled, String> {
-    let (answers, inbox) = mpsc::channel();
-    let answer = move |polled| drop(answers.send(polled));
+    let (sender, answers) = mpsc::channel();
+    let answer = move |polled| drop(sender.send(polled));
     let requests = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
     let _ = requests.send(Request::default());
-    match inbox.recv_timeout(PATIENCE) {
+    match answers.recv_timeout(ANSWER_TIMEOUT) {
         Ok(Some(polled)) => Ok(polled),
-        Ok(None) => Err("the thread that polls it has panicked".into()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}: is xenstored running?")),
+        Ok(None) => Err("the poller thread has died".into()),
+        Err(_) => Err(format!("no answer within {ANSWER_TIMEOUT:?}: is xenstored running?")),
     }
 }
 
 /// The networks and disks that libxenstat alone shows.
-fn xentops(sources: &Sources) -> (String, String) {
+fn xentop(sources: &Sources) -> (String, String) {
     let sources = Sources { vifs: VifSource::Libxenstat, disks: DiskSource::Libxenstat, ..sources.clone() };
-    let theirs = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
-    let told = |told, number: String| if told { number } else { "none, failing".into() };
+    let shown = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
+    let number = |is_collected, number: String| if is_collected { number } else { "none, as it fails".into() };
     (
-        told(theirs.collected.network, count(&theirs, |domain| domain.vifs.len())),
-        told(theirs.collected.vbd, count(&theirs, |domain| disks(domain).count())),
+        number(shown.collected.network, count(&shown, |domain| domain.vifs.len())),
+        number(shown.collected.vbd, count(&shown, |domain| disks(domain).count())),
     )
 }
 
 /// Whether the server can be reached.
-fn reach(destination: &Destination) -> (Verdict, String) {
+fn destination(destination: &Destination) -> (Verdict, String) {
     let Probe { address, result } = probe(destination);
     let at = address.map_or_else(|| destination.to_string(), |address| format!("{destination} at {address}"));
     match result {
-        Ok(words) => (Good, format!("{at}: {words}")),
+        Ok(text) => (Good, format!("{at}: {text}")),
         Err(error) => (Bad, format!("{at}: {error}")),
     }
 }

@@ -1,4 +1,4 @@
-//! What wakes the loop besides its deadlines: answers of the other threads, and signals.
+//! What wakes the loop besides its deadlines: messages of the other threads, and signals.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -12,62 +12,62 @@ use crate::collect::poller::Polled;
 use crate::daemon::alternate_screen;
 use crate::statsd::delivery::report::Report;
 
-/// So many events may wait for the loop; a thread that has one more waits, too.
-const EVENTS: usize = 64;
+/// Capacity of the queue. A thread that has one more message waits.
+const CAPACITY: usize = 64;
 
-/// How long a signal to end waits for the loop, which may be stuck in a write that nobody reads.
-const ENDING: Duration = Duration::from_millis(500);
+/// How long the loop may take to exit after a signal. It may be blocked in a write that nobody reads.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the loop is woken by.
-#[allow(clippy::large_enum_variant, reason = "one a poll, in no new memory")]
-pub enum Event {
-    /// A poll is over; `None`: the poller is gone.
+/// From another thread.
+#[allow(clippy::large_enum_variant, reason = "one per poll, without an allocation")]
+pub enum Message {
+    /// A poll has finished; `None`: the poller's thread has ended.
     Polled(Option<Polled>),
-    /// From the sender of this number.
+    /// From the sender of the n-th server.
     Server(usize, Report),
     /// SIGTERM, SIGINT or SIGHUP.
     Signal(i32),
 }
 
-/// Those that have not been heard yet.
+/// The queue of messages.
 pub struct Events {
-    inbox: Receiver<Event>,
-    entrance: SyncSender<Event>,
+    receiver: Receiver<Message>,
+    sender: SyncSender<Message>,
 }
 
 impl Events {
-    /// Begins with those that are signals.
+    /// Starts with signals.
     pub fn listen() -> io::Result<Self> {
-        let (entrance, inbox) = mpsc::sync_channel(EVENTS);
-        forward_signals(entrance.clone())?;
-        Ok(Self { inbox, entrance })
+        let (sender, receiver) = mpsc::sync_channel(CAPACITY);
+        forward_signals(sender.clone())?;
+        Ok(Self { receiver, sender })
     }
 
-    /// For who has more of them.
-    pub fn entrance(&self) -> SyncSender<Event> {
-        self.entrance.clone()
+    /// For another thread.
+    pub fn sender(&self) -> SyncSender<Message> {
+        self.sender.clone()
     }
 
-    /// The next, or `None` when the deadline comes first.
-    pub fn next(&self, deadline: Instant) -> Option<Event> {
-        match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(event) => Some(event),
+    /// The next message, or `None` if the deadline comes first.
+    pub fn next(&self, deadline: Instant) -> Option<Message> {
+        match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => unreachable!("it has an entrance itself"),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("this has a sender itself"),
         }
     }
 }
 
-/// Hands signals on. One that asks for the end gets it even if the loop cannot hear.
-fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
+/// Forwards signals. After a signal to stop the process exits even if the loop is blocked.
+fn forward_signals(sender: SyncSender<Message>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let forward = move || {
         for signal in signals.forever() {
-            // Not waiting: where the loop is stuck, the end must not be.
-            let _ = events.try_send(Event::Signal(signal));
+            // Not waiting for room in the queue: if the loop is blocked there may never be any.
+            let _ = sender.try_send(Message::Signal(signal));
             if signal != SIGHUP {
-                thread::sleep(ENDING);
-                alternate_screen::give_back_the_keyboard();
+                thread::sleep(EXIT_TIMEOUT);
+                alternate_screen::restore_keyboard();
                 signal_hook::low_level::exit(0);
             }
         }

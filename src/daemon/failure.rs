@@ -1,51 +1,62 @@
-//! Why the program ends otherwise than it was asked to, in one line.
+//! Why the program exits with a code other than 0.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::collect::xenstat::Error;
+use crate::collect::xenstat;
 
-/// What the program ends with.
+/// A failure at run time. Its text is one line.
 #[derive(Debug)]
 pub enum Failure {
-    /// libxenstat cannot be opened at start, or gave nothing at any of the polls asked for.
-    Xenstat(Error),
+    /// The first poll failed and retrying is of no use, or all polls of `--count` failed.
+    Poll(xenstat::Error),
     /// A poll took longer than `--poll-timeout`.
-    Stuck(Duration),
-    /// What was to be printed cannot be.
+    PollTimedOut(Duration),
+    /// Standard output cannot be written to.
     Stdout(io::Error),
-    /// The polls asked for are made, and not a gauge of them could be sent.
+    /// All polls of `--count` were made, and this server received no datagram of them.
     NothingSent(String),
-    /// `--check` has found something wrong, and told it.
+    /// `--check` found problems, and has printed them.
     Check,
-    /// A thread or the signals could not be set up.
+    /// A thread or the signal handlers could not be set up.
     Start(io::Error),
-    /// A thread has panicked: what it did.
-    Gone(&'static str),
+    /// This thread has panicked.
+    ThreadDied(&'static str),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Xenstat(error) => error.fmt(f),
-            Failure::Stuck(limit) => {
-                write!(f, "a poll takes longer than the --poll-timeout of {limit:?}: is xenstored running?")
+            Failure::Poll(error) => error.fmt(f),
+            Failure::PollTimedOut(timeout) => {
+                write!(f, "a poll takes longer than the --poll-timeout of {timeout:?}: is xenstored running?")
             }
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
             Failure::NothingSent(destination) => write!(f, "nothing reached {destination}"),
-            Failure::Check => f.write_str("the daemon would not do its whole job here, see BAD above"),
+            Failure::Check => f.write_str("check failed: see the lines marked BAD"),
             Failure::Start(error) => write!(f, "cannot set up threads and signals: {error}"),
-            Failure::Gone(what) => write!(f, "the thread that {what} is gone"),
+            Failure::ThreadDied(thread) => write!(f, "the {thread} thread has died"),
+        }
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Failure::Poll(error) => Some(error),
+            Failure::Stdout(error) | Failure::Start(error) => Some(error),
+            Failure::PollTimedOut(_) | Failure::NothingSent(_) | Failure::Check | Failure::ThreadDied(_) => None,
         }
     }
 }
 
 impl Failure {
-    /// The exit status; 2 is a bad command line's.
-    pub fn status(&self) -> u8 {
+    /// The exit code. 2 is for usage errors.
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Stuck(_) => 3,
+            Failure::PollTimedOut(_) => 3,
             _ => 1,
         }
     }

@@ -1,49 +1,52 @@
-//! What the process gives up before it starts a thread: all capabilities, and the system calls that would get it
-//! more than its work needs. docs/privileges.md says what is left.
+//! Drops at the start what the program's work does not need: all capabilities, and system calls that would let an
+//! attacker get more. docs/privileges.md says what is left.
 //!
-//! Both are a thread's own and inherited by those that it starts, so this comes before any other is started.
+//! A thread passes both on to the threads it starts, so this comes before any other thread is started.
+
+use std::io;
 
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
-/// Gives up what the kernel lets go. A line for each part that it does not: no reason to stop, but to be known.
-pub fn give_up() -> Vec<String> {
-    // Where there is no /dev/xen/hypercall libxenctrl locks memory for each hypercall, and crashes where it cannot.
+/// Drops what the kernel allows. Returns a message for each part that it does not: the program can still work.
+pub fn drop_all() -> Vec<String> {
+    // Without /dev/xen/hypercall libxenctrl locks memory for each hypercall, and crashes if it cannot.
     let _ = rustix::process::setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    let failed = |what| move |error: io::Error| format!("cannot {what}: {error}");
     let parts = [
-        ("capabilities", capabilities().map_err(|error| error.to_string())),
-        (
-            "what programs could be given that it runs",
-            thread::set_no_new_privs(true).map_err(|error| error.to_string()),
-        ),
-        ("system calls", system_calls::give_up()),
+        drop_capabilities().map_err(failed("drop capabilities")),
+        thread::set_no_new_privs(true).map_err(io::Error::from).map_err(failed("set no_new_privs")),
+        system_calls::filter().map_err(failed("filter system calls")),
     ];
-    let kept = |(part, result): (&str, Result<(), String>)| Some(format!("cannot give up {part}: {}", result.err()?));
-    parts.into_iter().filter_map(kept).collect()
+    parts.into_iter().filter_map(Result::err).collect()
 }
 
-/// Those in use, and those that could come back. The ambient ones go with the permitted.
-fn capabilities() -> rustix::io::Result<()> {
-    // Only while CAP_SETPCAP is held; without it there is little to lose here, and set_no_new_privs keeps the rest away.
+/// The ambient ones go with the permitted.
+fn drop_capabilities() -> io::Result<()> {
+    // Needs CAP_SETPCAP. Without it there is little to lose here, and no_new_privs keeps the rest from coming back.
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match thread::capability_is_in_bounding_set(capability) {
             Ok(true) if thread::remove_capability_from_bounding_set(capability).is_ok() => {}
             Ok(false) => {}
-            // The kernel has no more, or will not.
+            // The kernel has no more, or refuses.
             _ => break,
         }
     }
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    // Where there are none to give up asking for it may be refused: systemd's SystemCallFilter= does.
-    if thread::capabilities(None)? == none { Ok(()) } else { thread::set_capabilities(None, none) }
+    // If there are none, the call to drop them may still be forbidden, as by systemd's SystemCallFilter=.
+    if thread::capabilities(None)? != none {
+        thread::set_capabilities(None, none)?;
+    }
+    Ok(())
 }
 
-/// By a seccomp filter. What only a capability allows is not in it: there are none, and none can be had.
+/// A seccomp filter. It omits calls that need a capability: there are none left.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod system_calls {
     use std::collections::BTreeMap;
+    use std::io;
 
     use SeccompCmpArgLen::{Dword, Qword};
     use SeccompCmpOp::{MaskedEq, Ne};
@@ -52,18 +55,18 @@ mod system_calls {
         SeccompRule,
     };
 
-    /// Refused whatever the arguments.
+    /// Refused with any arguments.
     const REFUSED: &[i64] = &[
-        // Other programs, and copies of this one.
+        // To run programs, and to fork.
         libc::SYS_execve,
         libc::SYS_execveat,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_fork,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_vfork,
-        // Threads too: a filter cannot see what it asks for. The C library then takes clone, see below.
+        // Creates threads too, but a filter cannot see its flags. The C library falls back to clone, see below.
         libc::SYS_clone3,
-        // Other processes' memory and files.
+        // To access memory and files of other processes.
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
@@ -71,23 +74,23 @@ mod system_calls {
         // Namespaces, in which a process has all capabilities again.
         libc::SYS_unshare,
         libc::SYS_setns,
-        // Parts of the kernel that many a way in has led through.
+        // Parts of the kernel that have had many vulnerabilities.
         libc::SYS_bpf,
         libc::SYS_perf_event_open,
         libc::SYS_userfaultfd,
         libc::SYS_io_uring_setup,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_modify_ldt,
-        // Others' keys.
+        // The kernel's keyrings.
         libc::SYS_add_key,
         libc::SYS_request_key,
         libc::SYS_keyctl,
     ];
 
-    /// Kinds of sockets that it uses, or the C library when it looks up a name.
+    /// Socket families that the program uses, or the C library to resolve names.
     const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-    /// x86_64 has a second set of numbers for the same calls, with this bit, and a few numbers of its own there.
+    /// The x32 ABI of x86_64: the same calls with this bit set, and other numbers for some.
     #[cfg(target_arch = "x86_64")]
     const X32: (i64, &[(i64, i64)]) = (
         1 << 30,
@@ -102,13 +105,13 @@ mod system_calls {
     #[cfg(not(target_arch = "x86_64"))]
     const X32: (i64, &[(i64, i64)]) = (0, &[]);
 
-    pub fn give_up() -> Result<(), String> {
-        let program = filter().map_err(|error| error.to_string())?;
-        seccompiler::apply_filter(&program).map_err(|error| error.to_string())
+    pub fn filter() -> io::Result<()> {
+        let program = program().map_err(io::Error::other)?;
+        seccompiler::apply_filter(&program).map_err(io::Error::other)
     }
 
-    /// What is refused fails with ENOSYS, as on a kernel that does not know it: that is what C libraries can cope with.
-    fn filter() -> Result<BpfProgram, BackendError> {
+    /// A refused call fails with ENOSYS, as on a kernel that lacks it, since C libraries handle that.
+    fn program() -> Result<BpfProgram, BackendError> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
         let is_process = SeccompCondition::new(0, Qword, MaskedEq(libc::CLONE_THREAD as u64), 0)?;
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is_process])?]);
@@ -127,7 +130,9 @@ mod system_calls {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod system_calls {
-    pub fn give_up() -> Result<(), String> {
-        Err("not known how on this kind of processor".into())
+    use std::io;
+
+    pub fn filter() -> io::Result<()> {
+        Err(io::Error::other("not supported on this architecture"))
     }
 }

@@ -1,8 +1,12 @@
-//! What systemd is told where it has started this and listens (`Type=notify`), and by what it notices that nothing
-//! goes on any more.
+//! sd_notify: READY, STATUS, RELOADING and STOPPING, and pings of the watchdog, if systemd has started this program
+//! (`Type=notify`).
+//!
+//! The crate sd-notify formats the messages and reads WATCHDOG_USEC. It does not send them: its `notify` blocks, and
+//! cannot reach an abstract socket.
 
 use std::env;
 use std::ffi::OsStr;
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -11,123 +15,266 @@ use std::time::{Duration, Instant};
 use log::debug;
 use sd_notify::NotifyState::{self, Ready, Reloading, Status, Stopping, Watchdog};
 
-/// No more often is it told how things are, however short the interval.
-const OFTEN: Duration = Duration::from_secs(1);
+/// Minimum time between two statuses while nothing changes.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How soon it is told again what it did not take, and the most often that it is fed.
-const AGAIN: Duration = Duration::from_millis(200);
-const LEAST: Duration = Duration::from_millis(10);
+/// Time from a message that could not be sent to the next attempt.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// Whoever has started this.
+/// Minimum time between two pings of the watchdog.
+const MIN_PING_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Sends one message.
+type SendMessage = Box<dyn FnMut(&str) -> io::Result<()>>;
+
+/// The service manager that has started this program, if it listens.
 #[derive(Default)]
-pub struct Supervisor {
-    /// Where it listens, if it does.
-    address: Option<SocketAddr>,
-    /// Whether it is still to hear that this has begun to work.
+pub struct Systemd {
+    send: Option<SendMessage>,
+    /// Time between two pings, if there is a watchdog.
+    ping_interval: Option<Duration>,
+    /// READY is to be sent.
     owes_ready: bool,
-    /// Whether it did not take the latest message.
+    /// The latest ping could not be sent.
     failed: bool,
-    /// How often it has to hear of this, if it wants to.
-    every: Option<Duration>,
-    /// When it was last told that this is alive; when, how it goes; and whether that was well.
-    heard: Option<Instant>,
-    told: Option<Instant>,
-    well: bool,
+    /// When the latest ping was sent, or tried; and the latest status.
+    pinged: Option<Instant>,
+    reported: Option<Instant>,
+    /// What the latest status said: polls succeed, and in time.
+    is_well: bool,
 }
 
-impl Supervisor {
-    /// From the environment: NOTIFY_SOCKET, WATCHDOG_USEC.
-    pub fn new() -> Self {
+impl Systemd {
+    /// As the environment says: NOTIFY_SOCKET, WATCHDOG_USEC.
+    pub fn from_env() -> Self {
         let path = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
         let address = path.and_then(|path| match path.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
             path => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok(),
         });
-        // Half of the time it waits, as sd_watchdog_enabled(3) has it.
-        let patience = address.as_ref().and_then(|_| sd_notify::watchdog_enabled()).filter(|time| !time.is_zero());
-        let every = patience.map(|patience| (patience / 2).max(LEAST));
-        Self { address, every, ..Self::default() }
-    }
-
-    /// When it has to hear of this again.
-    pub fn due(&self) -> Option<Instant> {
-        let wait = match self.every {
-            _ if self.owes_ready => AGAIN,
-            Some(every) if self.failed => every.min(AGAIN),
-            every => every?,
+        let Some(address) = address else { return Self::default() };
+        let send = move |message: &str| {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_nonblocking(true)?;
+            socket.send_to_addr(message.as_bytes(), &address).map(drop)
         };
-        Some(self.heard? + wait)
+        Self::new(Box::new(send), sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()))
     }
 
-    /// The loop is at work: a poll was answered, well or not. The first time this has started well.
-    pub fn working(&mut self, now: Instant, well: bool, status: impl FnOnce() -> String) {
-        if self.address.is_none() {
+    fn new(send: SendMessage, watchdog: Option<Duration>) -> Self {
+        // Half of the timeout, as sd_watchdog_enabled(3) recommends.
+        let ping_interval = watchdog.map(|timeout| (timeout / 2).max(MIN_PING_INTERVAL));
+        Self { send: Some(send), ping_interval, ..Self::default() }
+    }
+
+    /// When a ping is due.
+    pub fn due(&self) -> Option<Instant> {
+        let wait = match self.ping_interval {
+            _ if self.owes_ready => RETRY,
+            Some(interval) if self.failed => interval.min(RETRY),
+            interval => interval?,
+        };
+        Some(self.pinged? + wait)
+    }
+
+    /// The loop works: a poll has finished, well or not. Announces READY the first time.
+    pub fn on_poll(&mut self, now: Instant, is_well: bool, status: impl FnOnce() -> String) {
+        if self.send.is_none() {
             return;
         }
-        let status = self.news(now, well).then(|| status().replace(char::is_control, " "));
+        let status = self.reports(now, is_well).then(|| status().replace(char::is_control, " "));
         let is_due = self.due().is_none_or(|due| now >= due);
-        self.owes_ready |= self.heard.is_none();
-        if status.is_some() || self.owes_ready || (is_due && self.every.is_some()) {
-            self.say(now, status.as_deref());
+        self.owes_ready |= self.pinged.is_none();
+        if status.is_some() || self.owes_ready || (is_due && self.ping_interval.is_some()) {
+            self.send_ping(now, status.as_deref());
         }
     }
 
-    /// Nothing new, but the loop is alive.
-    pub fn alive(&mut self, now: Instant) {
-        self.say(now, None);
+    /// The loop works, and there is nothing else to report.
+    pub fn ping(&mut self, now: Instant) {
+        self.send_ping(now, None);
     }
 
-    fn say(&mut self, now: Instant, status: Option<&str>) {
+    fn send_ping(&mut self, now: Instant, status: Option<&str>) {
         let mut states = Vec::from_iter(self.owes_ready.then_some(Ready));
         states.extend(status.map(Status));
         states.push(Watchdog);
-        self.failed = !self.tell(&states);
+        self.failed = !self.notify(&states);
         self.owes_ready &= self.failed;
-        self.heard = Some(now);
+        self.pinged = Some(now);
     }
 
-    /// A poll is late; the watchdog is not fed until it is over.
-    pub fn stuck(&mut self, now: Instant, status: impl FnOnce() -> String) {
-        if self.address.is_some() && self.news(now, false) {
-            self.tell(&[Status(&status())]);
+    /// A poll is late. No ping, so that the watchdog fires if this goes on.
+    pub fn on_late_poll(&mut self, now: Instant, status: impl FnOnce() -> String) {
+        if self.send.is_some() && self.reports(now, false) {
+            self.notify(&[Status(&status())]);
         }
     }
 
-    /// Whether how it goes is worth telling: not too often, but at once where that has changed.
-    fn news(&mut self, now: Instant, well: bool) -> bool {
-        let changed = self.well != well;
-        let lately = self.told.is_some_and(|told| now < told + OFTEN);
-        if lately && !changed {
+    /// Whether to send a status: not too often, but always when things get better or worse.
+    fn reports(&mut self, now: Instant, is_well: bool) -> bool {
+        let is_recent = self.reported.is_some_and(|reported| now < reported + STATUS_INTERVAL);
+        if is_recent && self.is_well == is_well {
             return false;
         }
-        (self.told, self.well) = (Some(now), well);
+        (self.reported, self.is_well) = (Some(now), is_well);
         true
     }
 
-    /// It was asked to begin anew, and will.
+    /// SIGHUP was received.
     pub fn reloading(&mut self) {
-        // Before it is ready for the first time it is not ready now, either.
-        if let (true, Ok(now)) = (self.heard.is_some() && !self.owes_ready, NotifyState::monotonic_usec_now()) {
-            self.owes_ready = self.tell(&[Reloading, now]) && !self.tell(&[Ready]);
+        // Before READY was sent for the first time the service is not ready anyway.
+        if let (true, Ok(now)) = (self.pinged.is_some() && !self.owes_ready, NotifyState::monotonic_usec_now()) {
+            self.owes_ready = self.notify(&[Reloading, now]) && !self.notify(&[Ready]);
         }
     }
 
-    /// The end has begun.
-    pub fn ending(&self, reason: &str) {
-        self.tell(&[Stopping, Status(reason)]);
+    /// The program stops.
+    pub fn stopping(&mut self, reason: &str) {
+        self.notify(&[Stopping, Status(reason)]);
     }
 
-    /// Whether it was told: it is not waited for.
-    fn tell(&self, states: &[NotifyState]) -> bool {
-        let Some(address) = &self.address else { return false };
+    /// Whether the message could be sent. It is not waited for.
+    fn notify(&mut self, states: &[NotifyState]) -> bool {
+        let Some(send) = &mut self.send else { return false };
         let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-        let told = UnixDatagram::unbound().and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            socket.send_to_addr(message.as_bytes(), address)
-        });
-        if let Err(error) = &told {
-            debug!("the service manager cannot be told: {error}");
+        let result = send(&message);
+        if let Err(error) = &result {
+            debug!("cannot notify the service manager: {error}");
         }
-        told.is_ok()
+        result.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// A service manager with the messages that it was sent.
+    struct Manager {
+        systemd: Systemd,
+        sent: Rc<RefCell<Vec<String>>>,
+        is_full: Rc<Cell<bool>>,
+        start: Instant,
+    }
+
+    impl Manager {
+        fn new(watchdog: Option<u64>) -> Self {
+            let (sent, is_full) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+            let (messages, full) = (Rc::clone(&sent), Rc::clone(&is_full));
+            let send = move |message: &str| {
+                if full.get() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                messages.borrow_mut().push(message.to_owned());
+                Ok(())
+            };
+            let systemd = Systemd::new(Box::new(send), watchdog.map(Duration::from_millis));
+            Self { systemd, sent, is_full, start: Instant::now() }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        fn due(&self) -> Option<u64> {
+            self.systemd.due().map(|due| (due - self.start).as_millis() as u64)
+        }
+
+        /// What was sent since the last time.
+        fn sent(&self) -> String {
+            self.sent.take().join("+")
+        }
+
+        fn poll(&mut self, ms: u64, is_well: bool) -> String {
+            self.systemd.on_poll(self.at(ms), is_well, || format!("at\t{ms}"));
+            self.sent()
+        }
+
+        fn late(&mut self, ms: u64) -> String {
+            self.systemd.on_late_poll(self.at(ms), || format!("late at {ms}"));
+            self.sent()
+        }
+    }
+
+    #[test]
+    fn systemd_status_is_limited_unless_things_change() {
+        let mut manager = Manager::new(None);
+        assert_eq!(manager.poll(0, true), "READY=1\nSTATUS=at 0\nWATCHDOG=1\n");
+        for (ms, is_well, sent) in [
+            (10, true, ""),
+            (999, true, ""),
+            (1000, true, "STATUS=at 1000\nWATCHDOG=1\n"),
+            (1500, false, "STATUS=at 1500\nWATCHDOG=1\n"),
+            (1600, false, ""),
+            (1700, true, "STATUS=at 1700\nWATCHDOG=1\n"),
+        ] {
+            assert_eq!(manager.poll(ms, is_well), sent, "at {ms} ms");
+        }
+        for (ms, sent) in [(1800, "STATUS=late at 1800\n"), (1900, ""), (2800, "STATUS=late at 2800\n")] {
+            assert_eq!(manager.late(ms), sent, "at {ms} ms");
+        }
+        // Without a watchdog no ping is due.
+        assert_eq!(manager.due(), None);
+    }
+
+    #[test]
+    fn systemd_watchdog_is_pinged_twice_per_timeout() {
+        for (timeout, first) in [(1000, 500), (15, 10), (60, 30)] {
+            let mut manager = Manager::new(Some(timeout));
+            assert_eq!(manager.due(), None, "not before it is ready");
+            manager.poll(0, true);
+            assert_eq!(manager.due(), Some(first));
+            manager.systemd.ping(manager.at(first));
+            assert_eq!((manager.sent().as_str(), manager.due()), ("WATCHDOG=1\n", Some(2 * first)));
+            // Polls are pings, but no more than are due.
+            assert_eq!(manager.poll(first + 1, true), "");
+            assert_eq!(manager.poll(2 * first, true).matches("WATCHDOG=1").count(), 1);
+            assert_eq!(manager.due(), Some(3 * first));
+            // A late poll is none.
+            manager.late(2 * first + 1);
+            assert_eq!(manager.due(), Some(3 * first));
+        }
+    }
+
+    #[test]
+    fn systemd_messages_are_retried() {
+        let mut manager = Manager::new(None);
+        manager.is_full.set(true);
+        manager.poll(0, true);
+        assert_eq!((manager.sent().as_str(), manager.due()), ("", Some(200)));
+        manager.is_full.set(false);
+        manager.systemd.ping(manager.at(200));
+        assert_eq!((manager.sent().as_str(), manager.due()), ("READY=1\nWATCHDOG=1\n", None));
+
+        let mut manager = Manager::new(Some(1000));
+        manager.poll(0, true);
+        manager.is_full.set(true);
+        manager.systemd.ping(manager.at(500));
+        assert_eq!(manager.due(), Some(700));
+    }
+
+    #[test]
+    fn systemd_reload_and_stop() {
+        let mut manager = Manager::new(None);
+        manager.systemd.reloading();
+        assert_eq!(manager.sent(), "", "not before it is ready");
+        manager.poll(0, true);
+        manager.sent();
+        manager.systemd.reloading();
+        let sent = manager.sent();
+        assert!(sent.starts_with("RELOADING=1\nMONOTONIC_USEC=") && sent.ends_with("\n+READY=1\n"), "{sent}");
+        manager.systemd.stopping("SIGTERM");
+        assert_eq!(manager.sent(), "STOPPING=1\nSTATUS=SIGTERM\n");
+    }
+
+    #[test]
+    fn systemd_that_does_not_listen_is_sent_nothing() {
+        let mut none = Systemd::default();
+        none.on_poll(Instant::now(), true, || unreachable!("there is no one to send it to"));
+        assert_eq!(none.due(), None);
     }
 }

@@ -30,11 +30,14 @@ pub fn squeeze(name: &str) -> String {
     name.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
 }
 
-/// FNV-1a, folded to 32 bits: the same on every host and in every release.
+/// FNV-1a: the same on every host and in every release.
+pub fn fnv1a(raw: &[u8]) -> u64 {
+    raw.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// FNV-1a, folded to 32 bits.
 pub fn hash(raw: &[u8]) -> u32 {
-    let hash = raw
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = fnv1a(raw);
     (hash >> 32) as u32 ^ hash as u32
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a snapshot: gauges to statsd, a table or document to the terminal.
+//! Reports snapshots: as gauges to statsd servers, and as a table, JSON or lines on standard output.
 
 pub mod json;
 pub mod series;
@@ -35,7 +35,7 @@ pub enum Print {
     Statsd,
 }
 
-/// What is made of snapshots.
+/// How snapshots are reported.
 #[derive(Debug)]
 pub struct Settings {
     /// This host's raw name.
@@ -59,20 +59,30 @@ pub struct TableSettings {
     pub dom0_first: bool,
 }
 
-/// Where snapshots go and by what names.
-pub struct Output {
+/// Sends and prints snapshots.
+pub struct Reporter {
     host: String,
     series: Series,
-    /// Whether patterns that fit nothing have been told.
+    /// Whether filters that match nothing have been logged.
     filter_checked: bool,
-    /// Packs the lines, for whoever gets them.
     statsd: BatchWriter,
     servers: Servers,
     printer: Option<Printer>,
-    interval: Duration,
-    /// The latest gauge of the host, kept for the room it has.
+    /// The latest gauge of the host; kept so that its memory is used again.
     name: Name,
     joined: String,
+}
+
+/// A snapshot to report, and what it is measured against.
+pub struct Poll<'a> {
+    /// What was read.
+    pub snapshot: &'a Snapshot,
+    /// The poll before, if there was one.
+    pub previous: Option<&'a Previous<'a>>,
+    /// Seconds since 1970.
+    pub time: f64,
+    /// Time between two polls.
+    pub interval: Duration,
 }
 
 enum Printer {
@@ -81,14 +91,14 @@ enum Printer {
     Statsd,
 }
 
-impl Output {
-    /// Ready to print, and to send once its servers are started.
+impl Reporter {
+    /// Ready to print, and to send once the servers are started.
     pub fn new(settings: Settings, statsd: statsd::Settings) -> Self {
         let Settings { host, selection, print, table } = settings;
         let printer = print.map(|print| match print {
             Print::Table => {
                 let screen = Screen::new(table.watch);
-                let table = Table::new(table.order, table.dom0_first, &selection.filter, screen.longest_name());
+                let table = Table::new(table.order, table.dom0_first, &selection.filter, screen.max_name_width());
                 Printer::Table(table, screen)
             }
             Print::Json => Printer::Json,
@@ -99,7 +109,6 @@ impl Output {
             host,
             filter_checked: false,
             statsd: BatchWriter::new(statsd.max_datagram),
-            interval: statsd.timing.interval,
             servers: Servers::new(statsd.destinations, statsd.timing),
             name: Name::default(),
             joined: String::new(),
@@ -107,7 +116,7 @@ impl Output {
         }
     }
 
-    /// For the log: where gauges go and as which host.
+    /// For the log: the destinations, and the host's name in the metrics.
     pub fn describe(&self) -> String {
         let host = printable(self.host.as_bytes());
         let servers: Vec<String> = self.servers.destinations().map(ToString::to_string).collect();
@@ -117,88 +126,79 @@ impl Output {
         }
     }
 
-    /// Where gauges go, if anywhere.
+    /// The servers that gauges are sent to.
     pub fn servers(&self) -> &Servers {
         &self.servers
     }
 
-    /// The same, to be started, listened to and ended.
+    /// The same, to start and stop them.
     pub fn servers_mut(&mut self) -> &mut Servers {
         &mut self.servers
     }
 
-    /// Names, sends and prints one snapshot. An error is standard output's: what was asked for on it cannot
-    /// be had any more.
-    pub fn tick(
-        &mut self,
-        before: Option<&Previous>,
-        now: &Snapshot,
-        health: &mut Health,
-        time: f64,
-    ) -> io::Result<()> {
-        self.series.update(now);
-        health.domains = Some(self.series.len());
+    /// Takes notice of the snapshot's domains, before it is reported; returns how many have gauges.
+    pub fn update(&mut self, snapshot: &Snapshot) -> usize {
+        self.series.update(snapshot);
         if !std::mem::replace(&mut self.filter_checked, true) {
-            self.unmatched(now).iter().for_each(|line| warn!("{line}"));
+            self.unmatched(snapshot).iter().for_each(|line| warn!("{line}"));
         }
-        if self.has_readers() {
-            self.series.emit(now, before, &mut |name, value| self.statsd.gauge(name, value));
+        self.series.len()
+    }
+
+    /// Sends and prints a snapshot. Only standard output fails.
+    pub fn report(&mut self, poll: &Poll, health: &Health) -> io::Result<()> {
+        let &Poll { snapshot, previous, time, interval } = poll;
+        if self.needs_lines() {
+            self.series.emit(snapshot, previous, &mut |name, value| self.statsd.gauge(name, value));
         }
-        self.add_host(Some(now), health);
+        self.add_host(Some(snapshot), health);
         self.send()?;
         let text = match &mut self.printer {
             Some(Printer::Table(table, screen)) => {
-                let rows = table.rows(self.series.samples(now, before).iter().map(|(sample, _)| sample));
-                screen.draw(&rows, now, &self.host, self.interval)
+                let rows = table.rows(self.series.samples(snapshot, previous).iter().map(|(sample, _)| sample));
+                screen.draw(&rows, snapshot, &self.host, interval)
             }
             Some(Printer::Json) => {
-                let elapsed = before.map(|before| before.xenstat.elapsed.as_secs_f64());
-                json::document(&Taken { time, elapsed, host: &self.host }, now, &self.series.samples(now, before))
-                    + "\n"
+                let elapsed = previous.map(|previous| previous.xenstat.elapsed.as_secs_f64());
+                let samples = self.series.samples(snapshot, previous);
+                json::document(&Taken { time, elapsed, host: &self.host }, snapshot, &samples) + "\n"
             }
-            Some(Printer::Statsd) | None => String::new(),
+            Some(Printer::Statsd) | None => return Ok(()),
         };
-        if text.is_empty() {
-            return Ok(());
-        }
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        print(text.as_bytes())
     }
 
-    /// A line for each filter that fits nothing.
-    pub fn unmatched(&self, node: &Snapshot) -> Vec<String> {
-        let names: Vec<&[u8]> = node.domains.iter().map(|domain| &*domain.name).collect();
-        let Selection { filter, layout, details, .. } = self.series.selection();
-        filter.unmatched(&names, *layout, details)
-    }
-
-    /// One line as it would be sent.
-    pub fn example(&self, node: &Snapshot) -> Option<String> {
-        self.series.selection().example(node)
-    }
-
-    /// Whether anyone gets lines: servers, or who looks at what they get.
-    fn has_readers(&self) -> bool {
-        self.servers.destinations().next().is_some() || matches!(self.printer, Some(Printer::Statsd))
-    }
-
-    /// Sends what is to be told of this program alone, as there is no snapshot.
-    pub fn tick_without_snapshot(&mut self, health: &mut Health) -> io::Result<()> {
+    /// Sends this program's own metrics alone, as there is no snapshot.
+    pub fn report_health(&mut self, health: &Health) -> io::Result<()> {
         self.add_host(None, health);
         self.send()
     }
 
-    /// Adds the gauges of the host and of this program.
-    fn add_host(&mut self, node: Option<&Snapshot>, health: &mut Health) {
-        if let Some(count) = self.servers.count() {
-            (health.datagrams, health.dropped, health.send_errors) = (count.sent, count.dropped, count.errors);
-        }
-        let readers = self.has_readers();
+    /// A message for each filter that matches nothing.
+    pub fn unmatched(&self, snapshot: &Snapshot) -> Vec<String> {
+        let names: Vec<&[u8]> = snapshot.domains.iter().map(|domain| &*domain.name).collect();
+        let Selection { filter, layout, details, .. } = self.series.selection();
+        filter.unmatched(&names, *layout, details)
+    }
+
+    /// An example of the lines that are sent.
+    pub fn example(&self, snapshot: &Snapshot) -> Option<String> {
+        self.series.selection().example(snapshot)
+    }
+
+    /// Whether lines are sent or printed.
+    fn needs_lines(&self) -> bool {
+        self.servers.destinations().next().is_some() || matches!(self.printer, Some(Printer::Statsd))
+    }
+
+    /// Adds the metrics of the host and of this program.
+    fn add_host(&mut self, snapshot: Option<&Snapshot>, health: &Health) {
+        let needs_lines = self.needs_lines();
         let Self { series, statsd, name, joined, .. } = self;
         let Selection { paths, layout, filter, .. } = series.selection();
-        // The XenMonitor script knew none of these.
-        if *layout == Layout::Xentop && readers {
-            for (group, metric, value) in host_values(node, health) {
+        // The old script had none of them.
+        if *layout == Layout::Xentop && needs_lines {
+            for (group, metric, value) in host_values(snapshot, health) {
                 if filter.metric(&[group, metric], joined) {
                     paths.write_host(name, group, metric);
                     statsd.gauge(name.parts(), value);
@@ -211,10 +211,11 @@ impl Output {
     fn send(&mut self) -> io::Result<()> {
         let batch = self.statsd.take();
         self.servers.send(&batch);
-        if matches!(self.printer, Some(Printer::Statsd)) {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(batch.text()).and_then(|()| stdout.flush())?;
-        }
-        Ok(())
+        if matches!(self.printer, Some(Printer::Statsd)) { print(batch.text()) } else { Ok(()) }
     }
+}
+
+fn print(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush())
 }

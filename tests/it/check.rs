@@ -32,9 +32,9 @@ fn what_is_wrong_is_told() {
         "[host]\nxen_version = \"4.15.0\"\n[[domain]]\nid = 0\n[[fault]]\nif_asked = [\"VBD\"]\nfail = \"ENOENT\"\n";
     let said = run(xenmonitor(&scratch.file("s.toml", host)).args(["--check", "--statsd", "udp://127.0.0.1:9"]));
     assert_eq!(said.status, Some(1));
-    assert!(said.err.contains("would not do its whole job here"), "{}", said.err);
+    assert!(said.err.contains("check failed: see the lines marked BAD"), "{}", said.err);
     assert!(said.out.contains("BAD  this release miscounts the sectors read from disks"), "{}", said.out);
-    let withheld = "BAD  withheld: xenstat_get_node failed: No such file or directory (os error 2)";
+    let withheld = "BAD  omitted: xenstat_get_node failed: No such file or directory (os error 2)";
     assert_eq!(line(&said, "disks"), withheld);
     assert_eq!(line(&said, "destination"), "BAD  udp://127.0.0.1:9 at 127.0.0.1:9: Connection refused (os error 111)");
 

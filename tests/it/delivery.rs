@@ -15,7 +15,7 @@ use crate::support::{
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
-/// What the goodbye says was sent and lost.
+/// What the last line of the log says was sent and dropped.
 fn sent_and_lost(log: &str) -> (usize, usize) {
     let said = log.lines().last().unwrap().split_once("; datagrams: ").unwrap_or_else(|| panic!("{log}")).1;
     let (sent, lost) = said.split_once(" sent, ").unwrap();

@@ -446,15 +446,22 @@ fn a_table_can_be_watched() {
 
     let narrow = watch("stty rows 40 columns 80;", "");
     let hint = narrow.lines().nth(3).unwrap_or_default().trim_end_matches("\x1b[K");
-    let cure = " characters: widen the window, or choose with --metrics";
-    assert!(hint.starts_with("cut at 80 of 1") && hint.ends_with(cure) && hint.len() < 80, "{hint}");
+    let end = " columns, 80 shown: widen the window or pick columns with --metrics";
+    assert!(hint.starts_with('1') && hint.ends_with(end) && hint.len() < 80, "{hint}");
 
     let plain = watch("stty rows 9 columns 80; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
-    assert!(!plain.contains("cut at"), "{plain}");
+    assert!(!plain.contains("widen"), "{plain}");
     let frame = plain.rsplit("\x1b[H").next().unwrap();
     assert!(!frame.contains("\x1b[3") && !frame.contains("STATE") && !frame.contains("build server"), "{frame}");
     assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 8, "{frame}");
-    assert!(frame.contains("\nand 2 more: make the window larger"), "{frame}");
+    assert!(frame.contains("\n2 more domains: enlarge the window"), "{frame}");
+
+    // A long name leaves columns for numbers.
+    let scratch = Scratch::new();
+    let long = scratch.file("s.toml", &format!("[[domain]]\nid = 1\nname = \"{}\"\n", "n".repeat(60)));
+    let frame = watch(&format!("stty rows 40 columns 200; XENSTAT_SCENARIO={}", long.display()), "");
+    let row = frame.lines().find(|line| line.contains("nnn")).unwrap();
+    assert!(row.matches('n').count() < 33 && row.contains(" 524288 "), "{row}");
 
     // On a page of its own; what was logged on it is there again when it is gone.
     let logged = watch("stty rows 40 columns 200;", "--include 'x*'");

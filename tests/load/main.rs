@@ -44,7 +44,7 @@ fn arrives(guests: u32, more: &[&str], gauges: usize, servers: &[&dyn Server]) {
     }
     let said = support::run_for(Duration::from_secs(180), &mut command);
     let sent = last_values(&said.out);
-    assert!(said.status == Some(0) && said.err.contains(", 0 known to be lost"), "{}", said.err);
+    assert!(said.status == Some(0) && said.err.contains(", 0 dropped"), "{}", said.err);
     assert!(sent.len() >= gauges, "{} gauges", sent.len());
     for server in servers {
         let url = server.url();

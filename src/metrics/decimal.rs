@@ -1,5 +1,7 @@
 //! A metric's value as every statsd server keeps it.
 
+use serde::{Serialize, Serializer};
+
 /// 2^53: from here on statsd servers round whole numbers.
 pub const EXACT: f64 = (1_u64 << 53) as f64;
 
@@ -24,14 +26,6 @@ impl Decimal {
         Some(Self { thousandths: whole * 1000 + (rest + 0.5_f64.copysign(rest)) as i64 })
     }
 
-    /// Its number for JSON, whole where it is whole.
-    pub fn to_json(self) -> serde_json::Number {
-        match self.thousandths % 1000 {
-            0 => (self.thousandths / 1000).into(),
-            _ => serde_json::Number::from_f64(self.thousandths as f64 / 1000.0).expect("it is finite"),
-        }
-    }
-
     /// As the standard library prints it, in a fraction of the time: that looks for the shortest number.
     pub fn write(self, line: &mut String) {
         if self.thousandths < 0 {
@@ -45,6 +39,16 @@ impl Decimal {
             let rest = digits.format(1000 + rest);
             line.push('.');
             line.push_str(rest[1..].trim_end_matches('0'));
+        }
+    }
+}
+
+/// Whole where it is whole.
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.thousandths % 1000 {
+            0 => serializer.serialize_i64(self.thousandths / 1000),
+            _ => serializer.serialize_f64(self.thousandths as f64 / 1000.0),
         }
     }
 }
@@ -89,7 +93,7 @@ mod tests {
         for n in (-5_000..5_000).chain((0..400).map(|n| n * 7_919 + 1_234_567_891)) {
             let value = f64::from(n) / 1000.0;
             assert_eq!(written(value), value.to_string());
-            assert_eq!(Decimal::of(value).unwrap().to_json().to_string().trim_end_matches(".0"), value.to_string());
+            assert_eq!(serde_json::to_string(&Decimal::of(value)).unwrap(), value.to_string());
         }
     }
 }

@@ -38,18 +38,6 @@ fn docs_list_device_and_host_metrics() {
     has_table("docs/metrics.md", "| metric of the host | kind | value |", host_catalogue().into_iter().map(row));
 }
 
-/// In JSON the disks have the same keys, but times as sums.
-#[test]
-fn json_has_the_details_of_disks() {
-    let page = page("docs/options.md");
-    let row = page.lines().find(|line| line.starts_with("| `domains[].vbd[]` |")).unwrap();
-    for (metric, ..) in devices::catalogue(&[Detail::Vbds]) {
-        let gauge = metric.strip_prefix("vbd.DEV.").unwrap();
-        let key = gauge.strip_suffix("_ms").map_or(gauge.to_owned(), |of| format!("{of}_ns"));
-        assert!(row.contains(&format!("`{key}`")), "{key} is not in {row}");
-    }
-}
-
 #[test]
 fn every_option_is_told() {
     let page = page("docs/options.md");

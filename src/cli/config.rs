@@ -84,11 +84,11 @@ impl fmt::Display for ConfigError {
             ConfigError::Jitter(jitter, interval) => {
                 write!(f, "a --jitter of {jitter:?} is longer than the --interval of {interval:?}")
             }
-            ConfigError::WatchedPrint => f.write_str("--watch shows the table: no other --print"),
-            ConfigError::LegacyDetail => f.write_str("--layout legacy has thirteen gauges and no --detail"),
+            ConfigError::WatchedPrint => f.write_str("--watch shows a table: leave out --print, or use --print table"),
+            ConfigError::LegacyDetail => f.write_str("--layout legacy has no metrics of --detail"),
             ConfigError::Naming(error) => error.fmt(f),
             ConfigError::HostName(error) => {
-                write!(f, "cannot read this host's name ({error}): give it with --host")
+                write!(f, "cannot read the host name ({error}): set it with --host")
             }
         }
     }
@@ -124,7 +124,7 @@ impl Config {
         let mut warnings = Vec::new();
         if max_datagram > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::is_lossy) {
             warnings.push(format!(
-                "collectd loses what is beyond {MAX_COLLECTD_DATAGRAM} bytes of a datagram: --max-datagram allows more"
+                "--max-datagram exceeds the {MAX_COLLECTD_DATAGRAM} bytes of a datagram that collectd reads"
             ));
         }
         let prefix = prefix(options.prefix, variable)?;
@@ -205,7 +205,7 @@ fn destinations(
     if let Some(url) = variable("DD_DOGSTATSD_URL").filter(|_| !has_statsd) {
         let destination = match url.parse::<Destination>() {
             Ok(destination) if !destination.is_stream() => Ok(vec![destination]),
-            Ok(_) => Err("udp://, unix:// and unixgram:// are understood".into()),
+            Ok(_) => Err("unsupported scheme: use udp://, unix:// or unixgram://".into()),
             Err(error) => Err(error.into()),
         };
         return destination.map_err(|error| ConfigError::Variable(format!("DD_DOGSTATSD_URL '{url}'"), error));
@@ -293,7 +293,7 @@ mod tests {
             (
                 &[],
                 &[("DD_DOGSTATSD_URL", "tcp://h")],
-                Err("DD_DOGSTATSD_URL 'tcp://h': udp://, unix:// and unixgram:// are understood"),
+                Err("DD_DOGSTATSD_URL 'tcp://h': unsupported scheme: use udp://, unix:// or unixgram://"),
             ),
         ];
         for (arguments, environment, expected) in cases {
@@ -308,8 +308,8 @@ mod tests {
     fn conflicts() {
         for (arguments, environment, line) in [
             (&["--jitter", "11s"][..], &[][..], "a --jitter of 11s is longer than the --interval of 10s"),
-            (&["--watch", "--print", "json"], &[], "--watch shows the table: no other --print"),
-            (&["--layout", "legacy", "--detail", "vbds"], &[], "--layout legacy has thirteen gauges and no --detail"),
+            (&["--watch", "--print", "json"], &[], "--watch shows a table: leave out --print, or use --print table"),
+            (&["--layout", "legacy", "--detail", "vbds"], &[], "--layout legacy has no metrics of --detail"),
             (&[], &[("STATSD_PREFIX", ".a")], "STATSD_PREFIX '.a': a component before, between or after dots is empty"),
             (&["--template", "{metric}"], &[], "{domain} is missing in --template: all domains would share one name"),
         ] {

@@ -27,11 +27,11 @@ use crate::statsd::{self, Servers};
 /// `--print`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Print {
-    /// What `xentop -b -f` prints
+    /// The same table as `xentop -b -f`
     Table,
-    /// One JSON document a poll, on one line
+    /// One JSON document per poll, on one line
     Json,
-    /// The lines as sent
+    /// The lines that are sent
     Statsd,
 }
 
@@ -51,7 +51,7 @@ pub struct Settings {
 /// How tables are printed.
 #[derive(Debug)]
 pub struct TableSettings {
-    /// Each in the place of the one before.
+    /// On a terminal, each in the place of the one before.
     pub watch: bool,
     /// The order of domains.
     pub order: Order,

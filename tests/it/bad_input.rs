@@ -21,7 +21,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
         (&["--statsd", "localhost:8125"], "not a URL: did you mean udp://localhost:8125?"),
         (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
-        (&["--watch", "--print", "json"], "--watch shows the table: no other --print"),
+        (&["--watch", "--print", "json"], "--watch shows a table: leave out --print, or use --print table"),
         (&["--sort", "state.running"], "[possible values: name, cpu_sec, cpu_percent,"),
         (&["--include", "[a"], "not a pattern: invalid range pattern; to match [ write [[]"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
@@ -34,7 +34,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         ),
         (&["--tag", "env=prod"], "--tag needs a dialect to be written in"),
         (&["--tag-format", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
-        (&["--layout", "legacy", "--detail", "all"], "--layout legacy has thirteen gauges and no --detail"),
+        (&["--layout", "legacy", "--detail", "all"], "--layout legacy has no metrics of --detail"),
         (&["--layout", "legacy", "--names", "strict"], "--layout legacy has names of its own"),
     ] {
         refuses(bare().args(arguments), 2, line);

@@ -34,8 +34,8 @@ fn what_is_wrong_is_told() {
     assert_eq!(said.status, Some(1));
     assert!(said.err.contains("check failed: see the lines marked BAD"), "{}", said.err);
     assert!(said.out.contains("BAD  this release miscounts the sectors read from disks"), "{}", said.out);
-    let withheld = "BAD  omitted: xenstat_get_node failed: No such file or directory (os error 2)";
-    assert_eq!(line(&said, "disks"), withheld);
+    let omitted = "BAD  omitted: xenstat_get_node failed: No such file or directory (os error 2)";
+    assert_eq!(line(&said, "disks"), omitted);
     assert_eq!(line(&said, "destination"), "BAD  udp://127.0.0.1:9 at 127.0.0.1:9: Connection refused (os error 111)");
 
     let said = run(bare().args(["--check", "--print", "table", "--libxenstat", "/nonexistent"]));

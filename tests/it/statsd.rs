@@ -287,7 +287,7 @@ fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
         assert!((size - 100..=size).contains(&longest), "{longest} of {size}");
         assert!(datagrams.iter().all(|datagram| datagram.ends_with("|g\n")));
         assert!(said.out.starts_with(&datagrams[..10].concat()), "what is printed is what is sent");
-        let warning = "collectd loses what is beyond 4095 bytes of a datagram: --max-datagram allows more";
+        let warning = "--max-datagram exceeds the 4095 bytes of a datagram that collectd reads";
         assert_eq!(said.err.contains(warning), size > 4095, "{}", said.err);
     }
 }

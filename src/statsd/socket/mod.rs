@@ -39,7 +39,7 @@ pub trait Socket {
     /// Waits until the server has read everything, but not beyond `deadline`.
     fn finish(&mut self, _deadline: Instant) {}
 
-    /// Makes the close tell the server that the last line may be cut.
+    /// Has the socket closed so that the server discards the last line, which may be cut.
     fn reset(&mut self) {}
 }
 
@@ -53,10 +53,7 @@ pub fn open(
     match destination {
         Destination::Udp(_) => first(addresses, udp::connect),
         Destination::Tcp(_) => first(addresses, |address| tcp::connect(address, peer_timeout)),
-        Destination::Unix(path) => unix::connect(path).map(boxed).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => Unreachable::Permission(error),
-            _ => Unreachable::Connect(error),
-        }),
+        Destination::Unix(path) => in_file_system(unix::connect(path)),
     }
 }
 
@@ -72,6 +69,13 @@ fn first<S: Socket + 'static>(
         }
     }
     result
+}
+
+fn in_file_system<S: Socket + 'static>(connected: io::Result<S>) -> Result<Box<dyn Socket>, Unreachable> {
+    connected.map(boxed).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => Unreachable::Permission(error),
+        _ => Unreachable::Connect(error),
+    })
 }
 
 fn boxed<S: Socket + 'static>(socket: S) -> Box<dyn Socket> {

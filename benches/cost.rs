@@ -1,5 +1,5 @@
-//! What the daemon costs, beside what is used for the same today: ratios, each measured side by side in one run on the
-//! shim. `make bench` prints the table.
+//! What a poll costs, compared with xentop and a script over it: ratios, each measured side by side in one run on the
+//! fake libxenstat. `make bench` prints the table.
 
 mod stand_ins;
 
@@ -23,7 +23,7 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const XENMONITOR: &str = env!("CARGO_BIN_EXE_xenmonitor");
 
-/// Pairs of runs that a ratio is the median of.
+/// A ratio is the median of this many pairs of runs.
 const PAIRS: usize = 5;
 
 fn main() {
@@ -45,7 +45,7 @@ fn main() {
     vifs(&bench.scratch);
 }
 
-/// The daemon in this process, so that what it allocates can be counted.
+/// Runs the daemon in this process and counts its allocations.
 fn run_here(arguments: &[String]) {
     let arguments = std::iter::once("xenmonitor".to_owned()).chain(arguments.iter().cloned());
     let options = Options::read(arguments, |_| None).unwrap();
@@ -54,10 +54,10 @@ fn run_here(arguments: &[String]) {
     println!("{}", stats.allocations + stats.reallocations);
 }
 
-/// One gauge, written and packed: by us, and by cadence's client into a sink that forgets it.
+/// A gauge written and packed, compared with cadence's client and a sink that discards it.
 fn gauges() {
     const GAUGES: u32 = 200_000;
-    let mut statsd = BatchWriter::new(1432);
+    let mut writer = BatchWriter::new(1432);
     let client = StatsdClient::from_sink("", NopMetricSink);
     let name = Name { path: "xen.xen1_example_com.web-frontend-17.cpu_percent".into(), ..Name::default() };
     let measure = |gauge: &mut dyn FnMut(f64)| {
@@ -67,13 +67,13 @@ fn gauges() {
         let each = f64::from(GAUGES);
         (start.elapsed().as_nanos() as f64 / each, (allocations() - before) as f64 / each)
     };
-    let tick = |_| {
-        let measured = measure(&mut |value| statsd.gauge(name.parts(), value));
-        statsd.take();
+    let batch = |_| {
+        let measured = measure(&mut |value| writer.gauge(name.parts(), value));
+        writer.take();
         measured
     };
-    // The first two ticks make the room that later ones have.
-    let ours: Vec<_> = (0..PAIRS + 2).map(tick).skip(2).collect();
+    // The first two batches allocate what later ones reuse.
+    let ours: Vec<_> = (0..PAIRS + 2).map(batch).skip(2).collect();
     let cadences: Vec<_> = (0..PAIRS).map(|_| measure(&mut |value| drop(client.gauge(&name.path, value)))).collect();
     let nanoseconds = |of: &[(f64, f64)]| median(of.iter().map(|(nanoseconds, _)| *nanoseconds).collect());
     println!(
@@ -90,7 +90,7 @@ struct Bench {
     /// The library; xentop finds it in its directory.
     shim: PathBuf,
     xentop: PathBuf,
-    /// Reads nothing: what is measured is the sender.
+    /// Never read: only the sender is measured.
     server: UdpSocket,
 }
 
@@ -104,7 +104,7 @@ impl Bench {
         }
     }
 
-    /// So many domains, each with a disk and a network card, all of them busy.
+    /// A host with this many busy domains, each with a disk and a network card.
     fn scenario(&self, domains: usize) -> PathBuf {
         let host = format!(
             "[[domain]]\nid = 0\nname = \"Domain-0\"\nstate = [\"running\"]\ncpu_ns = {{ per_poll = \"250ms\" }}\nvcpus = 4\n\
@@ -120,7 +120,7 @@ impl Bench {
         path
     }
 
-    /// What the daemon is to be told: to send to our socket.
+    /// Arguments that have the daemon send to our socket.
     fn daemon(&self, interval: &str) -> Vec<String> {
         let server = format!("udp://{}", self.server.local_addr().unwrap());
         let library = self.shim.display().to_string();
@@ -193,7 +193,7 @@ impl Bench {
             let ratios = (0..3).map(|_| self.cpu_of(8000, polls, &of(8000)) / self.cpu_of(1000, polls * 4, &of(1000)));
             median(ratios.collect())
         };
-        // Long enough for the pace not to be the measure.
+        // Long enough for pacing not to matter.
         let interval = |domains| if domains > 1000 { "400ms" } else { "50ms" };
         let (ours, xentops) = (growth(20, &|domains| self.ours(interval(domains), "")), growth(3, &|_| self.xentop(0)));
         println!("| CPU time of 8000 domains, relative to 1000 | {ours:.1} x (xentop: {xentops:.0} x) | 8.5 |");
@@ -239,7 +239,7 @@ impl Bench {
                 command
             })
         };
-        // What the shim keeps of 1000 domains xentop has too, and nothing else that grows but two nodes.
+        // The shim keeps as much of 1000 domains in xentop, which itself keeps only two nodes.
         let (many, one, library) = (ours(1000), ours(1), xentops(1000) - xentops(1));
         println!(
             "| resident memory that 1000 domains take, without the C library's | {:.1} MB ({many:.1} MB in all) | 6 MB |",
@@ -252,7 +252,7 @@ impl Bench {
     fn start(&self) {
         self.server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let first = |_| {
-            // Nothing of the one before.
+            // Datagrams of the run before.
             self.server.set_nonblocking(true).unwrap();
             while self.server.recv(&mut [0; 9000]).is_ok() {}
             self.server.set_nonblocking(false).unwrap();
@@ -273,11 +273,11 @@ impl Bench {
     }
 }
 
-/// The kernel's VIFs read by us, and by the real libxenstat over stand-ins for what talks to Xen.
+/// Reading VIFs from the kernel, compared with the real libxenstat over stand-ins for the libraries that talk to Xen.
 fn vifs(scratch: &Scratch) {
     stand_ins::compile(scratch);
     let poll = |vifs: u32, who: &str| {
-        // Pairs: both ends of a cable are called as VIFs.
+        // Both ends of each veth pair have a VIF's name.
         let links: String =
             (0..vifs / 2).map(|n| format!("ip link add vif{n}.0 type veth peer name vif{n}.1 && ")).collect();
         let mut command = in_namespaces(scratch, &["--net"], &links);

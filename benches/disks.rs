@@ -1,5 +1,5 @@
-//! How long a poll takes in which QEMUs are asked for disks: by us, and by the real libxenstat, on the same
-//! made-up guests. `cargo bench --bench disks`; as root, or where users may have namespaces.
+//! How long a poll takes in which QEMUs are queried for disks, compared with the real libxenstat on the same simulated
+//! guests. `cargo bench --bench disks`; as root, or where users may create namespaces.
 //!
 //! libxenstat runs over stand-ins for the two libraries that talk to Xen (xen.c); what it does with QEMU is its
 //! own. What is compared is the daemon's own `xenmonitor.poll_ms`.
@@ -24,7 +24,7 @@ fn main() {
     }
     let scratch = Scratch::new();
     stand_ins::compile(&scratch);
-    println!("median of {POLLS} polls; each guest has two disks, and its QEMU takes so long for each answer");
+    println!("median of {POLLS} polls; each guest has two disks, and its QEMU takes this long for each reply");
     println!("guests  answer   |  ours: ms  disks  |  libxenstat: ms  disks  |  libxenstat / ours");
     for guests in [1, 10, 100] {
         for answer in [2500, 20_000].map(Duration::from_micros) {
@@ -53,7 +53,7 @@ fn qemu(socket: &Path, answer: Duration) {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut text = String::new();
         loop {
-            // libxenstat ends its questions without a newline, which QEMU does not need.
+            // libxenstat's commands have no newline, and QEMU needs none.
             let bytes = reader.fill_buf()?;
             if bytes.is_empty() {
                 return Ok(());
@@ -70,16 +70,17 @@ fn qemu(socket: &Path, answer: Duration) {
             text.drain(..rest);
             for question in asked {
                 thread::sleep(answer);
-                let told = question["execute"].as_str().and_then(|name| answers.get(name)).map_or("{}", String::as_str);
+                let reply =
+                    question["execute"].as_str().and_then(|name| answers.get(name)).map_or("{}", String::as_str);
                 let id = question.get("id").map_or(String::new(), |id| format!(", \"id\": {id}"));
-                stream.write_all(format!("{{\"return\": {told}{id}}}\r\n").as_bytes())?;
+                stream.write_all(format!("{{\"return\": {reply}{id}}}\r\n").as_bytes())?;
             }
         }
     };
     thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(serve(stream))));
 }
 
-/// The median of the daemon's `poll_ms`, and how many disks it told at the last poll.
+/// The median of the daemon's `poll_ms`, and how many disks its last poll had.
 fn poll(scratch: &Scratch, run: &Path, guests: u32, who: &[&str]) -> (f64, f64) {
     let mut command = in_namespaces(scratch, &[], "");
     command.args(who);

@@ -1,4 +1,4 @@
-"""What people do today: reads `xentop -b -f`, splits its text and sends some columns to statsd."""
+"""The usual script: reads `xentop -b -f`, splits its text and sends some columns to statsd."""
 
 import sys
 

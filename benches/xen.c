@@ -1,4 +1,4 @@
-/* As much of libxenctrl and libxenstore as the real libxenstat needs to find guests with two disks served by QEMU:
+/* The parts of libxenctrl and libxenstore that the real libxenstat needs to find guests with two disks served by QEMU:
  * XEN_GUESTS of them beside Domain-0. */
 #include <stdio.h>
 #include <stdlib.h>

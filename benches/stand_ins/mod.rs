@@ -1,5 +1,5 @@
-//! What the benches share: the real libxenstat over stand-ins for the two libraries that talk to Xen (xen.c), in
-//! namespaces with what else it looks at.
+//! Shared by the benches: the real libxenstat over stand-ins for the two libraries that talk to Xen (xen.c), in
+//! namespaces with the files that it reads.
 
 #![allow(dead_code, missing_docs, reason = "each bench uses its part")]
 
@@ -36,10 +36,10 @@ pub fn compile(scratch: &Scratch) {
     }
 }
 
-/// The daemon on the stand-ins, with a mount namespace of its own and what others are asked for, after a script in them.
-/// `$RUN` is its /run/xen.
+/// The daemon over the stand-ins, in a mount namespace and `more`, after `script` has run in them. `$RUN` is its
+/// /run/xen.
 pub fn in_namespaces(scratch: &Scratch, more: &[&str], script: &str) -> Command {
-    // Of /dev/xen/privcmd only is looked whether it opens.
+    // /dev/xen/privcmd only has to open.
     let script = format!(
         "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$RUN\" /run/xen && \
          mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/xen-backend/devices && \

@@ -9,7 +9,7 @@ use crate::naming::paths::{MAX_NAME, MAX_TAGGED};
 use crate::naming::scheme::Dialect;
 use crate::statsd::batch::{Batch, BatchWriter};
 
-/// A gauge after another: how long its name is, and eight bytes that are its value.
+/// One gauge after another: the length of its name in a byte, and its value in eight.
 pub fn gauges(input: &[u8]) {
     let mut input = Input(input);
     let max_datagram = *input.of(&[512, 1432]);
@@ -20,7 +20,7 @@ pub fn gauges(input: &[u8]) {
         let value = f64::from_bits(input.raw());
         writer.gauge(Name { path: name.clone(), tags: String::new() }.parts(), value);
         if value.abs() < EXACT {
-            // What is less than nothing by so little is nothing.
+            // One that does not round to 0 comes after a 0.
             if value <= -0.0005 {
                 expected.push((name.clone(), 0.0));
             }
@@ -29,18 +29,18 @@ pub fn gauges(input: &[u8]) {
     }
     let batch = writer.take();
     are_whole(&batch, max_datagram);
-    let told: Vec<(String, f64)> = text(&batch)
+    let sent: Vec<(String, f64)> = text(&batch)
         .lines()
         .map(|line| {
             let (name, value) = read(line, Dialect::None);
             (name, value.parse().expect("a number"))
         })
         .collect();
-    assert_eq!(told.len(), expected.len(), "{told:?} {expected:?}");
-    for ((name, told), (expected_name, expected)) in told.iter().zip(&expected) {
-        // Half of the last decimal, and what no f64 of that size tells.
+    assert_eq!(sent.len(), expected.len(), "{sent:?} {expected:?}");
+    for ((name, value), (expected_name, expected)) in sent.iter().zip(&expected) {
+        // Half of the last decimal, and what an f64 of that size cannot hold.
         let off = 0.000_5 + expected.abs() * f64::EPSILON;
-        assert!(name == expected_name && (told - expected).abs() <= off, "{told} for {expected}");
+        assert!(name == expected_name && (value - expected).abs() <= off, "{value} for {expected}");
     }
     // A value with a sign is in the datagram of its 0.
     for n in 0..batch.datagrams() {
@@ -59,7 +59,7 @@ pub fn text(batch: &Batch) -> &str {
     std::str::from_utf8(batch.text()).expect("UTF-8")
 }
 
-/// Datagrams are made of whole lines, are no longer than they may be, and together are all there is.
+/// Datagrams are whole lines, are not longer than allowed, and together are the text.
 pub fn are_whole(batch: &Batch, max_datagram: usize) {
     let mut all = Vec::new();
     for datagram in (0..batch.datagrams()).map(|n| batch.datagram(n)) {

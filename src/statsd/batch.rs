@@ -1,4 +1,4 @@
-//! Lines packed into datagrams, by cadence's `MultiLineWriter`. Its client is not used: it knows one tag format only and
+//! Lines packed into datagrams, by cadence's `MultiLineWriter`. Its client is not used: it knows one tag format and
 //! allocates twice for each gauge (`make bench`).
 
 use std::io::{self, Write};

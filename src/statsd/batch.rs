@@ -65,7 +65,6 @@ pub struct BatchWriter {
     /// The line being written, kept for its capacity.
     line: String,
     packer: MultiLineWriter<Batch>,
-    max_datagram: usize,
     /// Batches that were handed out, to be reused when their readers have dropped them.
     batches: Vec<Arc<Batch>>,
 }
@@ -73,8 +72,9 @@ pub struct BatchWriter {
 impl BatchWriter {
     /// Packs into datagrams of at most `max_datagram` bytes; only a gauge that alone is longer makes a longer one.
     pub fn new(max_datagram: usize) -> Self {
-        let packer = MultiLineWriter::new(Batch::default(), max_datagram);
-        Self { line: String::new(), packer, max_datagram, batches: Vec::new() }
+        // Lines bring their newlines: cadence would add none to an oversized line.
+        let packer = MultiLineWriter::with_ending(Batch::default(), max_datagram, "");
+        Self { line: String::new(), packer, batches: Vec::new() }
     }
 
     /// Adds a gauge. One without a [value](Decimal) is omitted.
@@ -87,10 +87,7 @@ impl BatchWriter {
             self.line.push('\n');
         }
         write_line(&mut self.line, name, value);
-        // cadence writes an oversized line as it is, without a newline.
-        if self.line.len() >= self.max_datagram {
-            self.line.push('\n');
-        }
+        self.line.push('\n');
         self.packer.write_all(self.line.as_bytes()).expect("memory takes every write");
     }
 

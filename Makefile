@@ -29,7 +29,7 @@ test-load: ## Send the metrics of large hosts and of a fleet to real servers: fi
 	cargo test --test load -- --test-threads=1
 
 test-names: ## Test the naming of domains with a million sets of hostile names
-	NAMING_CASES=1000000 cargo test --release --lib paths::tests::any_names_at_all
+	NAMING_CASES=1000000 cargo test --release --lib naming::namer::tests::any_names_are_made_distinct
 
 # --- sanitizers -------------------------------------------------------------------------------------------
 # Stable compilers support sanitizers without a guarantee: hence RUSTC_BOOTSTRAP. ThreadSanitizer has to see the locks

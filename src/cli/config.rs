@@ -10,8 +10,8 @@ use crate::cli::options::Options;
 use crate::cli::values::LogFilter;
 use crate::collect::poller::Sources;
 use crate::metrics::filter::Filter;
-use crate::naming::paths::{Paths, Scheme};
-use crate::naming::scheme::Layout;
+use crate::naming::namer::Namer;
+use crate::naming::scheme::{Layout, NamingError, Scheme};
 use crate::naming::template::Prefix;
 use crate::report::series::Selection;
 use crate::report::{self, Print, TableSettings};
@@ -72,7 +72,7 @@ pub enum ConfigError {
     /// `--layout legacy` and `--detail`.
     LegacyDetail,
     /// Names of gauges cannot be made of these options.
-    Naming(Box<dyn Error + Send + Sync>),
+    Naming(NamingError),
     /// The kernel's name for this host cannot be read.
     HostName(io::Error),
 }
@@ -97,7 +97,8 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ConfigError::Variable(_, error) | ConfigError::Naming(error) => Some(&**error),
+            ConfigError::Variable(_, error) => Some(&**error),
+            ConfigError::Naming(error) => Some(error),
             ConfigError::HostName(error) => Some(error),
             ConfigError::Jitter(..) | ConfigError::WatchedPrint | ConfigError::LegacyDetail => None,
         }
@@ -129,20 +130,20 @@ impl Config {
         }
         let prefix = prefix(options.prefix, variable)?;
         let host = options.host.map_or_else(host_name, Ok)?;
-        if options.layout == Layout::XenMonitor && !options.detail.is_empty() {
+        if options.layout == Layout::Legacy && !options.detail.is_empty() {
             return Err(ConfigError::LegacyDetail);
         }
-        let paths = Paths::new(&Scheme {
+        let namer = Namer::new(&Scheme {
             template: &options.template.unwrap_or_else(|| options.layout.template(options.tag_format)),
             prefix: prefix.as_ref(),
             host: &host,
             layout: options.layout,
-            letters: options.names,
-            dialect: options.tag_format,
-            constants: &options.tag,
+            charset: options.names,
+            tag_format: options.tag_format,
+            tags: &options.tag,
         });
         let selection = Selection {
-            paths: paths.map_err(|error| ConfigError::Naming(error.into()))?,
+            namer: namer.map_err(ConfigError::Naming)?,
             layout: options.layout,
             details: options.detail,
             filter: Filter::new(&options.include, &options.exclude, &options.metrics, &options.no_metrics),
@@ -325,7 +326,7 @@ mod tests {
             (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
-            let names = config.report.selection.paths.names("web", ["cpu_sec"].into_iter());
+            let names = config.report.selection.namer.names("web", ["cpu_sec"].into_iter());
             assert_eq!(names.get(0).path, name, "{arguments:?} {prefix}");
         }
     }

@@ -18,8 +18,7 @@ use crate::collect::vif::VifSource;
 use crate::metrics::DOMAIN;
 use crate::metrics::delta::NetView;
 use crate::metrics::devices::Detail;
-use crate::naming::scheme::Dialect;
-use crate::naming::scheme::{Layout, Letters};
+use crate::naming::scheme::{Charset, Layout, TagFormat};
 use crate::naming::tags::Tag;
 use crate::naming::template::{Prefix, Template};
 use crate::report::Print;
@@ -206,11 +205,11 @@ pub struct Options {
 
     /// Character set for host and domain names, prefix and template [default: plain]
     #[arg(long, value_name = "CHARSET", default_value = "plain", help_heading = "Names")]
-    pub(super) names: Letters,
+    pub(super) names: Charset,
 
     /// Send host, domain and device as tags in this format [default: none]
     #[arg(long, value_name = "FORMAT", default_value = "none", help_heading = "Names")]
-    pub(super) tag_format: Dialect,
+    pub(super) tag_format: TagFormat,
 
     /// Tag of every metric, such as env=prod [default: none]
     ///

@@ -88,7 +88,7 @@ mod tests {
             (&["--count=0"], "invalid value '0' for '--count <N>': not a number of polls, which is 1 or more"),
             (
                 &["--template", "xen.{domain}"],
-                "invalid value 'xen.{domain}' for '--template <TEMPLATE>': {metric} is missing: all gauges would share one name",
+                "invalid value 'xen.{domain}' for '--template <TEMPLATE>': {metric} is missing: all metrics would share one name",
             ),
             (
                 &["--prefix", ".a"],

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::{Input, is_plain, steers};
 use crate::metrics::decimal::EXACT;
 use crate::naming::name::Name;
-use crate::naming::paths::{MAX_NAME, MAX_TAGGED};
-use crate::naming::scheme::Dialect;
+use crate::naming::namer::{MAX_NAME, MAX_TAGGED};
+use crate::naming::scheme::TagFormat;
 use crate::statsd::batch::{Batch, BatchWriter};
 
 /// One gauge after another: the length of its name in a byte, and its value in eight.
@@ -32,7 +32,7 @@ pub fn gauges(input: &[u8]) {
     let sent: Vec<(String, f64)> = text(&batch)
         .lines()
         .map(|line| {
-            let (name, value) = read(line, Dialect::None);
+            let (name, value) = read(line, TagFormat::None);
             (name, value.parse().expect("a number"))
         })
         .collect();
@@ -70,23 +70,23 @@ pub fn are_whole(batch: &Batch, max_datagram: usize) {
 }
 
 /// Name (with tags) and value of a line that every server can read.
-pub fn read(line: &str, dialect: Dialect) -> (String, String) {
-    let (line_less_tags, mut tags) = match dialect {
-        Dialect::Datadog => line.split_once("|#").expect("tags"),
+pub fn read(line: &str, tag_format: TagFormat) -> (String, String) {
+    let (line_less_tags, mut tags) = match tag_format {
+        TagFormat::Datadog => line.split_once("|#").expect("tags"),
         _ => (line, ""),
     };
     let (mut name, value) = line_less_tags.strip_suffix("|g").expect("a gauge").rsplit_once(':').expect("a value");
-    let marks = match dialect {
-        Dialect::None => None,
-        Dialect::Datadog => Some((',', ':')),
-        Dialect::Graphite => Some((';', '=')),
-        Dialect::Influx | Dialect::SignalFx => Some((',', '=')),
+    let marks = match tag_format {
+        TagFormat::None => None,
+        TagFormat::Datadog => Some((',', ':')),
+        TagFormat::Graphite => Some((';', '=')),
+        TagFormat::Influx | TagFormat::SignalFx => Some((',', '=')),
     };
-    let (begin, end) = match dialect {
-        Dialect::Graphite => (";", ""),
-        Dialect::Influx => (",", ""),
-        Dialect::SignalFx => ("[", "]"),
-        Dialect::None | Dialect::Datadog => ("", ""),
+    let (begin, end) = match tag_format {
+        TagFormat::Graphite => (";", ""),
+        TagFormat::Influx => (",", ""),
+        TagFormat::SignalFx => ("[", "]"),
+        TagFormat::None | TagFormat::Datadog => ("", ""),
     };
     if !begin.is_empty() {
         (name, tags) = name.split_once(begin).expect("tags");

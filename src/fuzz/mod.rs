@@ -28,14 +28,14 @@ pub const TARGETS: &[(&str, Target)] = &[
 ];
 
 #[cfg(test)]
-pub(crate) use names::{named, tell_apart};
+pub(crate) use names::{assert_distinct, named};
 
-/// What a component of a name may hold. Told here once more: what is tested is not asked.
+/// Whether a component of a name may have this character. Not the code that is tested.
 fn is_plain(c: char) -> bool {
     matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-')
 }
 
-/// What moves a terminal's cursor, ends its line or turns its text round.
+/// Whether a character moves a terminal's cursor, ends its line or reverses its text.
 fn steers(c: char) -> bool {
     matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

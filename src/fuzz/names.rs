@@ -1,7 +1,8 @@
-//! What is called how: by strangers, who name VMs, and on the command line.
+//! Hostile names of VMs, and any options: templates, URLs, command lines.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
 
 use super::{Input, is_plain, steers};
@@ -11,72 +12,71 @@ use crate::cli::usage_error::one_line;
 use crate::model::device::DeviceKind;
 use crate::model::text::printable;
 use crate::naming::name::Name;
-use crate::naming::paths::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Paths, Scheme};
-use crate::naming::sanitize::fold;
-use crate::naming::scheme::Dialect;
-use crate::naming::scheme::{Layout, Letters};
+use crate::naming::namer::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Namer};
+use crate::naming::sanitize::fold_case;
+use crate::naming::scheme::{Charset, Layout, Scheme, TagFormat};
 use crate::naming::tags::{self, Tag};
 use crate::naming::template::{Prefix, Template};
 use crate::statsd::destination::Destination;
 
-/// The ways of naming that go together.
-pub const WAYS: [(Layout, Letters, Dialect); 8] = [
-    (Layout::Xentop, Letters::Plain, Dialect::None),
-    (Layout::Xentop, Letters::Strict, Dialect::None),
-    (Layout::XenMonitor, Letters::Plain, Dialect::None),
-    (Layout::Xentop, Letters::Plain, Dialect::Graphite),
-    (Layout::Xentop, Letters::Plain, Dialect::Datadog),
-    (Layout::Xentop, Letters::Plain, Dialect::Influx),
-    (Layout::Xentop, Letters::Plain, Dialect::SignalFx),
-    (Layout::Xentop, Letters::Strict, Dialect::Graphite),
+/// The combinations of naming options that are valid.
+pub const WAYS: [(Layout, Charset, TagFormat); 8] = [
+    (Layout::Xentop, Charset::Plain, TagFormat::None),
+    (Layout::Xentop, Charset::Strict, TagFormat::None),
+    (Layout::Legacy, Charset::Plain, TagFormat::None),
+    (Layout::Xentop, Charset::Plain, TagFormat::Graphite),
+    (Layout::Xentop, Charset::Plain, TagFormat::Datadog),
+    (Layout::Xentop, Charset::Plain, TagFormat::Influx),
+    (Layout::Xentop, Charset::Plain, TagFormat::SignalFx),
+    (Layout::Xentop, Charset::Strict, TagFormat::Graphite),
 ];
 
-/// Names as they are by default in one of these ways.
-pub fn named(host: &str, (layout, letters, dialect): (Layout, Letters, Dialect)) -> Paths {
-    let template = &layout.template(dialect);
-    Paths::new(&Scheme { template, prefix: None, host, layout, letters, dialect, constants: &[] }).expect("defaults")
+/// Names by the default template.
+pub fn named(host: &str, (layout, charset, tag_format): (Layout, Charset, TagFormat)) -> Namer {
+    let template = &layout.template(tag_format);
+    Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &[] }).expect("defaults")
 }
 
-/// A byte that says how to name, one that says how many of the names were left not long ago, and names that end in NUL,
-/// the only byte that no name has. The first is Domain-0's.
+/// A byte that selects naming options, one that says how many names were freed lately, and names that end in NUL, the only
+/// byte that no name has. The first is Domain-0's.
 pub fn names(input: &[u8]) {
     let mut input = Input(input);
     let (way, many) = (*input.of(&WAYS), input.byte() % 4);
     let mut raw = input.0.split(|&byte| byte == 0).take(40);
-    let left: Vec<String> = raw.by_ref().take(many.into()).map(|name| String::from_utf8_lossy(name).into()).collect();
-    let mut living: Vec<(&[u8], u32)> = raw.zip(0..).collect();
-    let paths = named("xen1.example.com", way);
-    // And one that is called what another comes to be called.
-    let Some(called) = paths.domains(&living, &HashSet::new()).pop() else { return };
-    living.push((called.as_bytes(), 1000));
-    tell_apart(&paths, way.2, &living, usize::from(many));
-    for (name, _) in &living {
+    let freed: Vec<String> = raw.by_ref().take(many.into()).map(|name| String::from_utf8_lossy(name).into()).collect();
+    let mut domains: Vec<(&[u8], u32)> = raw.zip(0..).collect();
+    let namer = named("xen1.example.com", way);
+    // And one that already has the name that another gets.
+    let Some(name) = namer.domains(&domains, &HashSet::new()).pop() else { return };
+    domains.push((name.as_bytes(), 1000));
+    assert_distinct(&namer, way.2, &domains, usize::from(many));
+    for (name, _) in &domains {
         let (shown, tag) = (printable(name), tags::value(name));
         assert!(!shown.contains(steers), "{shown:?}");
         assert!(tag.len() <= 3 * name.len().max(1) && format!("k={tag}").parse::<Tag>().is_ok(), "{tag:?}");
     }
-    // But for Domain-0, nobody is called what was left.
-    let names = paths.domains(&living, &left.iter().map(String::as_str).collect());
-    let is_left = |name: &&String| left.iter().any(|left| fold(left) == fold(name));
-    assert_eq!(names.iter().skip(1).find(is_left), None, "of {left:?}");
-    let distinct: HashSet<String> = names.iter().map(|name| fold(name)).collect();
+    // No domain but Domain-0 gets a freed name.
+    let names = namer.domains(&domains, &freed.iter().map(String::as_str).collect());
+    let is_freed = |name: &&String| freed.iter().any(|freed| fold_case(freed) == fold_case(name));
+    assert_eq!(names.iter().skip(1).find(is_freed), None, "of {freed:?}");
+    let distinct: HashSet<String> = names.iter().map(|name| fold_case(name)).collect();
     assert_eq!(distinct.len(), names.len(), "{names:?}");
 }
 
-/// Domains of any names come to be called by clean and short ones that no server takes for each other, whatever
-/// order they are in; `turn` says in which else.
-pub fn tell_apart(paths: &Paths, dialect: Dialect, living: &[(&[u8], u32)], turn: usize) {
-    let by_domid = |living: &[(&[u8], u32)]| {
-        let names = paths.domains(living, &HashSet::new());
-        living.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
+/// Domains of any names get clean and short ones that no server takes for each other, whatever their order: as given,
+/// rotated by `turn`, or reversed.
+pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], u32)], turn: usize) {
+    let by_domid = |domains: &[(&[u8], u32)]| {
+        let names = namer.domains(domains, &HashSet::new());
+        domains.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
     };
-    let names = by_domid(living);
-    let tagged = dialect != Dialect::None;
+    let names = by_domid(domains);
+    let tagged = tag_format != TagFormat::None;
     let mut whole = Name::default();
     for name in names.values() {
-        paths.write(&mut whole, name, None, &"m".repeat(MAX_METRIC));
-        let of = if tagged { MAX_TAGGED } else { MAX_NAME };
-        assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= of, "{whole:?}");
+        namer.write(&mut whole, name, None, &"m".repeat(MAX_METRIC));
+        let max = if tagged { MAX_TAGGED } else { MAX_NAME };
+        assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= max, "{whole:?}");
         if tagged {
             assert!(!name.contains(|c: char| ",|:=#;[]\\ ".contains(c) || c.is_control()), "{name:?}");
         } else {
@@ -91,60 +91,54 @@ pub fn tell_apart(paths: &Paths, dialect: Dialect, living: &[(&[u8], u32)], turn
         text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
     };
     let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_plain(c) && c != '.', "");
-    let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold(name)).collect()];
+    let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold_case(name)).collect()];
     if tagged {
         views.push(names.values().map(of_datadog).collect());
         views.push(names.values().map(of_npm).collect());
     }
-    for seen in views {
-        assert_eq!(seen.iter().collect::<HashSet<_>>().len(), living.len(), "{names:?} as {seen:?}");
+    for view in views {
+        assert_eq!(view.iter().collect::<HashSet<_>>().len(), domains.len(), "{names:?} as {view:?}");
     }
-    let mut other = living.to_vec();
-    other.rotate_left(turn % living.len());
+    let mut other = domains.to_vec();
+    other.rotate_left(turn % domains.len());
     assert_eq!(by_domid(&other), names);
     other.reverse();
     assert_eq!(by_domid(&other), names);
 }
 
-/// A byte that says how to name, then lines: template, prefix, host, and tags of every gauge.
+/// A byte that selects naming options, then lines: template, prefix, host, and tags of every metric.
 pub fn templates(input: &[u8]) {
     let mut input = Input(input);
-    let (layout, letters, dialect) = *input.of(&WAYS);
+    let (layout, charset, tag_format) = *input.of(&WAYS);
     let text = String::from_utf8_lossy(input.0);
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let (template, prefix, host) = (line(), line(), line());
     let template = match template {
-        "" => layout.template(dialect),
+        "" => layout.template(tag_format),
         template => match template.parse::<Template>() {
             Ok(template) => template,
-            Err(complaint) => return is_told(&complaint),
+            Err(error) => return is_message(&error),
         },
     };
-    let prefix: Option<Prefix> = match prefix.parse::<Prefix>() {
-        Ok(prefix) => Some(prefix),
-        Err(complaint) => {
-            is_told(&complaint);
-            None
-        }
-    };
-    let constants: Vec<Tag> = lines.filter_map(|tag| tag.parse().map_err(|bad: String| is_told(&bad)).ok()).collect();
-    let scheme =
-        Scheme { template: &template, prefix: prefix.as_ref(), host, layout, letters, dialect, constants: &constants };
-    let paths = match Paths::new(&scheme) {
-        Ok(paths) => paths,
-        Err(complaint) => return is_told(&complaint),
-    };
-    let living: [(&[u8], u32); 4] = [(b"Domain-0", 0), (b"a", 1), (b"b.a", 2), (b"A", 3)];
-    tell_apart(&paths, dialect, &living, 1);
-    // No two gauges of whatever domain, or of the host, are one.
+    let prefix = prefix.parse::<Prefix>().inspect_err(is_message).ok();
+    let tags: Vec<Tag> = lines.filter_map(|tag| tag.parse().inspect_err(is_message).ok()).collect();
+    let prefix = prefix.as_ref();
+    let namer =
+        match Namer::new(&Scheme { template: &template, prefix, host, layout, charset, tag_format, tags: &tags }) {
+            Ok(namer) => namer,
+            Err(error) => return is_message(&error),
+        };
+    let domains: [(&[u8], u32); 4] = [(b"Domain-0", 0), (b"a", 1), (b"b.a", 2), (b"A", 3)];
+    assert_distinct(&namer, tag_format, &domains, 1);
+    // All metrics of all domains and of the host have names of their own.
     let (mut seen, mut name) = (HashSet::new(), Name::default());
     let mut add = |name: &Name| {
         let path = name.path.split([';', ',', '[']).next().unwrap_or_default();
         assert!(path.split('.').all(|part| !part.is_empty()), "{name:?}");
-        assert!(seen.insert(fold(&format!("{}{}", name.path, name.tags))), "{name:?} twice");
+        assert!(seen.insert(fold_case(&format!("{}{}", name.path, name.tags))), "{name:?} twice");
     };
-    for domain in paths.domains(&living, &HashSet::new()) {
+    for domain in namer.domains(&domains, &HashSet::new()) {
         for (device, metric) in [
             (None, "vcpus"),
             (None, "state.running"),
@@ -152,27 +146,27 @@ pub fn templates(input: &[u8]) {
             (Some((DeviceKind::Vbd, "xvdb")), "rd"),
             (Some((DeviceKind::Vcpu, "0")), "online"),
         ] {
-            paths.write(&mut name, &domain, device, metric);
+            namer.write(&mut name, &domain, device, metric);
             add(&name);
         }
     }
     for (group, metric) in [("node", "cpus"), ("node", "domains"), ("xenmonitor", "domains")] {
-        paths.write_host(&mut name, group, metric);
+        namer.write_host(&mut name, group, metric);
         add(&name);
     }
 }
 
-/// A URL is taken for what it says when it is printed, or refused.
+/// A URL is printed as it was read, or refused.
 pub fn urls(input: &[u8]) {
     let url = String::from_utf8_lossy(input);
     match url.parse::<Destination>() {
         Ok(destination) => is_printed_as_read(&destination),
-        Err(error) => is_told(&error.to_string()),
+        Err(error) => is_message(&error),
     }
     if let Some((host, port)) = url.split_once('\n') {
         match Destination::udp(host, port) {
             Ok(destination) => is_printed_as_read(&destination),
-            Err(error) => is_told(&error.to_string()),
+            Err(error) => is_message(&error),
         }
     }
 }
@@ -192,19 +186,20 @@ pub fn options(input: &[u8]) {
                 assert!(statsd.timing.window() < polls.interval && polls.jitter <= polls.interval);
                 assert!(polls.count != Some(0));
             }
-            Err(error) => is_told(&error.to_string()),
+            Err(error) => is_message(&error),
         },
         Err(error) => {
-            // Help is many lines, and no complaint.
+            // Help has many lines, and is no error.
             if error.use_stderr() {
-                let complaint = one_line(&error, &arguments);
-                assert!(!complaint.is_empty() && !complaint.contains('\n'), "{complaint:?}");
+                let line = one_line(&error, &arguments);
+                assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
             }
         }
     }
 }
 
-/// In words of ours; `main` escapes what was typed.
-fn is_told(complaint: &str) {
-    assert!(complaint.trim().len() > 10, "{complaint:?}");
+/// One line of our own words; `main` escapes what was typed.
+fn is_message(error: &impl Display) {
+    let line = error.to_string();
+    assert!(line.trim().len() > 10, "{line:?}");
 }

@@ -1,4 +1,4 @@
-//! Hosts made up from bytes.
+//! Arbitrary hosts, from bytes.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::model::snapshot::{
     AccessPath, Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif,
 };
 
-/// Names that are near each other, or near what is not a domain's.
+/// Names that are near each other, or near names that are not a domain's.
 const NEAR: &[&str] = &[
     "web",
     "WEB",
@@ -38,7 +38,7 @@ const NEAR: &[&str] = &[
 
 const LONGEST: usize = 300;
 
-/// What happens to a host from one poll to the next.
+/// Changes a host from one poll to the next.
 pub fn change(now: &mut Snapshot, input: &mut Input, at: Instant) {
     let flags = input.byte();
     now.collected = Collectors { vcpu: flags & 1 == 0, network: flags & 2 == 0, vbd: flags & 4 == 0 };
@@ -165,16 +165,16 @@ fn vbd(input: &mut Input, at: Instant) -> Vbd {
         _ => *input.of(&[51712, 51713, 51728, 768, 2048, 0, 51, 1 << 28, 1 << 28 | 16 << 8]),
     };
     let flags = input.byte();
-    let told = |bit: u8| flags & 1 << bit == 0;
+    let known = |bit: u8| flags & 1 << bit == 0;
     let mut number = || input.number();
-    let mut some = |told: bool| told.then(&mut number);
-    let mut time = |told: bool| Some(Time { reqs: some(told)?, ns: some(told)? });
-    let (rd_time, wr_time) = (time(told(0)), time(told(1)));
+    let mut some = |known: bool| known.then(&mut number);
+    let mut time = |known: bool| Some(Time { reqs: some(known)?, ns: some(known)? });
+    let (rd_time, wr_time) = (time(known(0)), time(known(1)));
     let counters = VbdCounters {
-        oo_reqs: some(told(2)),
-        rd_sects: some(told(3)),
-        flush_reqs: some(told(4)),
-        errs: some(told(5)),
+        oo_reqs: some(known(2)),
+        rd_sects: some(known(3)),
+        flush_reqs: some(known(4)),
+        errs: some(known(5)),
         rd_reqs: number(),
         wr_reqs: number(),
         wr_sects: number(),
@@ -186,7 +186,7 @@ fn vbd(input: &mut Input, at: Instant) -> Vbd {
         kind: input.number() as u32,
         dev,
         access: *input.of(&[AccessPath::Pv, AccessPath::Emulated, AccessPath::Both]),
-        counters: Some(counters).filter(|_| told(6)),
-        read: Some(Moment { at, took }).filter(|_| told(7)),
+        counters: Some(counters).filter(|_| known(6)),
+        read: Some(Moment { at, took }).filter(|_| known(7)),
     }
 }

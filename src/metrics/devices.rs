@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::metrics::delta::{NetView, Previous};
     use crate::model::snapshot::{AccessPath, Collectors, Domain, Moment, Snapshot};
-    use crate::naming::paths::MAX_METRIC;
+    use crate::naming::namer::MAX_METRIC;
 
     fn host(domain: Domain) -> Snapshot {
         Snapshot { domains: vec![domain], collected: Collectors::ALL, ..Snapshot::default() }

@@ -83,7 +83,7 @@ impl DomainMetric {
     pub fn name_in(&self, layout: Layout) -> Option<&'static str> {
         match layout {
             Layout::Xentop => Some(self.metric.name),
-            Layout::XenMonitor => self.legacy,
+            Layout::Legacy => self.legacy,
         }
     }
 
@@ -91,7 +91,7 @@ impl DomainMetric {
     pub fn value_in(&self, layout: Layout, sample: &Sample) -> Option<f64> {
         let value = self.metric.of(sample)?;
         // The script passed on xentop's text, in which this one has no decimals.
-        Some(if layout == Layout::XenMonitor && self.metric.name == "cpu_sec" { value.trunc() } else { value })
+        Some(if layout == Layout::Legacy && self.metric.name == "cpu_sec" { value.trunc() } else { value })
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::metrics::delta::{NetView, Previous, Span};
     use crate::model::snapshot::{Collectors, Domain, Moment, Snapshot, Vbd};
-    use crate::naming::paths::MAX_METRIC;
+    use crate::naming::namer::MAX_METRIC;
 
     fn vbd(rd_reqs: u64) -> Vbd {
         Vbd { counters: Some(VbdCounters { rd_reqs, ..VbdCounters::default() }), ..Vbd::default() }
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn domain_metric_names_fit_and_differ() {
-        for layout in [Layout::Xentop, Layout::XenMonitor] {
+        for layout in [Layout::Xentop, Layout::Legacy] {
             let mut names: Vec<&str> = DOMAIN.iter().filter_map(|row| row.name_in(layout)).collect();
             assert!(names.iter().all(|name| name.len() <= MAX_METRIC && !name.is_empty()));
             names.sort_unstable();

@@ -124,6 +124,6 @@ mod tests {
             "--no-metrics 'vcpu.*.online'",
             "--no-metrics 'nod.*'",
         ];
-        assert_eq!(warnings(Layout::XenMonitor, &[]), [&always[..], &old].concat());
+        assert_eq!(warnings(Layout::Legacy, &[]), [&always[..], &old].concat());
     }
 }

@@ -49,7 +49,7 @@ pub fn host_catalogue() -> Vec<Row> {
 /// likely has stand for all.
 pub fn selectable(layout: Layout, details: &[Detail]) -> Vec<String> {
     let of_domain = DOMAIN.iter().filter_map(|row| row.name_in(layout)).map(str::to_owned);
-    if layout == Layout::XenMonitor {
+    if layout == Layout::Legacy {
         return of_domain.collect();
     }
     let of_devices = devices::catalogue(details).into_iter().flat_map(|(metric, ..)| {

@@ -1,7 +1,7 @@
 //! Metric names that no VM name can forge. Knows no metric and no value.
 
 pub mod name;
-pub mod paths;
+pub mod namer;
 pub mod sanitize;
 pub mod scheme;
 pub mod tags;

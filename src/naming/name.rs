@@ -2,26 +2,26 @@
 
 use std::ops::Range;
 
-/// A gauge's name: what stands before the value in its line, and what behind.
+/// A metric's name: what stands before the value in its line, and what behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// As of [`Name::path`].
+    /// See [`Name::path`].
     pub path: &'a str,
-    /// As of [`Name::tags`].
+    /// See [`Name::tags`].
     pub tags: &'a str,
 }
 
-/// The same, to be written.
+/// The same, as buffers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name {
     /// All of it, but for DogStatsD's tags.
     pub path: String,
-    /// DogStatsD's tags, behind the type.
+    /// DogStatsD's tags, which follow the type.
     pub tags: String,
 }
 
 impl Parts<'_> {
-    /// The line that a tested value would stand in.
+    /// A line with this name, for tests.
     #[cfg(test)]
     pub fn line(&self, value: u64) -> String {
         format!("{}:{value}|g{}", self.path, self.tags)
@@ -29,7 +29,7 @@ impl Parts<'_> {
 }
 
 impl Name {
-    /// Makes room for another.
+    /// Empties both.
     pub fn clear(&mut self) {
         self.path.clear();
         self.tags.clear();
@@ -41,7 +41,7 @@ impl Name {
     }
 }
 
-/// Where the `n`-th is of what stands one after another and ends at these places.
+/// The range of the `n`-th of several items that follow one another, by where each ends.
 pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
     n.checked_sub(1).map_or(0, |before| ends[before])..ends[n]
 }

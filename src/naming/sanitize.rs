@@ -1,32 +1,32 @@
-//! Arbitrary bytes turned into the characters that every statsd server keeps.
+//! Arbitrary bytes turned into characters that every statsd server keeps.
 
-/// What a component is made of.
+/// Whether a component of a path may have this character.
 pub fn is_clean(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// Any bytes as one clean component, never empty.
-pub fn component(raw: &[u8]) -> String {
+pub fn sanitize(raw: &[u8]) -> String {
     if raw.is_empty() {
         return "_".into();
     }
     String::from_utf8_lossy(raw).chars().map(|c| if is_clean(c) { c } else { '_' }).collect()
 }
 
-/// As [`component`], with `-` for a dot.
-pub fn dashed(raw: &[u8]) -> String {
+/// As [`sanitize`], with `-` for a dot, as the XenMonitor script has it.
+pub fn sanitize_legacy(raw: &[u8]) -> String {
     let dashed: Vec<u8> = raw.iter().map(|&byte| if byte == b'.' { b'-' } else { byte }).collect();
-    component(&dashed)
+    sanitize(&dashed)
 }
 
-/// What a server that folds case and dashes, and knows no letters but ASCII's, makes of a name.
-pub fn fold(name: &str) -> String {
-    let kept = |c: char| c.is_ascii_alphanumeric() || c == '.';
-    name.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '_' }).collect()
+/// The name as a server has it that folds case and dashes, and knows ASCII only.
+pub fn fold_case(name: &str) -> String {
+    let is_kept = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    name.chars().map(|c| if is_kept(c) { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
-/// Without a `_` after another, or at the end.
-pub fn squeeze(name: &str) -> String {
+/// Each run of `_` as one, and none at either end.
+pub fn collapse(name: &str) -> String {
     name.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn components_are_clean_and_never_empty() {
+    fn sanitized_names_are_clean_and_never_empty() {
         for (raw, clean) in [
             (&b"web01"[..], "web01"),
             (b"", "_"),
@@ -57,7 +57,7 @@ mod tests {
             (b"\xff\xfe", "__"),
             (b"Keeps-Case_0", "Keeps-Case_0"),
         ] {
-            assert_eq!(component(raw), clean, "{raw:?}");
+            assert_eq!(sanitize(raw), clean, "{raw:?}");
         }
     }
 }

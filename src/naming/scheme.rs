@@ -1,49 +1,52 @@
-//! The choices that names depend on: `--layout`, `--names`, `--tag-format`, and the components that are reserved.
+//! The options that names depend on, and which of them go together.
 
-use crate::naming::sanitize::fold;
-use crate::naming::template::Template;
+use std::error::Error;
+use std::fmt;
 
-/// Whose names the gauges and domains bear.
+use crate::naming::sanitize::fold_case;
+use crate::naming::tags::Tag;
+use crate::naming::template::{Piece, Prefix, Template};
+
+/// `--layout`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// Every column, named as in xentop
     Xentop,
-    /// The thirteen gauges of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
-    #[value(name = "legacy")]
-    XenMonitor,
+    /// The thirteen metrics of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
+    Legacy,
 }
 
 impl Layout {
-    /// Where its gauges are unless `--template` says otherwise.
-    pub fn template(self, dialect: Dialect) -> Template {
-        let template = match (self, dialect) {
-            (Layout::Xentop, Dialect::None) => "xen.{host}.{domain}.{metric}",
+    /// The template if there is no `--template`.
+    pub fn template(self, tag_format: TagFormat) -> Template {
+        let template = match (self, tag_format) {
+            (Layout::Xentop, TagFormat::None) => "xen.{host}.{domain}.{metric}",
             (Layout::Xentop, _) => "xen.{metric}",
-            (Layout::XenMonitor, _) => "XenVms.{host}.{metric}.{domain}",
+            (Layout::Legacy, _) => "XenVms.{host}.{metric}.{domain}",
         };
-        template.parse().expect("the default templates are good")
+        template.parse().expect("the default templates are valid")
     }
 }
 
 /// `--names`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letters {
+pub enum Charset {
     /// As they are, but for characters that a name cannot have
     Plain,
     /// Lower case, and '_' for '-': for servers that fold them
     Strict,
 }
 
-impl Letters {
-    /// The same in these letters.
-    pub fn spell(self, name: String) -> String {
-        if self == Letters::Strict { fold(&name) } else { name }
+impl Charset {
+    /// The name in these characters.
+    pub fn apply(self, name: String) -> String {
+        if self == Charset::Strict { fold_case(&name) } else { name }
     }
 }
 
 /// `--tag-format`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub enum TagFormat {
     /// Host, domain and device in the name, which every server understands
     None,
     /// DogStatsD: xen.mem_k:5|g|#host:h,domain:d
@@ -57,5 +60,100 @@ pub enum Dialect {
     SignalFx,
 }
 
-/// The components that stand in a domain's place, so that no domain may bear them.
+/// The components that stand in place of a domain's in the names of the host's and this program's metrics. No domain may
+/// have them.
 pub const RESERVED: [&str; 2] = ["node", "xenmonitor"];
+
+/// How everything is named.
+pub struct Scheme<'a> {
+    /// `--template`, or that of the layout.
+    pub template: &'a Template,
+    /// `--prefix`.
+    pub prefix: Option<&'a Prefix>,
+    /// This host's raw name.
+    pub host: &'a str,
+    /// `--layout`.
+    pub layout: Layout,
+    /// `--names`.
+    pub charset: Charset,
+    /// `--tag-format`.
+    pub tag_format: TagFormat,
+    /// `--tag`: tags of every metric.
+    pub tags: &'a [Tag],
+}
+
+/// Why a scheme cannot be used. Its text is one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamingError {
+    /// `--layout legacy` with tags, or with strict names.
+    LegacyNames,
+    /// `{host}` or `{domain}` in the template, though these are tags.
+    HoleForTag,
+    /// Neither `{domain}` in the template nor a tag for it.
+    NoDomain,
+    /// `--tag` without `--tag-format`.
+    NoTagFormat,
+    /// A key of `--tag` that is given twice.
+    TagTwice(String),
+    /// The host's name, which has no letter and no digit.
+    HostName(String),
+    /// The fixed parts of a name leave too little for domain and metric.
+    TooLong {
+        /// Bytes of the fixed parts.
+        fixed: usize,
+        /// Bytes that the name and its tags may have.
+        max: usize,
+    },
+}
+
+impl fmt::Display for NamingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamingError::LegacyNames => {
+                f.write_str("--layout legacy has names of its own, which --tag-format and --names strict would change")
+            }
+            NamingError::HoleForTag => {
+                f.write_str("with --tag-format host and domain are tags: leave {host} and {domain} out of --template")
+            }
+            NamingError::NoDomain => f.write_str("{domain} is missing in --template: all domains would share one name"),
+            NamingError::NoTagFormat => f.write_str("--tag needs a --tag-format other than none"),
+            NamingError::TagTwice(key) => write!(f, "--tag {key} is given twice"),
+            NamingError::HostName(host) => {
+                write!(f, "the host name {host:?} has no letter or digit: give another with --host")
+            }
+            NamingError::TooLong { fixed, max } => write!(
+                f,
+                "prefix, template, host name and tags take {fixed} of the {max} bytes that a metric's name may have, and \
+                 leave too little for domain and metric: shorten --prefix, --template, --host or --tag"
+            ),
+        }
+    }
+}
+
+impl Error for NamingError {}
+
+impl Scheme<'_> {
+    /// Checks that its options go together.
+    pub(super) fn check(&self) -> Result<(), NamingError> {
+        let in_template = |hole| self.template.pieces().contains(&hole);
+        let tagged = self.tag_format != TagFormat::None;
+        if self.layout == Layout::Legacy && (tagged || self.charset == Charset::Strict) {
+            return Err(NamingError::LegacyNames);
+        }
+        if tagged && (in_template(Piece::Host) || in_template(Piece::Domain)) {
+            return Err(NamingError::HoleForTag);
+        }
+        if !tagged && !in_template(Piece::Domain) {
+            return Err(NamingError::NoDomain);
+        }
+        if !tagged && !self.tags.is_empty() {
+            return Err(NamingError::NoTagFormat);
+        }
+        let mut keys: Vec<String> = self.tags.iter().map(|tag| fold_case(tag.key()).replace('.', "_")).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(NamingError::TagTwice(pair[0].clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,53 +1,87 @@
-//! Tags beside the name: which host, domain and device a gauge tells of, in the dialects that statsd servers know.
+//! Tags beside the name, in the formats that statsd servers know: host, domain and device of a metric.
 //!
-//! A tag may hold what a path component may not, so names stand in it as they are, but for what would end the
-//! tag or the line, steer a terminal, or be trimmed by a server.
+//! A tag may have characters that a path may not, so names stand in it as they are, but for characters that would end
+//! the tag or the line, control a terminal, or be trimmed by a server.
 
-use crate::naming::scheme::Dialect;
+use std::error::Error;
+use std::fmt;
 use std::str::FromStr;
 
 use crate::model::text::is_invisible;
 use crate::naming::name::Name;
+use crate::naming::scheme::TagFormat;
 
-/// The keys that are ours.
+/// The keys of our own tags.
 const OWN: [&str; 3] = ["host", "domain", "device"];
 
-/// The key that Graphite has for the gauge's own name.
+/// Graphite's key for the metric's own name.
 const GRAPHITES: &str = "name";
 
-/// A `--tag key=value`, which every gauge carries.
+/// A `--tag key=value`, which every metric has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
     key: String,
     value: String,
 }
 
-impl FromStr for Tag {
-    type Err = String;
+/// Why a `--tag` is invalid. Its text is one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TagError {
+    /// There is no `=`.
+    NoValue,
+    EmptyValue,
+    /// Its key does not start with a letter.
+    KeyStart,
+    KeyCharacter(char),
+    ValueCharacter(char),
+    /// A key that every metric has already.
+    OwnKey(String),
+}
 
-    /// What would have to be altered is refused: it is the admin's own.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or("not a tag: write it like env=prod")?;
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
-        if !key.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return Err("its key does not begin with a letter".into());
+impl fmt::Display for TagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TagError::NoValue => f.write_str("not a tag: write it like env=prod"),
+            TagError::EmptyValue => f.write_str("its value is empty"),
+            TagError::KeyStart => f.write_str("its key does not start with a letter"),
+            TagError::KeyCharacter(c) => {
+                write!(f, "invalid character {c:?} in its key: use letters, digits, '_', '-' and '.'")
+            }
+            TagError::ValueCharacter(c) => write!(f, "invalid character {c:?} in its value"),
+            TagError::OwnKey(key) => write!(f, "every metric has a tag '{key}' already"),
         }
-        if let Some(c) = key.chars().find(|&c| odd(c)) {
-            return Err(format!("{c:?} cannot stand in a tag's key; letters, digits, '_', '-', '.' can"));
+    }
+}
+
+impl Error for TagError {}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    /// Nothing is replaced: the admin chose the text.
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        let (key, value) = text.split_once('=').ok_or(TagError::NoValue)?;
+        let is_invalid = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+        if !key.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return Err(TagError::KeyStart);
+        }
+        if let Some(c) = key.chars().find(|&c| is_invalid(c)) {
+            return Err(TagError::KeyCharacter(c));
         }
         if OWN.iter().chain([&GRAPHITES]).any(|own| own.eq_ignore_ascii_case(key)) {
-            return Err(format!("every gauge has a tag '{key}' already"));
+            return Err(TagError::OwnKey(key.to_owned()));
         }
-        match value.chars().enumerate().find(|&(place, c)| !fits(place, c)) {
-            Some((_, c)) => Err(format!("{c:?} cannot stand in a tag's value")),
-            None if value.is_empty() => Err("its value is empty".into()),
+        match value.chars().enumerate().find(|&(place, c)| !is_allowed(place, c)) {
+            Some((_, c)) => Err(TagError::ValueCharacter(c)),
+            None if value.is_empty() => Err(TagError::EmptyValue),
             None => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
         }
     }
 }
 
 impl Tag {
-    /// What stands before the `=`.
+    /// The text before the `=`.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -56,52 +90,52 @@ impl Tag {
 /// Any bytes as a tag's value, never empty.
 pub fn value(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
-    let value: String = text.chars().enumerate().map(|(place, c)| if fits(place, c) { c } else { '_' }).collect();
+    let value: String = text.chars().enumerate().map(|(place, c)| if is_allowed(place, c) { c } else { '_' }).collect();
     if value.is_empty() { "_".into() } else { value }
 }
 
-/// Whether a value may have this there; Graphite knows none that begins with `~`.
-fn fits(place: usize, c: char) -> bool {
+/// Whether a value may have this character at this place; Graphite allows no `~` at the start.
+fn is_allowed(place: usize, c: char) -> bool {
     let ends = c.is_whitespace() || ",|:=#;[]\\".contains(c);
     !(ends || is_invisible(c) || c == char::REPLACEMENT_CHARACTER || (place == 0 && c == '~'))
 }
 
-/// What a running daemon tags its gauges with.
+/// The tags of a running daemon.
 #[derive(Debug, Clone)]
 pub struct Tags {
-    marks: Marks,
-    /// Whether they stand behind the value and not in front of it.
-    behind: bool,
+    delimiters: Delimiters,
+    /// Whether they follow the value rather than the name.
+    after_value: bool,
     host: String,
     constants: Vec<Tag>,
 }
 
-/// What a dialect writes before the first tag, between key and value, before each further tag, and at the end.
-type Marks = [&'static str; 4];
+/// What a format has before the first tag, between key and value, before each further tag, and at the end.
+type Delimiters = [&'static str; 4];
 
 impl Tags {
-    /// `None` where there are to be none. `host` is a [`value`].
-    pub fn new(dialect: Dialect, host: &str, constants: &[Tag]) -> Option<Self> {
-        let (behind, marks) = match dialect {
-            Dialect::None => return None,
-            Dialect::Datadog => (true, ["|#", ":", ",", ""]),
-            Dialect::Graphite => (false, [";", "=", ";", ""]),
-            Dialect::Influx => (false, [",", "=", ",", ""]),
-            Dialect::SignalFx => (false, ["[", "=", ",", "]"]),
+    /// `None` if there are no tags. `host` is a [`value`].
+    pub fn new(format: TagFormat, host: &str, constants: &[Tag]) -> Option<Self> {
+        let (after_value, delimiters) = match format {
+            TagFormat::None => return None,
+            TagFormat::Datadog => (true, ["|#", ":", ",", ""]),
+            TagFormat::Graphite => (false, [";", "=", ";", ""]),
+            TagFormat::Influx => (false, [",", "=", ",", ""]),
+            TagFormat::SignalFx => (false, ["[", "=", ",", "]"]),
         };
-        Some(Self { marks, behind, host: host.to_owned(), constants: constants.to_vec() })
+        Some(Self { delimiters, after_value, host: host.to_owned(), constants: constants.to_vec() })
     }
 
-    /// Adds the tags to a name that has its path: those of the host, and of domain and device where it has them.
+    /// Adds the tags to a name whose path is written: host, domain and device if it has them, and the constant ones.
     pub fn write(&self, name: &mut Name, domain: Option<&str>, device: Option<&str>) {
-        let Self { marks: [first, is, further, end], .. } = self;
-        let out = if self.behind { &mut name.tags } else { &mut name.path };
+        let Self { delimiters: [first, equals, further, end], .. } = self;
+        let out = if self.after_value { &mut name.tags } else { &mut name.path };
         let own = OWN.into_iter().zip([Some(&*self.host), domain, device]);
         let own = own.filter_map(|(key, value)| Some((key, value?)));
         let constants = self.constants.iter().map(|tag| (&*tag.key, &*tag.value));
         let mut before = first;
         for (key, value) in own.chain(constants) {
-            out.extend([before, key, is, value]);
+            out.extend([before, key, equals, value]);
             before = further;
         }
         out.push_str(end);
@@ -113,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_end_no_tag_and_no_line() {
+    fn tag_values_end_no_tag_and_no_line() {
         for (raw, clean) in [
             (&b"web.1"[..], "web.1"),
             (b"", "_"),
@@ -129,36 +163,36 @@ mod tests {
     }
 
     #[test]
-    fn constants() {
+    fn constant_tags() {
         for good in ["env=prod", "rack=7/b", "dc.name=z\u{fc}rich"] {
             assert!(good.parse::<Tag>().is_ok(), "{good}");
         }
-        for (bad, complaint) in [
+        for (bad, text) in [
             ("prod", "not a tag: write it like env=prod"),
-            ("=x", "its key does not begin with a letter"),
-            ("1=x", "its key does not begin with a letter"),
-            ("a:b=x", "':' cannot stand in a tag's key; letters, digits, '_', '-', '.' can"),
-            ("name=x", "every gauge has a tag 'name' already"),
-            ("Domain=x", "every gauge has a tag 'Domain' already"),
+            ("=x", "its key does not start with a letter"),
+            ("1=x", "its key does not start with a letter"),
+            ("a:b=x", "invalid character ':' in its key: use letters, digits, '_', '-' and '.'"),
+            ("name=x", "every metric has a tag 'name' already"),
+            ("Domain=x", "every metric has a tag 'Domain' already"),
             ("env=", "its value is empty"),
-            ("env=a b", "' ' cannot stand in a tag's value"),
-            ("env=a=b", "'=' cannot stand in a tag's value"),
-            ("env=~a", "'~' cannot stand in a tag's value"),
+            ("env=a b", "invalid character ' ' in its value"),
+            ("env=a=b", "invalid character '=' in its value"),
+            ("env=~a", "invalid character '~' in its value"),
         ] {
-            assert_eq!(bad.parse::<Tag>().unwrap_err(), complaint, "{bad}");
+            assert_eq!(bad.parse::<Tag>().unwrap_err().to_string(), text, "{bad}");
         }
     }
 
     #[test]
-    fn dialects() {
+    fn tag_formats() {
         let constants = ["env=prod".parse().unwrap()];
-        for (dialect, with_device, without) in [
-            (Dialect::Datadog, "n:5|g|#host:h,domain:d,device:xvda,env:prod", "n:5|g|#host:h,env:prod"),
-            (Dialect::Graphite, "n;host=h;domain=d;device=xvda;env=prod:5|g", "n;host=h;env=prod:5|g"),
-            (Dialect::Influx, "n,host=h,domain=d,device=xvda,env=prod:5|g", "n,host=h,env=prod:5|g"),
-            (Dialect::SignalFx, "n[host=h,domain=d,device=xvda,env=prod]:5|g", "n[host=h,env=prod]:5|g"),
+        for (format, with_device, without) in [
+            (TagFormat::Datadog, "n:5|g|#host:h,domain:d,device:xvda,env:prod", "n:5|g|#host:h,env:prod"),
+            (TagFormat::Graphite, "n;host=h;domain=d;device=xvda;env=prod:5|g", "n;host=h;env=prod:5|g"),
+            (TagFormat::Influx, "n,host=h,domain=d,device=xvda,env=prod:5|g", "n,host=h,env=prod:5|g"),
+            (TagFormat::SignalFx, "n[host=h,domain=d,device=xvda,env=prod]:5|g", "n[host=h,env=prod]:5|g"),
         ] {
-            let tags = Tags::new(dialect, "h", &constants);
+            let tags = Tags::new(format, "h", &constants);
             for (domain, device, expected) in [(Some("d"), Some("xvda"), with_device), (None, None, without)] {
                 let mut name = Name { path: "n".into(), ..Name::default() };
                 tags.iter().for_each(|tags| tags.write(&mut name, domain, device));

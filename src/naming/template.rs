@@ -1,9 +1,12 @@
-//! How the user wants gauges named: `--template` and `--prefix`, and what is wrong with a bad one.
+//! `--template` and `--prefix`.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
 
 use crate::naming::sanitize::is_clean;
-use std::fmt;
 
-/// How a path is laid out: literal text with holes for host, domain and metric.
+/// A path: literal text with holes for host, domain and metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pieces: Vec<Piece>,
@@ -19,35 +22,72 @@ pub enum Piece {
     Metric,
 }
 
-impl std::str::FromStr for Template {
-    type Err = String;
+/// Why a template or prefix is invalid. Its text is one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateError {
+    /// The rest of the text, from a `{` on that is never closed.
+    NoClosingBrace(String),
+    /// A hole of another name.
+    UnknownHole(String),
+    /// There is no `{metric}`.
+    NoMetric,
+    /// A hole that appears more than once.
+    HoleTwice(&'static str),
+    /// Nothing before, between or after dots.
+    EmptyComponent,
+    /// Two holes in one component.
+    AdjacentHoles,
+    /// A character that no name may have.
+    Character(char),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateError::NoClosingBrace(rest) => write!(f, "'{rest}' has no closing brace"),
+            TemplateError::UnknownHole(name) => write!(f, "{{{name}}} is none of {{host}}, {{domain}}, {{metric}}"),
+            TemplateError::NoMetric => f.write_str("{metric} is missing: all metrics would share one name"),
+            TemplateError::HoleTwice(name) => write!(f, "{{{name}}} appears more than once"),
+            TemplateError::EmptyComponent => f.write_str("a component before, between or after dots is empty"),
+            TemplateError::AdjacentHoles => f.write_str("there must be a '.' between two {holes}"),
+            TemplateError::Character(c) => {
+                write!(f, "invalid character {c:?}: use letters, digits, '_', '-' and '.'")
+            }
+        }
+    }
+}
+
+impl Error for TemplateError {}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((literal, hole)) = rest.split_once('{') {
             let Some((name, tail)) = hole.split_once('}') else {
-                return Err(format!("'{{{hole}' has no closing brace"));
+                return Err(TemplateError::NoClosingBrace(format!("{{{hole}")));
             };
             pieces.push(Piece::Literal(literal_text(literal)?));
             pieces.push(match name {
                 "host" => Piece::Host,
                 "domain" => Piece::Domain,
                 "metric" => Piece::Metric,
-                _ => return Err(format!("{{{name}}} is none of {{host}}, {{domain}}, {{metric}}")),
+                _ => return Err(TemplateError::UnknownHole(name.to_owned())),
             });
             rest = tail;
         }
         pieces.push(Piece::Literal(literal_text(rest)?));
         pieces.retain(|piece| *piece != Piece::Literal(String::new()));
         let count = |hole| pieces.iter().filter(|piece| **piece == hole).count();
-        // Whether there has to be a {domain}, `Paths::new` knows: it may stand in a tag.
+        // `Scheme::check` knows whether {domain} is needed: it may be a tag.
         if count(Piece::Metric) == 0 {
-            return Err("{metric} is missing: all gauges would share one name".into());
+            return Err(TemplateError::NoMetric);
         }
-        for (hole, name) in [(Piece::Metric, "{metric}"), (Piece::Domain, "{domain}")] {
+        for (hole, name) in [(Piece::Metric, "metric"), (Piece::Domain, "domain")] {
             if count(hole) > 1 {
-                return Err(format!("{name} appears more than once"));
+                return Err(TemplateError::HoleTwice(name));
             }
         }
         let template = Self { pieces };
@@ -62,23 +102,23 @@ impl Template {
         &self.pieces
     }
 
-    /// A path with every hole filled with something no literal can hold.
+    /// A path whose holes are filled with text that no literal can have.
     fn sample(&self) -> String {
         let text = |piece: &Piece| if let Piece::Literal(text) = piece { text.clone() } else { "{}".into() };
         self.pieces.iter().map(text).collect()
     }
 }
 
-/// No empty component, and no two holes in one: what fills one could pass for part of the other.
-fn check_dots(sample: &str) -> Result<(), String> {
+/// Checks that no component is empty, and that none has two holes: the text of one could pass for part of the other.
+fn check_dots(sample: &str) -> Result<(), TemplateError> {
     match sample.split('.').map(|component| (component.is_empty(), component.matches("{}").count())).max() {
-        Some((true, _)) => Err("a component before, between or after dots is empty".into()),
-        Some((_, holes)) if holes > 1 => Err("between two {holes} there has to be a '.'".into()),
+        Some((true, _)) => Err(TemplateError::EmptyComponent),
+        Some((_, holes)) if holes > 1 => Err(TemplateError::AdjacentHoles),
         _ => Ok(()),
     }
 }
 
-/// What stands before every name: components and dots.
+/// The start of every name: components and dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(String);
 
@@ -88,22 +128,21 @@ impl fmt::Display for Prefix {
     }
 }
 
-impl std::str::FromStr for Prefix {
-    type Err = String;
+impl FromStr for Prefix {
+    type Err = TemplateError;
 
-    /// A dot at the end may be there or not; other clients' `STATSD_PREFIX` often has one.
-    fn from_str(text: &str) -> Result<Self, String> {
+    /// A dot at the end is optional, as in the `STATSD_PREFIX` of other clients.
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
         let text = literal_text(text.strip_suffix('.').unwrap_or(text))?;
         check_dots(&text)?;
         Ok(Self(text))
     }
 }
 
-/// Literal text of a path: components and the dots between them.
-fn literal_text(text: &str) -> Result<String, String> {
+fn literal_text(text: &str) -> Result<String, TemplateError> {
     match text.chars().find(|&c| !(c == '.' || is_clean(c))) {
         None => Ok(text.to_owned()),
-        Some(c) => Err(format!("{c:?} cannot stand in a gauge name; letters, digits, '_', '-', '.' can")),
+        Some(c) => Err(TemplateError::Character(c)),
     }
 }
 
@@ -112,25 +151,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_templates() {
-        for (template, complaint) in [
-            ("xen.{host}.{domain}", "{metric} is missing: all gauges would share one name"),
+    fn invalid_templates() {
+        for (template, text) in [
+            ("xen.{host}.{domain}", "{metric} is missing: all metrics would share one name"),
             ("{domain}.{domain}.{metric}", "{domain} appears more than once"),
             ("{domain}.{metric}.{metric}", "{metric} appears more than once"),
             ("{domain}.{metric}.{uuid}", "{uuid} is none of {host}, {domain}, {metric}"),
             ("{domain}.{metric", "'{metric' has no closing brace"),
-            ("a b.{domain}.{metric}", "' ' cannot stand in a gauge name; letters, digits, '_', '-', '.' can"),
+            ("a b.{domain}.{metric}", "invalid character ' ': use letters, digits, '_', '-' and '.'"),
             ("{domain}..{metric}", "a component before, between or after dots is empty"),
             ("{domain}.{metric}.", "a component before, between or after dots is empty"),
-            ("{host}-{domain}.{metric}", "between two {holes} there has to be a '.'"),
-            ("{domain}_{metric}", "between two {holes} there has to be a '.'"),
+            ("{host}-{domain}.{metric}", "there must be a '.' between two {holes}"),
+            ("{domain}_{metric}", "there must be a '.' between two {holes}"),
         ] {
-            assert_eq!(template.parse::<Template>().unwrap_err(), complaint, "{template}");
+            assert_eq!(template.parse::<Template>().unwrap_err().to_string(), text, "{template}");
         }
     }
 
     #[test]
-    fn bad_prefixes() {
+    fn invalid_prefixes() {
         for prefix in ["", ".", ".a", "a..b", "a|b", "a b"] {
             assert!(prefix.parse::<Prefix>().is_err(), "{prefix}");
         }

@@ -195,12 +195,12 @@ impl Reporter {
     fn add_host(&mut self, snapshot: Option<&Snapshot>, health: &Health) {
         let needs_lines = self.needs_lines();
         let Self { series, statsd, name, joined, .. } = self;
-        let Selection { paths, layout, filter, .. } = series.selection();
+        let Selection { namer, layout, filter, .. } = series.selection();
         // The old script had none of them.
         if *layout == Layout::Xentop && needs_lines {
             for (group, metric, value) in host_values(snapshot, health) {
                 if filter.metric(&[group, metric], joined) {
-                    paths.write_host(name, group, metric);
+                    namer.write_host(name, group, metric);
                     statsd.gauge(name.parts(), value);
                 }
             }

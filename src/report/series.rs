@@ -16,7 +16,7 @@ use crate::metrics::metric::Kind;
 use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::naming::name::{Name, Parts};
-use crate::naming::paths::{Names, Paths};
+use crate::naming::namer::{Namer, Names};
 use crate::naming::scheme::Layout;
 use crate::statsd::line::write_line;
 
@@ -36,7 +36,7 @@ pub enum OnVanish {
 #[derive(Debug)]
 pub struct Selection {
     /// Makes whole names.
-    pub paths: Paths,
+    pub namer: Namer,
     /// `--layout`.
     pub layout: Layout,
     /// `--detail`.
@@ -196,7 +196,7 @@ impl Series {
     }
 
     fn names(&self, metric_name: &str) -> Names {
-        self.selection.paths.names(metric_name, self.columns.iter().map(|(_, name)| *name))
+        self.selection.namer.names(metric_name, self.columns.iter().map(|(_, name)| *name))
     }
 
     /// The name in metrics of each domain of the snapshot. A freed name is not reused while zeros for it are still being
@@ -259,7 +259,7 @@ impl Series {
                 let DetailValue { device, metric, kind, value } = detail;
                 let named = device.map(|(id, name)| (id.kind, name));
                 if selection.has_detail(named, metric, joined) {
-                    selection.paths.write(name, metric_name, named, metric);
+                    selection.namer.write(name, metric_name, named, metric);
                     each(name.parts(), value);
                     if remembers && kind != Kind::Counter {
                         let sent = SentDetail { poll: *poll, zeros: ZEROS_ON_RETIRE };
@@ -295,7 +295,7 @@ impl Selection {
     /// The name in metrics of each domain, none of which may be confused with a reserved one.
     fn metric_names(&self, node: &Snapshot, reserved: &HashSet<&str>) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.paths.domains(&domains, reserved)
+        self.namer.domains(&domains, reserved)
     }
 
     fn sample<'a>(
@@ -323,7 +323,7 @@ impl Selection {
             id.write_name(device_name);
             (id.kind, &**device_name)
         });
-        self.paths.write(name, domain, device, metric);
+        self.namer.write(name, domain, device, metric);
     }
 
     /// One line as it would be sent: the CPU time of the last domain, as a rule a guest.
@@ -335,7 +335,7 @@ impl Selection {
         let (domain, metric_name) = domains.rfind(has_metrics)?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
-        self.paths.write(&mut name, &metric_name, None, metric);
+        self.namer.write(&mut name, &metric_name, None, metric);
         write_line(&mut line, name.parts(), Decimal::of(value)?);
         Some(line)
     }

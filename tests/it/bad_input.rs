@@ -20,20 +20,20 @@ fn a_bad_command_line_is_one_line_and_status_2() {
         (&["extra"], "unexpected argument 'extra' found"),
         (&["--interval", "0"], "invalid value '0' for '--interval <TIME>': too short: at least 10ms"),
         (&["--statsd", "localhost:8125"], "not a URL: did you mean udp://localhost:8125?"),
-        (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all gauges would share one name"),
+        (&["--template", "xen.{host}.{domain}"], "{metric} is missing: all metrics would share one name"),
         (&["--watch", "--print", "json"], "--watch shows a table: leave out --print, or use --print table"),
         (&["--sort", "state.running"], "[possible values: name, cpu_sec, cpu_percent,"),
         (&["--include", "[a"], "not a pattern: invalid range pattern; to match [ write [[]"),
         (&["--print", "xml"], "[possible values: table, json, statsd]"),
-        (&["--host", " "], "\" \" is no name for this host, as it has no letter or digit: give it another with --host"),
+        (&["--host", " "], "the host name \" \" has no letter or digit: give another with --host"),
         (&["--host", &"h".repeat(100)], "shorten --prefix, --template, --host or --tag"),
         (&["--template", "xen.{metric}"], "{domain} is missing in --template: all domains would share one name"),
         (
             &["--tag-format", "datadog", "--template", "{domain}.{metric}"],
             "leave {host} and {domain} out of --template",
         ),
-        (&["--tag", "env=prod"], "--tag needs a dialect to be written in"),
-        (&["--tag-format", "influx", "--tag", "env=a b"], "' ' cannot stand in a tag's value"),
+        (&["--tag", "env=prod"], "--tag needs a --tag-format other than none"),
+        (&["--tag-format", "influx", "--tag", "env=a b"], "invalid character ' ' in its value"),
         (&["--layout", "legacy", "--detail", "all"], "--layout legacy has no metrics of --detail"),
         (&["--layout", "legacy", "--names", "strict"], "--layout legacy has names of its own"),
     ] {
@@ -41,7 +41,11 @@ fn a_bad_command_line_is_one_line_and_status_2() {
     }
     refuses(bare().env("XENMONITOR_INTERVAL", "0"), 2, "too short: at least 10ms; it comes from XENMONITOR_INTERVAL");
     refuses(bare().env("STATSD_PORT", "x"), 2, "STATSD_HOST and STATSD_PORT: invalid port 'x'");
-    refuses(bare().env("STATSD_PREFIX", "a\x1b[2J\nb"), 2, "STATSD_PREFIX 'a\\u{1b}[2J\\nb': '\\u{1b}' cannot stand");
+    refuses(
+        bare().env("STATSD_PREFIX", "a\x1b[2J\nb"),
+        2,
+        "STATSD_PREFIX 'a\\u{1b}[2J\\nb': invalid character '\\u{1b}'",
+    );
     refuses(bare().env("STATSD_PREFIX", "a..b"), 2, "STATSD_PREFIX 'a..b': a component before, between or after");
 }
 

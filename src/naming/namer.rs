@@ -1,0 +1,356 @@
+//! Whole names of metrics: prefix, template and tags around host, domain, device and metric.
+
+use std::collections::HashSet;
+
+use crate::model::device::DeviceKind;
+use crate::naming::name::{Name, Parts, nth};
+use crate::naming::sanitize::sanitize;
+use crate::naming::scheme::{NamingError, Scheme};
+use crate::naming::tags::{self, Tags};
+use crate::naming::template::Piece;
+use crate::naming::unique::{MIN_DOMAIN, UniqueNames};
+
+/// The most bytes of a name. collectd cuts names at 127 bytes, which makes two series one.
+pub const MAX_NAME: usize = 127;
+
+/// Bytes kept for the metric, so that a domain has the same name in all its metrics.
+pub const MAX_METRIC: usize = 40;
+
+/// The most bytes of a name with its tags, so that a line fits into the smallest datagram, of 512 bytes.
+pub const MAX_TAGGED: usize = 480;
+
+/// Names the metrics of a running daemon.
+#[derive(Debug, Clone)]
+pub struct Namer {
+    /// The template, with prefix and host filled in.
+    pieces: Vec<Piece>,
+    /// The text around the metric in the names of the host's metrics, which have no component for a domain.
+    around_metric: (String, String),
+    tags: Option<Tags>,
+    domains: UniqueNames,
+}
+
+impl Namer {
+    /// Fails if the options of the scheme do not go together, or leave too few bytes for domains and metrics.
+    pub fn new(scheme: &Scheme) -> Result<Self, NamingError> {
+        scheme.check()?;
+        let &Scheme { template, prefix, host, layout, charset, tag_format, tags: constants } = scheme;
+        let clean_host = sanitize(host.as_bytes());
+        if !clean_host.contains(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(NamingError::HostName(host.to_owned()));
+        }
+        let prefix = prefix.map(|prefix| Piece::Literal(format!("{prefix}.")));
+        let filled = |piece: &Piece| match piece {
+            Piece::Host => Piece::Literal(charset.apply(clean_host.clone())),
+            Piece::Literal(text) => Piece::Literal(charset.apply(text.clone())),
+            other => other.clone(),
+        };
+        let pieces: Vec<Piece> = prefix.iter().chain(template.pieces()).map(filled).collect();
+        let tags = Tags::new(tag_format, &charset.apply(tags::value(host.as_bytes())), constants);
+        let tagged = tags.is_some();
+        let domains = UniqueNames { layout, charset, tagged, host: host.to_owned(), budget: 0 };
+        let mut namer = Self { around_metric: around_metric(&pieces), pieces, tags, domains };
+        let mut shortest = Name::default();
+        namer.write(&mut shortest, "", None, "");
+        let fixed = shortest.path.len() + shortest.tags.len();
+        let max = if tagged { MAX_TAGGED } else { MAX_NAME };
+        // A tag has no limit of its own, but a domain's name is cut somewhere.
+        namer.domains.budget = max.saturating_sub(fixed + MAX_METRIC).min(MAX_NAME);
+        if namer.domains.budget < MIN_DOMAIN {
+            return Err(NamingError::TooLong { fixed, max });
+        }
+        Ok(namer)
+    }
+
+    /// The name of each domain, see [`UniqueNames::assign`].
+    pub fn domains(&self, domains: &[(&[u8], u32)], freed: &HashSet<&str>) -> Vec<String> {
+        self.domains.assign(domains, freed)
+    }
+
+    /// Writes the whole name of a metric of the host itself, or of this program, over `name`.
+    pub fn write_host(&self, name: &mut Name, group: &str, metric: &str) {
+        name.clear();
+        name.path.extend([&self.around_metric.0, group, ".", metric, &self.around_metric.1]);
+        if let Some(tags) = &self.tags {
+            tags.write(name, None, None);
+        }
+    }
+
+    /// The whole names of metrics of one domain, none of a device's. `domain` comes from [`domains`](Self::domains).
+    pub fn names<'a>(&self, domain: &str, metrics: impl Iterator<Item = &'a str>) -> Names {
+        let (mut name, mut names) = (Name::default(), Names::default());
+        for metric in metrics {
+            self.write(&mut name, domain, None, metric);
+            names.paths.push_str(&name.path);
+            names.ends.push(names.paths.len());
+        }
+        names.paths.shrink_to_fit();
+        names.ends.shrink_to_fit();
+        names.tags = name.tags;
+        names
+    }
+
+    /// Writes the whole name of a metric over `name`. `domain` comes from [`domains`](Self::domains).
+    pub fn write(&self, name: &mut Name, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) {
+        name.clear();
+        for piece in &self.pieces {
+            match (piece, device) {
+                (Piece::Literal(text), _) => name.path.push_str(text),
+                (Piece::Domain, _) => name.path.push_str(domain),
+                (Piece::Metric, None) => name.path.push_str(metric),
+                // `vbds`, not `vbd`: to a server that turns dots to `_`, `vbd_rd` is the sum over all disks.
+                (Piece::Metric, Some((kind, _))) if self.tags.is_some() => {
+                    name.path.extend([kind.as_str(), "s.", metric]);
+                }
+                (Piece::Metric, Some((kind, device))) => name.path.extend([kind.as_str(), ".", device, ".", metric]),
+                (Piece::Host, _) => unreachable!("filled in by Namer::new"),
+            }
+        }
+        if let Some(tags) = &self.tags {
+            tags.write(name, Some(domain), device.map(|(_, device)| device));
+        }
+    }
+}
+
+/// The whole names of metrics of one domain, which differ only in their paths.
+#[derive(Default)]
+pub struct Names {
+    /// One after another.
+    paths: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    tags: String,
+}
+
+impl Names {
+    /// The `n`-th.
+    pub fn get(&self, n: usize) -> Parts<'_> {
+        Parts { path: &self.paths[nth(&self.ends, n)], tags: &self.tags }
+    }
+}
+
+/// The text before and after the metric in a path, less the component that has the domain.
+fn around_metric(pieces: &[Piece]) -> (String, String) {
+    let text = |piece: &Piece| match piece {
+        Piece::Literal(text) => text.clone(),
+        Piece::Metric => "{metric}".into(),
+        Piece::Domain | Piece::Host => "{domain}".into(),
+    };
+    let path: String = pieces.iter().map(text).collect();
+    let kept: Vec<&str> = path.split('.').filter(|component| !component.contains("{domain}")).collect();
+    let kept = kept.join(".");
+    let (before, after) = kept.split_once("{metric}").expect("a template has a metric");
+    (before.to_owned(), after.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fuzz::{assert_distinct, named};
+    use crate::naming::scheme::{Charset, Layout, TagFormat};
+    use crate::naming::tags::Tag;
+    use crate::naming::template::Prefix;
+
+    /// Four ways of naming that differ in the names of domains.
+    const WAYS: [(Layout, Charset, TagFormat); 4] = [
+        (Layout::Xentop, Charset::Plain, TagFormat::None),
+        (Layout::Xentop, Charset::Strict, TagFormat::None),
+        (Layout::Legacy, Charset::Plain, TagFormat::None),
+        (Layout::Xentop, Charset::Plain, TagFormat::Graphite),
+    ];
+
+    fn by_template(template: &str, prefix: Option<&str>, host: &str) -> Result<Namer, NamingError> {
+        let prefix: Option<Prefix> = prefix.map(|prefix| prefix.parse().unwrap());
+        Namer::new(&Scheme {
+            template: &template.parse().unwrap(),
+            prefix: prefix.as_ref(),
+            host,
+            layout: Layout::Xentop,
+            charset: Charset::Plain,
+            tag_format: TagFormat::None,
+            tags: &[],
+        })
+    }
+
+    fn whole(namer: &Namer, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) -> String {
+        let mut name = Name::default();
+        namer.write(&mut name, domain, device, metric);
+        if device.is_none() {
+            let names = namer.names(domain, ["cpu_sec", metric, "ssid"].into_iter());
+            assert_eq!(names.get(1), name.parts());
+        }
+        name.parts().line(5)
+    }
+
+    fn names_of(namer: &Namer, domains: &[(&str, u32)]) -> Vec<String> {
+        let domains: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
+        namer.domains(&domains, &HashSet::new())
+    }
+
+    /// Hostile names: near each other in every way there is, or any bytes at all.
+    fn names() -> impl Strategy<Value = (TagFormat, Namer, Vec<(Vec<u8>, u32)>)> {
+        let near = prop::sample::select(vec![
+            &b"a"[..],
+            b"A",
+            b"_",
+            b"-",
+            b".",
+            b" ",
+            b"\n",
+            b":",
+            b"|",
+            b"\xff",
+            "\u{e9}".as_bytes(),
+            b"/",
+            b"node",
+            b"Domain-0",
+            b"_7ca2d3c4",
+            b"_1",
+        ]);
+        let near = prop::collection::vec(near, 0..4).prop_map(|parts| parts.concat());
+        let any = prop::collection::vec(1..=255_u8, 0..200);
+        let name = prop_oneof![4 => near, 1 => any];
+        let way = prop::sample::select(WAYS.to_vec());
+        (way, prop::collection::vec(name, 1..12)).prop_map(|(way, names)| {
+            let namer = named("xen1.example.com", way);
+            let mut domains: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
+            // And one that already has the name that another gets.
+            let borrowed: Vec<(&[u8], u32)> = domains.iter().map(|(name, domid)| (&**name, *domid)).collect();
+            let called = namer.domains(&borrowed, &HashSet::new()).pop().unwrap();
+            domains.push((called.into_bytes(), 1000));
+            (way.2, namer, domains)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_names_are_made_distinct((tag_format, namer, domains) in names(), turn in 0..12_usize) {
+            let domains: Vec<(&[u8], u32)> = domains.iter().map(|(name, domid)| (&**name, *domid)).collect();
+            assert_distinct(&namer, tag_format, &domains, turn);
+        }
+    }
+
+    /// 10 000 in the everyday suite; `make test-names` asks for a million.
+    fn cases() -> u32 {
+        std::env::var("NAMING_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
+    }
+
+    #[test]
+    fn names_by_template() {
+        let write = |template: &str, prefix| {
+            let namer = by_template(template, prefix, "xen1.example.com").unwrap();
+            whole(&namer, "web", None, "state.running").strip_suffix(":5|g").unwrap().to_owned()
+        };
+        let write_host = |template: &str| {
+            let mut name = Name::default();
+            by_template(template, None, "h").unwrap().write_host(&mut name, "node", "cpus");
+            name.path
+        };
+        for (template, path) in [
+            ("xen.{host}.{domain}.{metric}", "xen.h.node.cpus"),
+            ("{domain}.{metric}", "node.cpus"),
+            ("{metric}.{domain}", "node.cpus"),
+            ("a.{metric}.x-{domain}-y", "a.node.cpus"),
+            ("a.x-{domain}-y.b.{metric}.c", "a.b.node.cpus.c"),
+            ("XenVms.{host}.{metric}.vm.{domain}", "XenVms.h.node.cpus.vm"),
+        ] {
+            assert_eq!(write_host(template), path, "{template}");
+        }
+        assert_eq!(write("xen.{host}.{domain}.{metric}", None), "xen.xen1_example_com.web.state.running");
+        assert_eq!(write("{metric}.{domain}", Some("dc1.rack-2.")), "dc1.rack-2.state.running.web");
+        for (way, line) in [
+            (WAYS[1], "xen.xen_1_example_com.web_1.NET-TX_k:5|g"),
+            (WAYS[2], "XenVms.Xen-1_example_com.NET-TX_k.web_1:5|g"),
+        ] {
+            assert_eq!(whole(&named("Xen-1.example.com", way), "web_1", None, "NET-TX_k"), line);
+        }
+        for (template, host, text) in [
+            ("xen.{host}.{domain}.{metric}", "h".repeat(70), "shorten --prefix, --template, --host or --tag"),
+            ("xen.{host}.{metric}", "h".into(), "{domain} is missing in --template: all domains would share one name"),
+            (
+                "{domain}.{metric}",
+                "---".into(),
+                "the host name \"---\" has no letter or digit: give another with --host",
+            ),
+        ] {
+            let error = by_template(template, None, &host).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn tagged_names() {
+        let namer = |tag_format, tags: &[&str]| {
+            let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+            let (layout, charset) = (Layout::Xentop, Charset::Plain);
+            let (template, host) = (&layout.template(tag_format), "xen1.example.com");
+            Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &tags })
+        };
+        let tagged = namer(TagFormat::Datadog, &["env=prod", "rack=7/b"]).unwrap();
+        assert_eq!(
+            whole(&tagged, "build_server", Some((DeviceKind::Vbd, "xvda")), "rd"),
+            "xen.vbds.rd:5|g|#host:xen1.example.com,domain:build_server,device:xvda,env:prod,rack:7/b"
+        );
+        let mut name = Name::default();
+        tagged.write_host(&mut name, "xenmonitor", "collector.vbd");
+        assert_eq!(
+            (&*name.path, &*name.tags),
+            ("xen.xenmonitor.collector.vbd", "|#host:xen1.example.com,env:prod,rack:7/b")
+        );
+        for (domains, names) in [
+            // As they are; a VM may have the name of the host's own metrics.
+            (&[("web.1", 1), ("z\u{fc}rich", 2), ("node", 3)][..], &["web.1", "z\u{fc}rich", "node"][..]),
+            (&[("a b", 1), ("a:b", 2)], &["a_b_e2bca18b", "a_b_e2c18079"]),
+            // Servers do not take them for another's: npm's statsd drops letters, Datadog `_`.
+            (&[("we\u{e9}b", 1), ("web", 2)], &["we\u{e9}b_0fed40b9", "web"]),
+            (&[("we\u{e9}b", 1), ("we_b", 2)], &["we\u{e9}b_0fed40b9", "we_b"]),
+            (&[("x_y", 1), ("x__y", 2), ("x_y ", 3)], &["x_y_c0cade9a", "x__y_0d7def90", "x_y__02d9b0ad"]),
+            (&[("\u{65e5}\u{672c}", 1)], &["\u{65e5}\u{672c}_b4ceb0a4"]),
+        ] {
+            assert_eq!(names_of(&tagged, domains), names, "{domains:?}");
+        }
+        for (tag_format, tags, text) in [
+            (TagFormat::None, &["env=prod"][..], "--tag needs a --tag-format other than none"),
+            (TagFormat::Influx, &["a=1", "b=1", "B=2"], "--tag b is given twice"),
+            (TagFormat::Influx, &[&format!("a={}", "1".repeat(400))], "shorten --prefix, --template, --host or --tag"),
+        ] {
+            let error = namer(tag_format, tags).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn whole_names_fit() {
+        let long = "n".repeat(300);
+        let domains = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
+        let namer = named("xen1.example.com", WAYS[0]);
+        let names = namer.domains(&domains, &HashSet::new());
+        assert_ne!(names[0], names[1]);
+        for name in &names {
+            assert_eq!(whole(&namer, name, None, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());
+        }
+        // A line with the longest tags there may be fits into the smallest datagram.
+        let tagged = |length: usize| {
+            let tags = [format!("a={}", "1".repeat(length)).parse().unwrap()];
+            let (layout, charset, tag_format) = (Layout::Xentop, Charset::Plain, TagFormat::SignalFx);
+            let (template, host) = (&layout.template(tag_format), "h");
+            Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &tags })
+        };
+        let longest = (0..MAX_TAGGED).rev().find_map(|length| tagged(length).ok()).unwrap();
+        let (name, mut of_disk) = (&names_of(&longest, &[(&long, 1)])[0], Name::default());
+        let device = "x".repeat(MAX_METRIC - "vbd..rd".len());
+        longest.write(&mut of_disk, name, Some((DeviceKind::Vbd, &device)), "rd");
+        let line = of_disk.parts().line(9_007_199_254_740_991);
+        assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
+        // Cut between characters.
+        let tagged = named("h", (Layout::Xentop, Charset::Plain, TagFormat::Influx));
+        for long in ["n".repeat(200), "\u{20ac}".repeat(100), "\u{1f600}".repeat(40)] {
+            let name = &names_of(&tagged, &[(&long, 1)])[0];
+            assert!((MAX_NAME - 3..=MAX_NAME).contains(&name.len()) && long.starts_with(&name[..96]), "{name}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
-//! Lets the compiler compare the shim with the real `xenstat.h`: bindgen declares every `xenstat_*`
-//! function of the header, and an array of a declared and a defined function only compiles if the two
-//! have the same type. A drifted prototype or a missing function is a build error.
+//! Has the compiler compare the shim with the real `xenstat.h`: bindgen declares every `xenstat_*` function of the
+//! header, and an array of a declared and a defined function compiles only if both have the same type. A different
+//! prototype or a missing function is a build error.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -33,7 +33,7 @@ fn main() {
         .expect("xenstat.h was not found: install libxen-dev, or name its directory in XENSTAT_INCLUDE_DIR")
         .to_string();
 
-    // Not by lines: where there is no rustfmt there are none.
+    // Not split into lines: without rustfmt the bindings are one line.
     let functions = bindings.split("pub fn ").skip(1).filter_map(|rest| Some(rest.split('(').next()?.trim()));
     let pairs: String = functions.map(|f| format!("    let _ = [{f}, crate::{f}];\n")).collect();
     assert!(!pairs.is_empty(), "bindgen found no xenstat_ function in {HEADER}");

@@ -1,12 +1,12 @@
-//! A libxenstat for tests: the C ABI of `xenstat.h` over a scenario file, and a judge of its callers.
+//! A libxenstat for tests: the C ABI of `xenstat.h` over a scenario file, with checks for misuse of the API.
 //!
-//! `README.md` beside this crate says what a scenario can hold; `make shim` links the shared library.
+//! `README.md` beside this crate documents the scenario file; `make shim` links the shared library.
 
-#![allow(unsafe_code, reason = "a C library: its callers hand in raw pointers")]
+#![allow(unsafe_code, reason = "a C library: its callers pass raw pointers")]
 #![allow(missing_docs, clippy::missing_safety_doc, reason = "the contract of the functions is xenstat.h")]
 
 mod clock;
-mod judge;
+mod misuse;
 mod node;
 mod page;
 mod scenario;
@@ -28,32 +28,32 @@ use std::time::Duration;
 use std::{env, fs, io, ptr};
 
 use abi::XENSTAT_XEN_VERSION;
-use judge::{Quarantine, die, live};
+use misuse::{Quarantine, die, live};
 use node::{Domain, Handle, Network, Node, Vbd, Vcpu};
 use scenario::{Fault, Scenario, State};
 use value::Moment;
 
 static INITS: AtomicU64 = AtomicU64::new(0);
-/// The kernel's monotonic clock at the first init: the zero of `per_second`.
+/// The kernel's monotonic clock at the first init, from which `per_second` counts.
 static FIRST_INIT: OnceLock<i64> = OnceLock::new();
 static FREED_NODES: Quarantine<Node, 4> = Quarantine::new();
 static FREED_HANDLES: Quarantine<Handle, 16> = Quarantine::new();
 
-/// Reads the scenario anew, so that a test can change it and make its program reopen the library.
+/// Reads the scenario again each time, so that a test can change it and have its program reopen the library.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xenstat_init() -> *mut Handle {
     let init = INITS.fetch_add(1, Relaxed);
     FIRST_INIT.get_or_init(|| clock::real_ns(libc::CLOCK_MONOTONIC));
     let Some(scenario) = read_scenario() else { return ptr::null_mut() };
-    clock::set_step(scenario.clock_step.0);
+    clock::set_step(scenario.clock_step.0, scenario.clock_runs);
     page::set_size(scenario.host.page_size.0);
-    if suffer(scenario.init_faults.iter().filter(|fault| fault.at.contains(init))).fails {
+    if apply(scenario.init_faults.iter().filter(|fault| fault.at.contains(init))).fails {
         return ptr::null_mut();
     }
     Box::into_raw(Box::new(Handle::new(scenario)))
 }
 
-/// `None`, with errno, if this process may open no more files: then the real library, too, has no handle to give.
+/// `None`, with errno, if this process may open no more files: then the real library returns no handle either.
 fn read_scenario() -> Option<Scenario> {
     let Some(path) = env::var_os("XENSTAT_SCENARIO").map(PathBuf::from) else {
         die("no scenario: set XENSTAT_SCENARIO to the path of one, such as tests/shim/scenarios/demo.toml");
@@ -65,39 +65,42 @@ fn read_scenario() -> Option<Scenario> {
     }
 }
 
-/// What is left to the caller of the faults that were due.
-struct Suffered {
+/// How the faults of a call end it.
+struct Outcome {
     fails: bool,
     empty: bool,
 }
 
-/// Lives through faults: their words, their waiting, and an errno if the call fails.
-fn suffer<'a>(faults: impl Iterator<Item = &'a Fault>) -> Suffered {
-    let mut suffered = Suffered { fails: false, empty: false };
+/// Applies faults: prints, waits, and sets errno if the call fails.
+fn apply<'a>(faults: impl Iterator<Item = &'a Fault>) -> Outcome {
+    let mut outcome = Outcome { fails: false, empty: false };
     for fault in faults {
         if !fault.stderr.is_empty() {
-            judge::say(&fault.stderr);
+            misuse::print_line(&fault.stderr);
         }
         if !fault.run.is_empty() {
             match Command::new(&fault.run).status() {
-                Ok(status) => judge::say(format_args!("{}: {status}", fault.run)),
-                Err(error) => judge::say(format_args!("{}: {error}", fault.run)),
+                Ok(status) => misuse::print_line(format_args!("{}: {status}", fault.run)),
+                Err(error) => misuse::print_line(format_args!("{}: {error}", fault.run)),
             }
         }
         let process = std::process::id();
         for &number in &fault.system_calls {
-            // SAFETY: without an address in its arguments a call finds none of ours; the scenario answers for the rest.
+            // SAFETY: no argument is an address in this process; the scenario is responsible for the rest.
             let result = unsafe { libc::syscall(number as c_long, 0, 0, 0, 0, 0, 0) };
             if std::process::id() != process {
-                // SAFETY: it takes any status.
+                // SAFETY: _exit takes any status.
                 unsafe { libc::_exit(0) };
             }
             match result {
-                -1 => judge::say(format_args!("system call {number}: {}", io::Error::last_os_error())),
-                _ => judge::say(format_args!("system call {number}: done")),
+                -1 => misuse::print_line(format_args!("system call {number}: {}", io::Error::last_os_error())),
+                _ => misuse::print_line(format_args!("system call {number}: done")),
             }
         }
-        sleep(Duration::from_nanos(fault.delay.0));
+        clock::spend(fault.delay.0);
+        while fault.wait_for.as_ref().is_some_and(|path| !path.exists()) {
+            sleep(Duration::from_millis(1));
+        }
         if fault.hang {
             loop {
                 sleep(Duration::from_secs(3600));
@@ -108,11 +111,11 @@ fn suffer<'a>(faults: impl Iterator<Item = &'a Fault>) -> Suffered {
             let location = unsafe { libc::__errno_location() };
             // SAFETY: as above; it may always be written to.
             unsafe { *location = errno.0 };
-            suffered.fails = true;
+            outcome.fails = true;
         }
-        suffered.empty |= fault.empty;
+        outcome.empty |= fault.empty;
     }
-    suffered
+    outcome
 }
 
 #[unsafe(no_mangle)]
@@ -120,40 +123,37 @@ pub unsafe extern "C" fn xenstat_uninit(handle: *mut Handle) {
     if handle.is_null() {
         return;
     }
-    // SAFETY: judging the pointer is the point; one that cannot even be read ends the process, too.
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
     let alive = unsafe { live(handle, "xenstat_uninit") };
     let in_call = alive.enter("xenstat_uninit");
     match alive.nodes.load(Acquire) {
         0 => drop(in_call),
         nodes => die(format_args!("xenstat_uninit: {nodes} node(s) of this handle have not been freed")),
     }
-    // SAFETY: live, so it came from xenstat_init, and nobody else is using it.
+    // SAFETY: live, so it came from xenstat_init, and no other call uses it.
     unsafe { &mut *handle }.magic.kill();
     // SAFETY: xenstat_init made it with Box::into_raw; the caller gives it up.
-    unsafe { FREED_HANDLES.take(handle) };
+    unsafe { FREED_HANDLES.add(handle) };
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xenstat_get_node(handle: *mut Handle, flags: c_uint) -> *mut Node {
-    // SAFETY: judging the pointer is the point; one that cannot even be read ends the process, too.
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
     let handle = unsafe { live(handle, "xenstat_get_node") };
     let _in_call = handle.enter("xenstat_get_node");
     let scenario = &handle.scenario;
     let poll = clock::begin_poll();
 
     let due = scenario.faults.iter().filter(|fault| fault.at.contains(poll) && fault.concerns(flags));
-    let suffered = suffer(due);
-    if handle.failed.swap(suffered.fails, AcqRel) {
-        die("xenstat_get_node: the call before failed on this handle, which is of no use then");
+    let outcome = apply(due);
+    if handle.failed.swap(outcome.fails, AcqRel) {
+        die("xenstat_get_node: the previous call on this handle failed, so that it must not be used again");
     }
-    if suffered.fails {
+    if outcome.fails {
         return ptr::null_mut();
     }
-    let elapsed_ns = match scenario.clock_step.0 {
-        0 => (clock::real_ns(libc::CLOCK_MONOTONIC) - FIRST_INIT.get().copied().unwrap_or(0)) as u64,
-        step => poll * step,
-    };
-    let node = Node::read(handle, flags, Moment { poll, elapsed_ns, index: 0 }, suffered.empty);
+    let elapsed_ns = clock::elapsed_ns(FIRST_INIT.get().copied().unwrap_or(0), poll);
+    let node = Node::read(handle, flags, Moment { poll, elapsed_ns, index: 0 }, outcome.empty);
     if flags & XENSTAT_XEN_VERSION != 0 {
         handle.xen_version.get_or_init(|| scenario.host.xen_version.clone());
     }
@@ -166,28 +166,28 @@ pub unsafe extern "C" fn xenstat_free_node(node: *mut Node) {
     if node.is_null() {
         return;
     }
-    // SAFETY: judging the pointer is the point; one that cannot even be read ends the process, too.
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
     let alive = unsafe { live(node, "xenstat_free_node") };
     // SAFETY: as above.
     let handle = unsafe { live(alive.handle, "xenstat_free_node") };
     handle.nodes.fetch_sub(1, AcqRel);
-    // SAFETY: live, so it came from xenstat_get_node, and by xenstat.h nobody else is using it.
+    // SAFETY: live, so it came from xenstat_get_node, and by xenstat.h no other call uses it.
     unsafe { &mut *node }.kill();
     // SAFETY: xenstat_get_node made it with Box::into_raw; the caller gives it up.
-    unsafe { FREED_NODES.take(node) };
+    unsafe { FREED_NODES.add(node) };
 }
 
-/// An element for the C side, or NULL if the index is out of range.
+/// A pointer to an element, or NULL if the index is out of range.
 fn element<T>(list: &[T], index: c_uint) -> *mut T {
     list.get(index as usize).map_or(ptr::null_mut(), |element| ptr::from_ref(element).cast_mut())
 }
 
-/// Every other function of the header: it looks at one live object and says one thing about it.
+/// Every other function of the header: it reads one property of one live object.
 macro_rules! getters {
     ($($function:ident($object:ident: $type:ty $(, $index:ident)?) -> $result:ty $value:block)*) => {$(
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $function($object: *mut $type $(, $index: c_uint)?) -> $result {
-            // SAFETY: judging the pointer is the point; one that cannot even be read ends the process, too.
+            // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
             let $object = unsafe { live($object, stringify!($function)) };
             $value
         }
@@ -201,7 +201,7 @@ getters! {
     }
     xenstat_node_domain_by_index(node: Node, index) -> *mut Domain { element(&node.domains, index) }
     xenstat_node_xen_version(node: Node) -> *const c_char {
-        // SAFETY: judging the pointer is the point; one that cannot even be read ends the process, too.
+        // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
         let handle = unsafe { live(node.handle, "xenstat_node_xen_version") };
         let _in_call = handle.enter("xenstat_node_xen_version");
         handle.xen_version.get().map_or(c"".as_ptr(), |version| version.as_ptr())

@@ -1,11 +1,11 @@
-//! What the C side holds pointers to, and how a node is filled from a scenario.
+//! The objects that the C side holds pointers to, and how a node is filled from a scenario.
 
 use std::ffi::CString;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Release};
 
 use crate::abi::{XENSTAT_NETWORK, XENSTAT_VBD, XENSTAT_VCPU};
-use crate::judge::{Magic, Object, die};
+use crate::misuse::{Magic, Object, die};
 use crate::page;
 use crate::scenario::{Listed, Scenario, VbdNumbers};
 use crate::value::{Counter, Moment, Vcpus};
@@ -35,9 +35,9 @@ pub struct Handle {
     pub scenario: Scenario,
     /// Empty until a node was read with XENSTAT_XEN_VERSION, as in the real library.
     pub xen_version: OnceLock<CString>,
-    /// Nodes of this handle that have not been freed.
+    /// Nodes of this handle that are not freed yet.
     pub nodes: AtomicUsize,
-    /// Whether the latest call gave NULL.
+    /// Whether the latest call returned NULL.
     pub failed: AtomicBool,
     in_call: AtomicBool,
 }
@@ -54,7 +54,7 @@ impl Handle {
         }
     }
 
-    /// Claims the handle for one call: libxenstat is not thread safe.
+    /// Marks the handle as used by one call: libxenstat is not thread-safe.
     pub fn enter(&self, function: &str) -> InCall<'_> {
         if self.in_call.swap(true, AcqRel) {
             die(format_args!("{function}: another thread is inside a call with the same handle"));
@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    /// Makes every pointer into the node a dead one, and the names unreadable.
+    /// Invalidates every pointer into the node, and overwrites the names.
     pub fn kill(&mut self) {
         self.magic.kill();
         for domain in &mut self.domains {
@@ -192,7 +192,7 @@ impl Domain {
                 Vcpus::Each(list) => list.iter().map(|each| vcpu(each.online, each.ns.at(now))).collect(),
             });
         }
-        // The real library attaches devices to the first domain of their domid.
+        // The real library attaches devices to the first domain with their domid.
         if flags & XENSTAT_NETWORK != 0 && !listed.repeated {
             let present = source.networks.iter().enumerate().filter(|(_, network)| network.is_alive(now.poll));
             domain.networks.extend(present.map(|(place, network)| Network {
@@ -219,7 +219,7 @@ impl Domain {
                     kind: vbd.kind,
                     dev: vbd.dev_at(place),
                     error,
-                    // In error: the numbers of the VBD before it, as in the real library.
+                    // In error it has the numbers of the VBD before it, as in the real library.
                     numbers: *last_vbd,
                 });
             }

@@ -1,24 +1,25 @@
-//! The size of dom0's pages, of which libxenstat takes the host's 4 KiB pages to be (fact 21).
+//! The size of dom0's pages. libxenstat takes Xen's 4 KiB pages for pages of that size (fact 21).
 //!
-//! `sysconf` below replaces libc's wherever this library is in the global scope, for the threads that poll: an
-//! arm64 dom0 with larger pages can be played on a machine that has none.
+//! `sysconf` below replaces libc's for the threads that poll, where this library is in the global scope: so an arm64
+//! dom0 with larger pages can be simulated on any machine.
 
 use std::ffi::{c_int, c_long};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::clock;
 
-/// The size of the pages that Xen counts.
+/// The page size in which Xen counts memory.
 pub const XC_PAGE_SIZE: u64 = 4096;
 
 static SIZE: AtomicU64 = AtomicU64::new(XC_PAGE_SIZE);
 
-/// Sets what dom0's pages are said to be.
+/// Sets the reported size of dom0's pages.
 pub fn set_size(size: u64) {
     SIZE.store(size, Relaxed);
 }
 
-/// What libxenstat makes of an amount of memory: pages of Xen's, each as large as one of dom0's. "No limit" stays.
+/// An amount of memory as libxenstat reports it: counted in Xen's pages, multiplied by the size of dom0's. "No limit"
+/// is unchanged.
 pub fn as_libxenstat_has_it(bytes: u64) -> u64 {
     if bytes == u64::MAX { bytes } else { bytes / XC_PAGE_SIZE * SIZE.load(Relaxed) + bytes % XC_PAGE_SIZE }
 }
@@ -32,8 +33,8 @@ pub unsafe extern "C" fn sysconf(name: c_int) -> c_long {
     }
     // SAFETY: dlsym takes any name.
     let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"sysconf".as_ptr()) };
-    // SAFETY: the next `sysconf` is libc's, which this one was taken for; a pointer to a function has no other form.
+    // SAFETY: the next `sysconf` is libc's, which has this type; a function pointer has the size of any pointer.
     let next: unsafe extern "C" fn(c_int) -> c_long = unsafe { std::mem::transmute(next) };
-    // SAFETY: the argument is passed on as it came.
+    // SAFETY: the argument is passed on unchanged.
     unsafe { next(name) }
 }

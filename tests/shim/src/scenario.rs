@@ -1,6 +1,7 @@
-//! The scenario file: how it is read, and what the host looks like at one poll. Pure.
+//! The scenario file: parsing, and the state of the host at one poll. No side effects.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -12,6 +13,8 @@ use crate::value::{Amount, Counter, Errno, Hex, Moment, Polls, Vcpus};
 pub struct Scenario {
     #[serde(default)]
     pub clock_step: Amount,
+    #[serde(default)]
+    pub clock_runs: bool,
     #[serde(default)]
     sparse_paging_bug: bool,
     #[serde(default)]
@@ -39,7 +42,7 @@ pub struct Host {
 #[serde(deny_unknown_fields)]
 pub struct Domain {
     id: u32,
-    /// With `count` the table stands for that many domains.
+    /// With `count` the table stands for that number of domains.
     count: Option<u32>,
     #[serde(default = "one")]
     id_step: u32,
@@ -127,6 +130,7 @@ pub struct Fault {
     if_asked: Vec<Flag>,
     pub fail: Option<Errno>,
     pub delay: Amount,
+    pub wait_for: Option<PathBuf>,
     pub hang: bool,
     pub stderr: String,
     pub run: String,
@@ -154,17 +158,17 @@ enum Flag {
     Vbd = 8,
 }
 
-/// A domain in the order Xen lists it.
+/// A domain, in the order in which Xen lists domains.
 pub struct Listed<'a> {
     pub id: u32,
     pub index: u64,
     pub domain: &'a Domain,
-    /// Listed on an earlier page already.
+    /// Already listed on an earlier page.
     pub repeated: bool,
 }
 
 impl Scenario {
-    /// Reads a scenario; what is wrong with it starts with the line, as in `12: unknown field`.
+    /// Parses a scenario; an error begins with the line number, as in `12: unknown field`.
     pub fn parse(text: &str) -> Result<Scenario, String> {
         let scenario: Scenario = toml::from_str(text).map_err(|error| {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
@@ -186,7 +190,7 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// The domains of one poll by domid, in pages of 256 as the hypervisor hands them out.
+    /// The domains of one poll by domid, in pages of 256 as the hypervisor returns them.
     pub fn list(&self, poll: u64) -> Vec<Listed<'_>> {
         const PAGE: usize = 256;
         let mut domains = Vec::new();
@@ -200,7 +204,7 @@ impl Scenario {
         if !self.sparse_paging_bug {
             return domains;
         }
-        // libxenstat asks for the page that starts at domid N once it has N domains, whatever their domids.
+        // Once it has N domains libxenstat requests the page that starts at domid N, whatever their domids.
         let (mut paged, mut seen) = (Vec::new(), 0);
         loop {
             let first = domains.partition_point(|domain| (domain.id as usize) < paged.len());
@@ -257,7 +261,7 @@ impl Vbd {
         alive(poll, self.from_poll, self.until_poll)
     }
 
-    /// Without one in the scenario: xvda, xvdb, ...
+    /// The default is xvda, xvdb, ...
     pub fn dev_at(&self, place: usize) -> u32 {
         self.dev.unwrap_or(51712 + 16 * place as u32)
     }
@@ -278,7 +282,7 @@ fn alive(poll: u64, from: u64, until: Option<u64>) -> bool {
 }
 
 impl Fault {
-    /// Whether it strikes a call with these flags: always, or if one of `if_asked` is among them.
+    /// Whether it applies to a call with these flags: always, or if one of `if_asked` is among them.
     pub fn concerns(&self, flags: u32) -> bool {
         self.if_asked.is_empty() || self.if_asked.iter().any(|flag| flags & *flag as u32 != 0)
     }

@@ -1,4 +1,4 @@
-//! The values of a scenario: numbers, numbers that move, and sets of polls. Pure.
+//! The values of a scenario: numbers, counters, and sets of polls. No side effects.
 
 use std::ops::Range;
 
@@ -10,31 +10,31 @@ use toml::Value;
 pub struct Moment {
     /// Calls of xenstat_get_node before this one, in the life of the process.
     pub poll: u64,
-    /// On the shim's clock, since the first xenstat_init.
+    /// Time since the first xenstat_init, on the shim's clock.
     pub elapsed_ns: u64,
-    /// Which of the domains that one table with `count` stands for.
+    /// The number of the domain, where one table stands for several (`count`).
     pub index: u64,
 }
 
-/// A number (negative ones and "no limit" as two's complement), or one with a unit such as "8G" or "250ms".
+/// A number (negative ones and "no limit" in two's complement), or one with a unit such as "8G" or "250ms".
 #[derive(Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 #[serde(try_from = "Value")]
 pub struct Amount(pub u64);
 
-/// A number, or one that moves.
+/// A number, or one that changes over time.
 #[derive(Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 #[serde(try_from = "Value")]
 pub struct Counter {
     start: u64,
     per_poll: u64,
     per_second: u64,
-    /// The period in ns with which `per_second` swells and ebbs; 0 is steady.
+    /// The period in ns with which `per_second` rises and falls; 0: it is constant.
     wave: u64,
     per_domain: u64,
     per_poll_per_domain: u64,
 }
 
-/// The vcpus of a domain: so many that share its cpu_ns, or each on its own.
+/// The vcpus of a domain: a number of them that share its cpu_ns, or a list.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
 pub enum Vcpus {
@@ -50,7 +50,7 @@ pub struct Vcpu {
     pub ns: Counter,
 }
 
-/// Some of the polls: `true`, `3`, `"2..5"`, `"7.."`, `"every 4"`, or a list of such.
+/// A set of polls: `true`, `3`, `"2..5"`, `"7.."`, `"every 4"`, or a list of these.
 #[derive(Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(try_from = "Value")]
 pub struct Polls(Vec<When>);
@@ -70,7 +70,7 @@ pub struct Errno(pub i32);
 pub struct Hex(pub Vec<u8>);
 
 impl Counter {
-    /// Its value, modulo 2^64 like the C library's.
+    /// Its value, modulo 2^64 as in the C library.
     pub fn at(&self, now: Moment) -> u64 {
         let per_poll = self.per_poll.wrapping_add(self.per_poll_per_domain.wrapping_mul(now.index));
         let mut value = self.start.wrapping_add(self.per_domain.wrapping_mul(now.index));
@@ -83,8 +83,8 @@ impl Counter {
         value
     }
 
-    /// How far a wave is ahead of what is steady: the integral of 0.7 sin(x) + 0.3 sin(3.1x), which never falls as
-    /// fast as time goes on, so that a counter never turns back. The second part makes no two swells alike.
+    /// By how much a wave is ahead of a constant rate: the integral of 0.7 sin(x) + 0.3 sin(3.1x). It never falls as
+    /// fast as time advances, so that the counter never decreases. The second term makes each period differ.
     fn ahead_ns(&self, elapsed_ns: u64) -> i128 {
         if self.wave == 0 {
             return 0;
@@ -125,7 +125,7 @@ fn online() -> bool {
     true
 }
 
-// How each is written in the file.
+// How each is written in the scenario file.
 
 impl TryFrom<Value> for Amount {
     type Error = String;

@@ -1,8 +1,8 @@
-//! The judge: every misuse the real library would answer with a wrong number or a crash some time later
-//! ends the process here and now, with the function's name.
+//! API-misuse checks: a misuse that the real library answers with a wrong number, or with a crash some time later,
+//! aborts the process at once and prints the function's name.
 //!
-//! Each object starts with a magic number of its kind, which changes when the object is freed. Freed nodes
-//! and handles are kept for a while, so that a late use is seen as one.
+//! Each object starts with a magic number of its type, which is inverted when the object is freed. The last freed nodes
+//! and handles are kept in memory, so that a use after free is detected.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
@@ -10,23 +10,23 @@ use std::{fmt, process, ptr};
 
 /// Prints `xenstat-shim: WHY` and aborts.
 pub fn die(why: impl fmt::Display) -> ! {
-    say(format_args!("xenstat-shim: {why}"));
+    print_line(format_args!("xenstat-shim: {why}"));
     process::abort()
 }
 
-/// Prints a line on stderr, if there is one. (eprintln would panic on a closed pipe.)
-pub fn say(line: impl fmt::Display) {
+/// Prints a line to stderr, where there is one. (`eprintln!` panics on a closed pipe.)
+pub fn print_line(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Something the C side has pointers to.
+/// An object that the C side holds pointers to.
 ///
 /// # Safety
 /// The type is `repr(C)` and starts with its [`Magic`].
 pub unsafe trait Object {
-    /// What the header calls it.
+    /// Its name in the header.
     const NAME: &str;
-    /// The magic number of a live one.
+    /// The magic number while it is alive.
     const LIVE: u64;
 }
 
@@ -44,10 +44,10 @@ impl Magic {
     }
 }
 
-/// The object behind a pointer from the C side, or the end of the process.
+/// The object behind a pointer from the C side; aborts if it is not a live one.
 ///
 /// # Safety
-/// A pointer above the first 64 KiB can be read from. (If not, the process ends as well, but without a word.)
+/// A pointer above the first 64 KiB is readable. (If not, the process crashes without a message.)
 pub unsafe fn live<'a, T: Object>(object: *const T, function: &str) -> &'a T {
     let name = T::NAME;
     if object.is_null() {
@@ -56,8 +56,8 @@ pub unsafe fn live<'a, T: Object>(object: *const T, function: &str) -> &'a T {
     if object.addr() < 0x1_0000 || !object.is_aligned() {
         die(format_args!("{function}: {object:?} is no {name}"));
     }
-    // SAFETY: readable as the caller promises, aligned as just seen; any bits are a u64. Volatile, because
-    // an object that has been freed is to be seen as it is.
+    // SAFETY: readable by the caller's promise, aligned as checked above; any bits are a valid u64. Volatile, so that
+    // the memory of a freed object is really read.
     let magic = unsafe { object.cast::<u64>().read_volatile() };
     if magic == !T::LIVE {
         die(format_args!("{function}: the {name} has been freed"));
@@ -65,7 +65,7 @@ pub unsafe fn live<'a, T: Object>(object: *const T, function: &str) -> &'a T {
     if magic != T::LIVE {
         die(format_args!("{function}: {object:?} is no {name}"));
     }
-    // SAFETY: the magic number says that it is a live T.
+    // SAFETY: the magic number is that of a live T.
     unsafe { &*object }
 }
 
@@ -80,15 +80,15 @@ impl<T, const N: usize> Quarantine<T, N> {
         Quarantine { slots: [const { AtomicPtr::new(ptr::null_mut()) }; N], next: AtomicUsize::new(0) }
     }
 
-    /// Takes in a freed object and lets go of the oldest.
+    /// Adds a freed object and releases the oldest.
     ///
     /// # Safety
-    /// `freed` comes from `Box::into_raw` and is handed over.
-    pub unsafe fn take(&self, freed: *mut T) {
+    /// `freed` comes from `Box::into_raw`; the quarantine owns it from now on.
+    pub unsafe fn add(&self, freed: *mut T) {
         let slot = self.next.fetch_add(1, Relaxed) % N;
         let oldest = self.slots[slot].swap(freed, AcqRel);
         if !oldest.is_null() {
-            // SAFETY: every pointer in a slot was handed over by a caller, and has just left its slot.
+            // SAFETY: each pointer in a slot is owned by the quarantine, and this one has just left its slot.
             drop(unsafe { Box::from_raw(oldest) });
         }
     }

@@ -1,16 +1,17 @@
 //! That what is sent arrives, whatever becomes of the servers.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::servers::{Npm, Server, free_port};
 use crate::support::{
-    Daemon, Listener, PATIENCE, Scratch, in_network_of, last_values, out_of, run, scenario, with_files, xenmonitor,
+    Daemon, Lines, Listener, PATIENCE, Scratch, behind, clean, in_network_of, last_values, out_of, run, scenario,
+    with_files, without_lateness, xenmonitor,
 };
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
@@ -29,7 +30,8 @@ fn every_gauge_of_500_domains_arrives() {
     let server = Npm::start();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 1\ncount = 500\nname = \"vm{{i}}\"\n"));
     let mut command = xenmonitor(&scenario);
-    let said = run(command.args(["--count", "2", "--interval", "2s", "--print", "statsd", "--statsd", &server.url()]));
+    // Long enough for a server that has to wait for its turn on a busy machine.
+    let said = run(command.args(["--count", "2", "--interval", "5s", "--print", "statsd", "--statsd", &server.url()]));
     let expected = last_values(&said.out);
     assert!(expected.len() > 500 * 20 && sent_and_lost(&said.err).0 > 300, "{}", said.err);
     let gauges = server.await_gauges(expected.len());
@@ -37,27 +39,51 @@ fn every_gauge_of_500_domains_arrives() {
     assert_eq!((server.dropped(), sent_and_lost(&said.err).1), (0, 0));
 }
 
-/// And the end waits for the last of them.
+/// And the end waits for the last of them. Whatever the machine does besides: after each burst the sender waits for a
+/// moment that is some time after the one before, as strace shows.
 #[test]
 fn many_datagrams_are_spread_over_time() {
-    let listener = Listener::new("127.0.0.1:0");
+    let (scratch, listener) = (Scratch::new(), Listener::new("127.0.0.1:0"));
+    let trace = scratch.join("trace");
+    let mut strace = clean("strace");
+    strace.args(["-f", "-e", "trace=sendto,futex", "-o"]).arg(&trace);
     let mut command = xenmonitor(&scenario("many"));
-    command.args(["--once", "--interval", "2s", "--print", "statsd", "--statsd", &listener.url()]);
+    command.args(["--once", "--interval", "4s", "--print", "statsd", "--statsd", &listener.url()]);
     let reader = std::thread::spawn(move || {
-        let first = (Instant::now(), listener.datagram());
-        let mut datagrams = vec![first];
-        while !datagrams.last().unwrap().1.contains("collector.vbd") {
-            datagrams.push((Instant::now(), listener.datagram()));
+        let mut datagrams = vec![listener.datagram()];
+        while !datagrams.last().unwrap().contains("collector.vbd") {
+            datagrams.push(listener.datagram());
         }
         datagrams
     });
-    let said = run(&mut command);
+    let said = run(&mut behind(strace, &command));
     let datagrams = reader.join().unwrap();
-    assert_eq!(datagrams.iter().map(|(_, text)| text.as_str()).collect::<String>(), said.out);
+    assert_eq!(datagrams.concat(), said.out);
     assert_eq!(sent_and_lost(&said.err), (datagrams.len(), 0), "{}", said.err);
-    // Over a second, by what the options say; the last of many bursts goes a little before.
-    let spread = datagrams.last().unwrap().0 - datagrams[1].0;
-    assert!(datagrams.len() > 100 && spread > Duration::from_millis(500), "{} in {spread:?}", datagrams.len());
+    let (bursts, waits) = bursts_and_waits(&std::fs::read_to_string(trace).unwrap());
+    assert!(datagrams.len() > 100 && bursts.iter().sum::<usize>() == datagrams.len(), "{bursts:?}");
+    assert!(bursts.iter().all(|burst| *burst <= 8), "{bursts:?}");
+    // Over half of the interval, without the first and the last gap; a burst that is late may halve the next one.
+    let spread = waits.last().unwrap() - waits[0];
+    assert!(spread > 0.8, "{spread} s: {waits:?}");
+}
+
+/// How many datagrams a sender handed to the kernel between two waits for a moment, and these moments, in seconds.
+fn bursts_and_waits(trace: &str) -> (Vec<usize>, Vec<f64>) {
+    let line = |line: &'static str| move |text: &&str| text.contains(line);
+    let sender = trace.lines().find(line(" sendto(")).expect("a datagram").split(' ').next().unwrap();
+    let (mut bursts, mut waits) = (vec![0], Vec::new());
+    for line in trace.lines().filter(|line| line.split(' ').next() == Some(sender)) {
+        if line.contains(" sendto(") {
+            *bursts.last_mut().unwrap() += 1;
+        } else if let Some((_, moment)) = line.split_once("{tv_sec=") {
+            let (seconds, rest) = moment.split_once(", tv_nsec=").unwrap();
+            let nanoseconds = rest.split('}').next().unwrap();
+            waits.push(seconds.parse::<f64>().unwrap() + nanoseconds.parse::<f64>().unwrap() / 1e9);
+            bursts.push(0);
+        }
+    }
+    (bursts, waits)
 }
 
 /// Of large datagrams a receive buffer holds few: 25 of 4095 bytes, 12 of 8932. This server reads only now and then.
@@ -68,7 +94,7 @@ fn large_datagrams_are_not_too_many_at_once() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let mut command = xenmonitor(&scenario("many"));
-        command.args(["--host", "h", "--once", "--interval", "1s", "--print", "statsd", "--max-datagram", size]);
+        command.args(["--host", "h", "--once", "--interval", "4s", "--print", "statsd", "--max-datagram", size]);
         command.args(["--include", domains, "--statsd", &format!("udp://{}", server.local_addr().unwrap())]);
         let sent = std::thread::spawn(move || run(&mut command));
         let mut text = String::new();
@@ -104,8 +130,8 @@ fn too_many_datagrams_for_the_time_are_told_once() {
         (
             &*listener.url(),
             "512",
-            "0.1",
-            "too many datagrams for 1ms in bursts of 32: the server may drop some; lengthen --interval",
+            "0.001",
+            "over 1ms, 32 at once: a server may lose some of them; lengthen --interval",
             1,
         ),
         (
@@ -119,7 +145,7 @@ fn too_many_datagrams_for_the_time_are_told_once() {
         (&tcp_url, "8932", "0", "may drop", 0),
     ] {
         let mut command = xenmonitor(&scenario("many"));
-        command.args(["--count", "5", "--interval", "10ms", "--spread", spread, "--max-datagram", size]);
+        command.args(["--count", "3", "--interval", "1s", "--spread", spread, "--max-datagram", size]);
         let said = run(command.args(["--statsd", server]));
         assert_eq!(said.err.matches(words).count(), times, "{}", said.err);
         assert!(!said.err.contains("collectd"), "{}", said.err);
@@ -133,7 +159,7 @@ fn a_signal_does_not_wait_for_what_is_not_out() {
     let mut command = xenmonitor(&scenario("many"));
     let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
     daemon.wait_for_log("reading Xen");
-    listener.datagram();
+    (0..8).for_each(|_| drop(listener.datagram()));
     daemon.signal("TERM");
     let said = daemon.end();
     let (sent, lost) = sent_and_lost(&said.err);
@@ -160,12 +186,13 @@ fn servers_in_trouble_do_not_hold_up_others() {
     let sick = urls.len();
     urls.push(listener.url());
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
-    command.args(["--count", "16", "--interval", "200ms", "--statsd", &urls.join(",")]);
+    command.args(["--count", "10", "--interval", "500ms", "--max-datagram", "8932", "--statsd", &urls.join(",")]);
     let daemon = Daemon::start(&mut command);
     // Each poll by its own: what came in place of one that was not out would be missing.
-    for poll in 0..16 {
-        let text = listener.datagram() + &listener.datagram();
-        assert!(text.contains("xenmonitor.up:1|g") && text.contains("skipped_polls:"), "{poll}: {text}");
+    for poll in 0..10 {
+        let answered = std::iter::repeat_with(|| listener.datagram()).find(|text| text.contains("xenmonitor.poll_ms:"));
+        let text = answered.unwrap();
+        assert!(text.contains("Domain-0.mem_k:") && text.contains("xenmonitor.up:1|g"), "{poll}: {text}");
     }
     let said = daemon.end();
     // A server that could be sent nothing makes it fail.
@@ -272,7 +299,7 @@ fn a_unix_socket_that_is_replaced_is_found() {
     let first = unix_socket(&path);
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     let url = format!("unix://{}", path.display());
-    let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--print", "json", "--statsd", &url]));
+    let mut daemon = Daemon::start(command.args(["--interval", "50ms", "--statsd", &url]));
     assert!(receive(&first).starts_with("xen.xen1_example_com.Domain-0."));
     let mut received = 1;
     std::fs::remove_file(&path).unwrap();
@@ -280,6 +307,8 @@ fn a_unix_socket_that_is_replaced_is_found() {
     assert!(receive(&second).starts_with("xen.xen1_example_com.Domain-0."));
     received += 1 + drain(&first);
     std::fs::remove_file(&path).unwrap();
+    // It takes no more, so that what is in its queue can be counted.
+    second.shutdown(Shutdown::Read).unwrap();
     received += drain(&second);
     drop(second);
     daemon.wait_for_log(&format!("cannot reach {url}: No such file or directory"));
@@ -290,18 +319,13 @@ fn a_unix_socket_that_is_replaced_is_found() {
     let said = daemon.end();
     received += 1 + drain(&third);
     let (sent, lost) = sent_and_lost(&said.err);
-    // What was in the second's queue when it was closed nobody can tell.
-    assert!(
-        said.status == Some(0) && (received..=received + 10).contains(&sent) && lost > 0,
-        "{received}: {}",
-        said.err
-    );
+    assert!(said.status == Some(0) && received == sent && lost > 0, "{received}: {}", said.err);
 }
 
 fn drain(socket: &UnixDatagram) -> usize {
     socket.set_nonblocking(true).unwrap();
     let mut count = 0;
-    while socket.recv(&mut [0; 65536]).is_ok() {
+    while socket.recv(&mut [0; 65536]).is_ok_and(|length| length > 0) {
         count += 1;
     }
     count
@@ -341,15 +365,19 @@ const VOID: &str = "ip link set lo up && ip link add d0 type veth peer name d1 &
                     ip link set d0 arp off up && ip addr add 10.1.0.1/24 dev d0 && ";
 
 /// The printed value of a gauge of the program's own, at the next poll.
-fn next_own(daemon: &mut Daemon, gauge: &str) -> u64 {
-    let start = Instant::now();
+fn next_own(lines: &Lines, gauge: &str) -> u64 {
+    lines.skip_old();
     loop {
-        let line = daemon.wait_for_line();
-        if let Some((_, value)) = line.split_once(&format!(".xenmonitor.{gauge}:")) {
-            return value.trim_end().trim_end_matches("|g").parse().unwrap();
+        if let Some((_, value)) = lines.next().split_once(&format!(".xenmonitor.{gauge}:")) {
+            return value.trim_end_matches("|g").parse().unwrap();
         }
-        assert!(start.elapsed() < PATIENCE, "no {gauge}");
     }
+}
+
+/// Waits until `more` than now of what a gauge of the program's own counts have been counted.
+fn wait_for_more(lines: &Lines, gauge: &str, more: u64) {
+    let before = next_own(lines, gauge);
+    while next_own(lines, gauge) < before + more {}
 }
 
 /// The server's name is given another address; then none at all, and then the name servers do not answer: the
@@ -361,31 +389,33 @@ fn a_name_that_moves_is_followed() {
     // A name server in the void, and one that refuses.
     let resolver = scratch.file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
-    daemon.args(["--interval", "50ms", "--resolve-every", "1s", "--print", "statsd", "--statsd", "udp://statsd"]);
+    daemon.args(["--interval", "100ms", "--resolve-every", "1s", "--print", "statsd", "--statsd", "udp://statsd"]);
     let files = [(&*hosts, "/etc/hosts"), (&*resolver, "/etc/resolv.conf")];
     let mut daemon = Daemon::start(&mut with_files(&daemon, &files, &["--net"], VOID));
-    let sent = next_own(&mut daemon, "datagrams");
-    let wait_for_more = |daemon: &mut Daemon, than: u64| while next_own(daemon, "datagrams") < than + 60 {};
-    wait_for_more(&mut daemon, sent);
+    let lines = Lines::of(&mut daemon);
+    wait_for_more(&lines, "datagrams", 60);
+    // Those of polls that were made before it was looked up.
+    let dropped = next_own(&lines, "dropped_datagrams");
     std::fs::write(&hosts, "10.1.0.9 statsd\n").unwrap();
-    daemon.wait_for_log("now connected to udp://statsd:8125 at 10.1.0.9:8125");
+    let log = daemon.wait_for_log("udp://statsd:8125 is found, at 10.1.0.9:8125 now");
 
     std::fs::write(&hosts, "").unwrap();
-    let sent = next_own(&mut daemon, "datagrams");
-    wait_for_more(&mut daemon, sent);
+    wait_for_more(&lines, "datagrams", 60);
     std::fs::write(&resolver, "nameserver 10.1.0.53\noptions timeout:30\n").unwrap();
     let start = Instant::now();
     while !threads(&daemon).contains(&"resolver".to_owned()) || start.elapsed() < Duration::from_secs(1) {
         assert!(start.elapsed() < PATIENCE);
-        next_own(&mut daemon, "datagrams");
+        next_own(&lines, "datagrams");
     }
-    let sent = next_own(&mut daemon, "datagrams");
-    wait_for_more(&mut daemon, sent);
+    wait_for_more(&lines, "datagrams", 60);
     assert!(threads(&daemon).contains(&"resolver".to_owned()), "it still waits for the answer");
-    assert_eq!(next_own(&mut daemon, "dropped_datagrams"), 0);
+    let dropped = next_own(&lines, "dropped_datagrams") - dropped;
     daemon.signal("TERM");
     let said = daemon.end();
-    assert_eq!((said.status, said.err.lines().count()), (Some(0), 1), "{}", said.err);
+    assert_eq!((said.status, without_lateness(&said.err).len()), (Some(0), 1), "{}", said.err);
+    // Nothing is lost, but on a machine so busy that the sender has no turn within an interval.
+    let is_late = (log + &said.err).contains("are lost: not out before the next poll");
+    assert!(dropped == 0 || is_late, "{dropped} lost: {}", said.err);
 }
 
 fn threads(daemon: &Daemon) -> Vec<String> {
@@ -400,46 +430,62 @@ fn a_link_that_goes_down_is_survived() {
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "50ms", "--print", "statsd", "--statsd", "udp://10.1.0.9"]);
     let mut daemon = Daemon::start(&mut with_files(&daemon, &[], &["--net"], VOID));
-    while next_own(&mut daemon, "datagrams") < 10 {}
+    let lines = Lines::of(&mut daemon);
+    while next_own(&lines, "datagrams") < 10 {}
     out_of(&mut in_network_of(&daemon, "ip link set d0 down"));
     daemon.wait_for_log("cannot reach udp://10.1.0.9:8125: Network is unreachable");
-    let lost = next_own(&mut daemon, "dropped_datagrams");
     // All of every poll, as its own gauges say.
-    while next_own(&mut daemon, "dropped_datagrams") < lost + 20 {}
+    wait_for_more(&lines, "dropped_datagrams", 20);
     out_of(&mut in_network_of(&daemon, "ip link set d0 up"));
-    daemon.wait_for_log("connected to udp://10.1.0.9:8125 at 10.1.0.9:8125");
-    let sent = next_own(&mut daemon, "datagrams");
-    while next_own(&mut daemon, "datagrams") < sent + 20 {}
+    daemon.wait_for_log("udp://10.1.0.9:8125 is found, at 10.1.0.9:8125");
+    wait_for_more(&lines, "datagrams", 20);
     daemon.signal("TERM");
     let said = daemon.end();
     let (sent, lost) = sent_and_lost(&said.err);
     assert!(said.status == Some(0) && sent >= 30 && lost >= 20, "{}", said.err);
 }
 
-/// Where in the second polls are made: by the kernel's clock, whenever the program is started, and by the host's name.
+/// When in the day polls are made: by the kernel's clock, whenever the program is started, and by the host's name.
 #[test]
 fn polls_keep_to_the_wall_clock() {
+    const DAY: u64 = 86_400;
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", HOST);
-    let started = Instant::now();
-    let phase = |host: &str, more: &[&str], delay: u64| {
-        std::thread::sleep(Duration::from_millis(delay).saturating_sub(started.elapsed()));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let start = |host: &str, more: &[&str]| {
         let mut command = xenmonitor(&scenario);
-        command.args(["--align", "--interval", "1s", "--count", "3", "--print", "json", "--host", host]);
-        let out = out_of(command.args(more));
-        let times = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["time"].as_f64().unwrap());
-        // The best of three: on a loaded machine one may be late.
-        times.map(f64::fract).fold(f64::INFINITY, f64::min)
+        Daemon::start(command.args(["--align", "--host", host, "--print", "json"]).args(more))
     };
-    let jitter = &["--jitter", "1s"][..];
-    let phases = std::thread::scope(|scope| {
-        let runs = [("a", &[][..], 0), ("a", &[], 500), ("c", jitter, 0), ("c", jitter, 500), ("a", jitter, 250)]
-            .map(|(host, more, delay)| scope.spawn(move || phase(host, more, delay)));
-        runs.map(|run| run.join().unwrap())
-    });
-    assert!(phases[0] < 0.2 && phases[1] < 0.2, "{phases:?}");
-    assert!((phases[2] - phases[3]).abs() < 0.2, "{phases:?}");
-    assert!((phases[2] - phases[4]).abs() > 0.2, "{phases:?}");
+    // The earliest and the latest second that the first poll may come at, by what the log says of it.
+    let first_poll = |host: &str, more: &[&str]| {
+        let words = "the first poll is in ";
+        let before = now();
+        let log = start(host, &[&["--interval", "1d"], more].concat()).wait_for_log(words);
+        let after = now();
+        let wait = log.split_once(words).unwrap().1.split_once(", by --align").unwrap().0;
+        let wait = humantime::parse_duration(wait).unwrap().as_secs();
+        (before + wait, after + wait + 2)
+    };
+    let is_midnight = |(earliest, latest): (u64, u64)| (earliest - 1) / DAY < latest / DAY;
+    let have_in_common = |one: (u64, u64), other: (u64, u64)| {
+        (one.0..=one.1).any(|one| (other.0..=other.1).any(|other| one % DAY == other % DAY))
+    };
+    let jitter = &["--jitter", "1d"][..];
+    let c = first_poll("c", jitter);
+    assert!(is_midnight(first_poll("a", &[])));
+    std::thread::sleep(Duration::from_secs(4));
+    let again = first_poll("c", jitter);
+    assert!(have_in_common(c, again), "{c:?} {again:?}");
+    let a = first_poll("a", jitter);
+    assert!(!have_in_common(c, a), "{c:?} {a:?}");
+
+    // And polls are made then: one at least comes soon after the beginning of a second.
+    for _ in 0..2 {
+        let mut daemon = start("a", &["--interval", "1s"]);
+        let mut poll = || serde_json::from_str::<Value>(&daemon.wait_for_line()).unwrap()["time"].as_f64().unwrap();
+        while poll().fract() > 0.2 {}
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 /// What a server says, and nobody reads here, does not cost it the end of what it was sent.

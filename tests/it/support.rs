@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine: a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for any machine under any load: a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -167,6 +167,48 @@ pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
     command.env("LD_PRELOAD", shim()).args(["--interval", "10ms"])
 }
 
+/// The scenario's clock for rates that are measured in spite of the load of the machine: it runs, and each poll sets it
+/// forward by so many seconds that the time a poll takes is negligible. It wants the shim preloaded.
+pub const LONG_STEPS: &str = "clock_step = \"1000s\"\nclock_runs = true\n";
+
+/// What the log says where the machine is busy, which no test depends on: a poll was late, or not all of it was sent.
+const LATENESS: [&str; 4] = [
+    "a poll takes longer than the interval",
+    "polls take less than the interval again",
+    "are lost: not out before the next poll",
+    "takes gauges again",
+];
+
+/// The lines of a log without those that depend on the load of the machine.
+pub fn without_lateness(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| !LATENESS.iter().any(|words| line.contains(words))).collect()
+}
+
+/// Fails unless the lines with these two texts come in turn, `begin` first: each is logged once until the other is.
+pub fn assert_in_turn(log: &str, begin: &str, end: &str) {
+    let lines = log.lines().filter(|line| line.contains(begin) || line.contains(end));
+    for (n, line) in lines.enumerate() {
+        assert!(line.contains([begin, end][n % 2]), "{line:?} out of turn: {log}");
+    }
+}
+
+/// The gauges that `--print statsd` printed at each poll that was answered. A poll that is late has some beside these.
+pub fn answered_polls(printed: &str) -> Vec<Vec<&str>> {
+    let own = |line: &&str, gauge: &str| line.split(':').next().unwrap().ends_with(&format!("xenmonitor.{gauge}"));
+    let mut polls: Vec<Vec<&str>> = vec![Vec::new()];
+    for line in printed.lines() {
+        let last = polls.last().unwrap();
+        // The gauges of this program are the last of each, and `up` the first of them.
+        let has_own = last.iter().any(|line| own(line, "up"));
+        if has_own && (own(&line, "up") || !line.contains("xenmonitor.")) {
+            polls.push(Vec::new());
+        }
+        polls.last_mut().unwrap().push(line);
+    }
+    polls.retain(|lines| lines.iter().any(|line| own(line, "poll_ms")));
+    polls
+}
+
 /// What a finished command said.
 pub struct Said {
     pub out: String,
@@ -266,6 +308,15 @@ impl Daemon {
         panic!("the log ended without {text:?}: {log}");
     }
 
+    /// Reads the log until it has a line with each of `texts`; returns all of it so far.
+    pub fn wait_for_logs(&mut self, texts: &[&str]) -> String {
+        let mut log = String::new();
+        while !texts.iter().all(|text| log.contains(text)) {
+            log += &self.wait_for_log("");
+        }
+        log
+    }
+
     pub fn wait_for_line(&mut self) -> String {
         let mut line = String::new();
         BufReader::with_capacity(1, self.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -286,7 +337,8 @@ impl Daemon {
     pub fn end(mut self) -> Said {
         let status = self.wait_for_end();
         let (mut out, mut err) = (String::new(), String::new());
-        self.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        // Nothing of what goes to `Lines`.
+        self.stdout.take().map(|mut stdout| stdout.read_to_string(&mut out).unwrap());
         self.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         Said { out, err, status }
     }
@@ -309,6 +361,27 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a daemon prints, taken from it at once, so that it never waits for the test.
+pub struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    pub fn of(daemon: &mut Daemon) -> Self {
+        let printed = BufReader::new(daemon.stdout.take().unwrap());
+        let (lines, received) = mpsc::channel();
+        std::thread::spawn(move || printed.lines().map_while(Result::ok).all(|line| lines.send(line).is_ok()));
+        Self(received)
+    }
+
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// Leaves out what has been printed before.
+    pub fn skip_old(&self) {
+        while self.0.try_recv().is_ok() {}
     }
 }
 

@@ -152,6 +152,14 @@ fn lines(scenario: &str, arguments: &[&str]) -> String {
     out_of(command.args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]).args(arguments))
 }
 
+/// The same by the shim's clock, whatever the machine does besides.
+fn clocked_lines(scenario: &str, arguments: &[&str]) -> String {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", scenario));
+    on_the_shims_clock(&mut command).env("XENMONITOR_TEMPLATE", "{domain}.{metric}");
+    out_of(command.args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]).args(arguments))
+}
+
 const DEVICES: &str = "[[domain.network]]\nrbytes = 1\n[[domain.vbd]]\nerror = true\n";
 
 /// What a rebooted VM has is not said to be 0 because its collector fails, nor "no limit" to be a limit of 0.
@@ -221,18 +229,19 @@ fn zeros_are_taken_for_nobody_elses() {
     }
 }
 
-/// A rate is not measured over a time that nobody knows.
+/// A rate is not measured over a time that nobody knows: polls 4 and 8 take 250 ms longer, and by the shim's clock those
+/// after them 250 ms less, so that six of eleven times are not known.
 #[test]
 fn a_call_that_hung_makes_no_false_rates() {
-    let host = "[[domain]]\nid = 1\nname = \"web\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
+    let host = "clock_step = \"400ms\"\n\
+                [[domain]]\nid = 1\nname = \"web\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
                 [[domain.vbd]]\nrd_reqs = { per_second = 1000 }\n\
                 [[fault]]\nat = \"every 4\"\ndelay = \"250ms\"\n";
     let wanted = "cpu_percent,vbd_rd_per_sec";
-    let lines = lines(host, &["--count", "12", "--interval", "400ms", "--detail", "rates", "--metrics", wanted]);
-    for (metric, right) in [("cpu_percent", 45.0..55.0), ("vbd_rd_per_sec", 900.0..1100.0)] {
+    let lines = clocked_lines(host, &["--count", "12", "--detail", "rates", "--metrics", wanted]);
+    for (metric, right) in [("cpu_percent", "50"), ("vbd_rd_per_sec", "1000")] {
         let values = lines.lines().filter_map(|line| line.strip_prefix(&format!("web.{metric}:"))?.strip_suffix("|g"));
-        let values: Vec<f64> = values.map(|value| value.parse().unwrap()).collect();
-        assert!(values.len() >= 5 && values.iter().all(|value| right.contains(value)), "{metric}: {values:?}");
+        assert_eq!(values.collect::<Vec<_>>(), [right; 5], "{metric}");
     }
 }
 
@@ -247,13 +256,13 @@ fn what_goes_gets_its_zeros_with_tags() {
     assert_eq!(lines.matches("vbds.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");
 }
 
-/// The time of a reading is that of the call that gave it, not of one that failed after it.
+/// The time of a reading is that of the call that gave it, not of those that failed before it. Each call takes a step of
+/// the clock, and polls make now more and now fewer of them.
 #[test]
 fn cpu_percent_is_right_while_less_and_less_is_asked_for() {
-    let host = "[[domain]]\nid = 0\nname = \"Domain-0\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
-                [[fault]]\nif_asked = [\"VCPU\", \"NETWORK\", \"VBD\"]\ndelay = \"40ms\"\nfail = \"EIO\"\n";
-    let lines = lines(host, &["--count", "6", "--interval", "400ms", "--metrics", "cpu_percent"]);
-    let percentages: Vec<f64> =
-        lines.lines().map(|line| line.split(':').nth(1).unwrap().trim_end_matches("|g").parse().unwrap()).collect();
-    assert!(percentages.len() == 5 && percentages.iter().all(|p| (40.0..60.0).contains(p)), "{percentages:?}");
+    let host = "clock_step = \"400ms\"\n\
+                [[domain]]\nid = 0\nname = \"Domain-0\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
+                [[fault]]\nif_asked = [\"VCPU\", \"NETWORK\", \"VBD\"]\nfail = \"EIO\"\n";
+    let lines = clocked_lines(host, &["--count", "6", "--metrics", "cpu_percent"]);
+    assert_eq!(lines, "Domain-0.cpu_percent:50|g\n".repeat(5));
 }

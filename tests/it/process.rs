@@ -1,6 +1,6 @@
 //! What kind of process it is: one that starts no other, and loses no memory.
 
-use crate::support::{Listener, Scratch, behind, clean, run, scenario, xenmonitor};
+use crate::support::{Listener, PATIENCE, Scratch, behind, clean, run, run_for, scenario, xenmonitor};
 
 fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
     let mut wrapped = clean(wrapper[0]);
@@ -45,7 +45,7 @@ fn valgrind_finds_nothing() {
     let listener = Listener::new("127.0.0.1:0");
     daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", &listener.url()]);
     let wrapper = ["valgrind", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];
-    let said = run(&mut under(&wrapper, &daemon));
+    let said = run_for(PATIENCE * 5, &mut under(&wrapper, &daemon));
     assert_eq!(said.status, Some(0), "{}", said.err);
     assert!(said.err.contains("ERROR SUMMARY: 0 errors"), "{}", said.err);
     let lost = said.err.contains("definitely lost: 0 bytes") || said.err.contains("no leaks are possible");

@@ -6,16 +6,19 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Listener, PATIENCE, Scratch, behind, clean, last_values, out_of, run, shim, xenmonitor};
+use crate::support::{
+    Daemon, Lines, Listener, PATIENCE, Scratch, answered_polls, behind, clean, last_values, out_of, run, shim,
+    without_lateness, xenmonitor,
+};
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
 /// What systemd is to a service: it listens on a socket in the file system.
-struct Systemd(mpsc::Receiver<(Instant, String)>);
+struct Systemd(mpsc::Receiver<String>);
 
 impl Systemd {
     fn listen(scratch: &Scratch, command: &mut Command, watchdog: Duration) -> Self {
@@ -27,7 +30,7 @@ impl Systemd {
             let mut buffer = [0; 4096];
             while let Ok(length) = socket.recv(&mut buffer) {
                 let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
-                if messages.send((Instant::now(), message)).is_err() {
+                if messages.send(message).is_err() {
                     break;
                 }
             }
@@ -37,7 +40,7 @@ impl Systemd {
 
     /// What it is told next.
     fn hears(&self) -> String {
-        self.0.recv_timeout(PATIENCE).expect("a message").1
+        self.0.recv_timeout(PATIENCE).expect("a message")
     }
 
     /// Waits for a message with `text`.
@@ -147,81 +150,92 @@ fn a_service_manager_that_was_busy_is_told_again() {
 fn a_poll_that_hangs_starves_the_watchdog() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
-    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 3\nhang = true\n")));
-    let interval = Duration::from_millis(400);
-    let systemd = Systemd::listen(&scratch, &mut command, interval / 2);
+    let fault = "[[fault]]\nat = 3\nstderr = \"hanging\"\nhang = true\n";
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
+    let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
     let mut daemon =
         Daemon::start(command.args(["--interval", "400ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
-    let good = |datagram: &str| datagram.contains("Domain-0.");
-    (0..3).for_each(|_| assert!(good(&listener.datagram())));
-    let late = daemon.wait_for_log("a poll takes longer than the interval of 400ms");
-    let late_at = Instant::now();
+    let log = daemon.wait_for_logs(&["hanging", "a poll takes longer than the interval of 400ms"]);
 
-    // Slow, then stuck: only of that is told, and goes on being told.
-    let mut stuck = Vec::new();
-    for up in [1.0, 0.0, 0.0, 0.0] {
+    // Slow up to an interval and a half, then stuck: only of that is told, and goes on being told.
+    let (mut good, mut late) = (0, Vec::new());
+    while good == 0 || late.len() < 4 {
         let datagram = listener.datagram();
-        assert!(!good(&datagram) && gauge(&datagram, "xenmonitor.poll_ms").is_none(), "{datagram}");
-        assert_eq!(gauge(&datagram, "xenmonitor.up"), Some(up), "{datagram}");
-        assert_eq!(gauge(&datagram, "collector.vif"), (up == 0.0).then_some(0.0), "{datagram}");
-        stuck.push(gauge(&datagram, "xenmonitor.poll_running_sec").unwrap());
+        if datagram.contains("Domain-0.") {
+            good += 1;
+            late.clear();
+        } else {
+            late.push(datagram);
+        }
     }
-    assert!(stuck.is_sorted() && stuck[0] > 0.35 && stuck[3] > 1.5, "{stuck:?}");
+    let stuck = late.iter().map(|datagram| gauge(datagram, "xenmonitor.stuck_sec").unwrap()).collect::<Vec<_>>();
+    for (datagram, stuck) in late.iter().zip(&stuck) {
+        assert!(gauge(datagram, "xenmonitor.poll_ms").is_none(), "{datagram}");
+        let up = if *stuck < 0.6 { 1.0 } else { 0.0 };
+        assert_eq!(gauge(datagram, "xenmonitor.up"), Some(up), "{datagram}");
+        assert_eq!(gauge(datagram, "collector.vif"), (up == 0.0).then_some(0.0), "{datagram}");
+    }
+    assert!(stuck.is_sorted() && stuck[3] > stuck[0], "{stuck:?}");
 
-    // Fed no later than two intervals after the call that hangs; and told all along how it is.
-    let seen = Instant::now();
-    let mut heard = Vec::new();
-    let is_told = |(_, message): &&(Instant, String)| message.starts_with("STATUS=no answer from libxenstat for ");
-    // What was sent may still be on its way to the thread that reads it.
-    while heard.iter().filter(is_told).count() < 2 {
-        heard.push(systemd.0.recv_timeout(PATIENCE).expect("a word once a second"));
-    }
-    assert!(heard.last().unwrap().0 < seen + interval / 2, "once a second: {heard:?}");
-    heard.extend(systemd.0.try_iter());
-    let fed = heard.iter().rfind(|(_, message)| message.contains("WATCHDOG=1")).unwrap().0;
-    assert!(fed < late_at + interval, "{:?} after it was late", fed - late_at);
+    // Not fed any more, which it was ten times a second; and told all along how it is.
+    let mut heard = vec![systemd.wait_for("STATUS=no answer from libxenstat for ")];
+    heard.extend((0..3).map(|_| systemd.hears()));
+    assert!(heard.iter().all(|message| message.starts_with("STATUS=no answer from libxenstat for ")), "{heard:?}");
+    assert!(heard.iter().all(|message| !message.contains("WATCHDOG=1")), "{heard:?}");
 
     daemon.signal("TERM");
     let said = daemon.end();
     assert_eq!(said.status, Some(0));
-    assert_eq!(format!("{late}{}", said.err).matches("takes longer than").count(), 1, "{late}{}", said.err);
+    assert_eq!(format!("{log}{}", said.err).matches("takes longer than").count(), 1, "{log}{}", said.err);
 }
 
-/// Within 100 ms, most of which this test needs to send the signal and to notice the end: the best of five.
+/// Nor for the 200 ms that the end waits for the poller otherwise: on a machine that is not too busy it comes sooner at
+/// least once.
 #[test]
 fn sigterm_does_not_wait_for_a_poll_that_hangs() {
     let scratch = Scratch::new();
-    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\nhang = true\n"));
-    let ends = (0..5).map(|_| {
+    let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\nstderr = \"hanging\"\nhang = true\n"));
+    let mut ends = (0..50).map(|_| {
         let mut command = xenmonitor(&scenario);
         let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--statsd", "udp://127.0.0.1:9"]));
-        daemon.wait_for_log("a poll takes longer than the interval");
+        daemon.wait_for_logs(&["hanging", "a poll takes longer than the interval"]);
         let start = Instant::now();
         daemon.signal("TERM");
         assert_eq!(daemon.wait_for_end(), Some(0));
         start.elapsed()
     });
-    let best = ends.min().unwrap();
-    assert!(best < Duration::from_millis(100), "{best:?}");
+    assert!(ends.any(|end| end < Duration::from_millis(100)));
 }
 
 /// A call that is slow is no call that hangs: it is up, and fed with each answer.
 #[test]
 fn a_slow_poll_is_not_stuck() {
     let scratch = Scratch::new();
-    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"300ms\"\n")));
+    let released = scratch.join("released");
+    let fault = format!("[[fault]]\nwait_for = \"{}\"\n", released.display());
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_secs(2));
-    let said = run(command.args(["--interval", "200ms", "--count", "5", "--print", "statsd", "--poll-timeout", "1h"]));
-    assert_eq!(said.status, Some(0), "{}", said.err);
-    let all = |name: &str| -> Vec<f64> {
-        let values = said.out.lines().filter_map(|line| line.split_once(name)?.1.strip_suffix("|g")?.parse().ok());
-        values.collect()
+    command.args(["--interval", "1s", "--print", "statsd", "--max-stuck", "1h", "--log", "off"]);
+    let mut daemon = Daemon::start(command.args(["--metrics", "xenmonitor.up,xenmonitor.stuck_sec"]));
+    let lines = Lines::of(&mut daemon);
+    let next = || -> (f64, f64) {
+        let value = || *last_values(&lines.next()).values().next().unwrap();
+        (value(), value())
     };
     // Until the first is answered nobody knows that any will be.
-    let ups = all("xenmonitor.up:");
-    assert!(ups[0] == 0.0 && ups[1..].iter().all(|up| *up == 1.0), "{}", said.out);
-    let stuck = all("xenmonitor.poll_running_sec:");
-    assert!(stuck.contains(&0.0) && stuck.iter().any(|sec| (0.2..0.3).contains(sec)), "{stuck:?}");
+    let (up, stuck) = next();
+    assert!(up == 0.0 && stuck > 0.0, "{up} {stuck}");
+    let mut slow = 0;
+    while slow < 2 {
+        // It is answered as soon as it is late.
+        std::fs::write(&released, "").unwrap();
+        while next() != (1.0, 0.0) {}
+        std::fs::remove_file(&released).unwrap();
+        let (up, stuck) = next();
+        // Once late is slow, twice is stuck.
+        assert_eq!(up, if stuck < 1.5 { 1.0 } else { 0.0 }, "{stuck}");
+        slow += usize::from(up == 1.0 && stuck > 0.0);
+    }
     systemd.wait_for("WATCHDOG=1");
 }
 
@@ -273,8 +287,9 @@ fn xen_is_waited_for_at_the_start() {
         assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(0.0));
     }
     assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(1.0));
+    // Sooner than in an hour, but not at once.
     let waited = start.elapsed();
-    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(20), "after 1 and 2 seconds: {waited:?}");
+    assert!(waited >= Duration::from_secs(3), "after 1 and 2 seconds: {waited:?}");
     let log = daemon.wait_for_log("reading Xen 4.17.0 every 3600s");
     assert_eq!(log.matches("xenstat_init failed").count(), 1, "{log}");
     daemon.signal("TERM");
@@ -305,8 +320,9 @@ fn no_answer_is_not_the_death_of_all() {
     let said = run(xenmonitor(&scenario).args(["--interval", "10ms", "--count", "50", "--print", "statsd"]));
     assert_eq!(said.status, Some(0), "{}", said.err);
     let all = |name: &str| said.out.lines().filter_map(|line| line.split_once(name).map(|line| line.1)).collect();
-    let ups: Vec<&str> = all(".xenmonitor.up:");
-    assert!(ups.contains(&"0|g") && ups.first() == Some(&"1|g") && ups.last() == Some(&"1|g"), "{ups:?}");
+    let ups: Vec<bool> =
+        answered_polls(&said.out).iter().map(|lines| lines.iter().any(|line| line.ends_with(".up:1|g"))).collect();
+    assert!(ups.contains(&false) && ups.first() == Some(&true) && ups.last() == Some(&true), "{ups:?}");
     let (answered, errors): (Vec<&str>, Vec<&str>) = (all(".xenmonitor.poll_ms:"), all(".xenmonitor.poll_errors:"));
     let failed: usize = errors.last().unwrap().trim_end_matches("|g").parse().unwrap();
     let memory: Vec<&str> = all(".web.mem_k:");
@@ -333,7 +349,7 @@ fn full_disks_and_closed_files() {
         let mut command = behind(shell, &daemon);
         let said = run(command.args([
             "--interval",
-            "200ms",
+            "1s",
             "--count",
             "3",
             "--max-datagram",
@@ -365,8 +381,8 @@ fn an_unread_log_holds_up_nobody() {
         let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
         command.args(["--interval", "10ms", "--log", "debug", "--poll-timeout", "1s", "--statsd", &listener.url()]);
         let mut daemon = Daemon::start_as_is(command.stderr(OwnedFd::from(log)));
-        (0..20).for_each(|_| drop(listener.latest()));
         if signal {
+            (0..20).for_each(|_| drop(listener.latest()));
             daemon.signal("TERM");
         }
         assert_eq!(daemon.wait_for_end(), Some(status));
@@ -384,25 +400,56 @@ fn a_clock_that_is_set_disturbs_nothing() {
     let mut command = xenmonitor(&scratch.file("s.toml", &host));
     command.env("LD_PRELOAD", library.trim()).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command.env("FAKETIME_TIMESTAMP_FILE", &clock).env("FAKETIME_NO_CACHE", "1");
+    let started = Instant::now();
     let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--print", "json", "--log", "warn"]));
-    let mut times = Vec::new();
-    let start = Instant::now();
-    for set in ["+0", "+1h", "-1d", "+0"] {
+    let mut rates = Rates::since(started, Duration::from_millis(200));
+    let mut hours = 0.0;
+    for (set, ahead) in [("+0", 0.0), ("+1h", 1.0), ("-1d", -24.0), ("+0", 0.0)] {
         std::fs::rename(scratch.file("set", &format!("{set}\n")), &clock).unwrap();
-        for _ in 0..4 {
+        // Until it is seen, and a percentage after that: the clock is never off by as much as a minute besides.
+        let mut is_measured = false;
+        while hours != ahead || !is_measured {
             let poll: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
-            times.push(poll["time"].as_f64().unwrap());
-            let percent = &poll["domains"][0]["cpu_percent"];
-            assert!(percent.is_null() || (15.0..35.0).contains(&percent.as_f64().unwrap()), "{poll}");
+            is_measured = rates.check(&poll) && hours == ahead;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+            hours = ((poll["time"].as_f64().unwrap() - now) / 3600.0).round();
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    let jumps: Vec<f64> =
-        times.windows(2).map(|pair| (pair[1] - pair[0]).round()).filter(|jump| *jump != 0.0).collect();
-    assert_eq!(jumps.len(), 3, "the clock was set: {times:?}");
     daemon.signal("TERM");
     let said = daemon.end();
-    assert_eq!((said.status, said.err.as_str()), (Some(0), ""));
+    assert_eq!((said.status, without_lateness(&said.err)), (Some(0), vec![]));
+}
+
+/// What a poll says of CPU is what has been used since the poll before, by the time that has passed.
+struct Rates {
+    started: Instant,
+    interval: Duration,
+    polls: u32,
+    /// By the polls themselves, together.
+    passed: f64,
+    cpu_sec: f64,
+}
+
+impl Rates {
+    fn since(started: Instant, interval: Duration) -> Self {
+        Self { started, interval, polls: 0, passed: 0.0, cpu_sec: 0.0 }
+    }
+
+    /// Whether there is a percentage: there is none where two calls differ too much for a time in between to be known.
+    fn check(&mut self, poll: &Value) -> bool {
+        let domain = &poll["domains"][0];
+        let cpu_sec = domain["cpu_sec"].as_f64().unwrap();
+        let used = cpu_sec - std::mem::replace(&mut self.cpu_sec, cpu_sec);
+        self.polls += 1;
+        let Some(elapsed) = poll["elapsed_sec"].as_f64() else { return false };
+        self.passed += elapsed;
+        // The first poll may have been late, and the second the next in time.
+        let least = (self.interval * (self.polls - 2)).as_secs_f64() - 0.001;
+        assert!(self.passed > least && self.passed < self.started.elapsed().as_secs_f64(), "{poll}");
+        let Some(percent) = domain["cpu_percent"].as_f64() else { return false };
+        assert!((percent / 100.0 * elapsed - used).abs() < 0.002, "{used} s in {elapsed}: {poll}");
+        true
+    }
 }
 
 /// Stopped for a while, as by a debugger or a dom0 that was suspended: what it missed is counted, and what is told
@@ -412,20 +459,22 @@ fn a_pause_makes_no_false_rates() {
     let scratch = Scratch::new();
     let host = format!("{HOST}cpu_ns = {{ start = \"1h\", per_second = \"250ms\" }}\n");
     let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    let mut rates = Rates::since(Instant::now(), Duration::from_millis(100));
     let mut daemon = Daemon::start(command.args(["--interval", "100ms", "--print", "json"]));
-    (0..3).for_each(|_| drop(daemon.wait_for_line()));
+    let lines = Lines::of(&mut daemon);
+    let next = || serde_json::from_str::<Value>(&lines.next()).unwrap();
+    while !rates.check(&next()) {}
     daemon.signal("STOP");
     std::thread::sleep(Duration::from_millis(1500));
     daemon.signal("CONT");
-    let mut longest = 0_f64;
-    for _ in 0..6 {
-        let poll: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
-        longest = longest.max(poll["elapsed_sec"].as_f64().unwrap());
-        // Absent where two calls differ too much for a time in between to be known.
-        let percent = poll["domains"][0]["cpu_percent"].as_f64().unwrap_or(25.0);
-        assert!((15.0..35.0).contains(&percent), "{poll}");
+    // The one of all that time, and one that is measured.
+    let mut paused = next();
+    while paused["elapsed_sec"].as_f64().unwrap() < 1.4 {
+        rates.check(&paused);
+        paused = next();
     }
-    assert!(longest > 1.4, "{longest}");
+    rates.check(&paused);
+    while !rates.check(&next()) {}
     daemon.signal("TERM");
     let said = daemon.end();
     let skipped: u32 = said.err.split_once(" skipped)").unwrap().0.rsplit(' ').next().unwrap().parse().unwrap();
@@ -440,6 +489,7 @@ fn a_storm_of_hangups_is_survived() {
     let mut daemon =
         Daemon::start(command.args(["--interval", "10ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
     daemon.wait_for_log("reading Xen");
+    listener.datagram();
     let log = daemon.stderr.take().unwrap();
     let read = std::thread::spawn(move || std::io::read_to_string(log).unwrap());
     let descriptors = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();

@@ -2,8 +2,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen lint msrv deny \
-    clean npm-statsd pictures shim shim-files FORCE
+.PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen lint msrv deny \
+    npm-statsd pictures shim shim-files FORCE
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ test: ## Run the tests, except test-load, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-root; fi
+
+test-root: ## Run the tests that need root, which make test runs too where it is root
+	cargo test --test it -- --ignored --skip the_sanitizer_sees_what_is_wrong
 
 test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory
 	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
@@ -39,7 +43,8 @@ test-names: ## Test the naming of domains with a million sets of hostile names
 
 SANITIZERS ?= address thread
 STD_FOR_thread := -Zbuild-std
-NOT_SANITIZED := $(addprefix --skip ,valgrind it_starts_threads chroot:: privileges:: a_clock_that_is_set a_long_life)
+NOT_SANITIZED := $(addprefix --skip ,valgrind_finds_nothing it_starts_threads_and_nothing_else chroot:: privileges:: \
+    a_clock_that_is_set_disturbs_nothing many_datagrams_are_spread_over_time a_long_life)
 
 test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then with ThreadSanitizer
 	@tests/need.sh $(BUILD) $(PEERS)

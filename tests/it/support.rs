@@ -167,10 +167,6 @@ pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
     command.env("LD_PRELOAD", shim()).args(["--interval", "10ms"])
 }
 
-/// The scenario's clock for rates that are measured in spite of the load of the machine: it runs, and each poll sets it
-/// forward by so many seconds that the time a poll takes is negligible. It wants the shim preloaded.
-pub const LONG_STEPS: &str = "clock_step = \"1000s\"\nclock_runs = true\n";
-
 /// What the log says where the machine is busy, which no test depends on: a poll was late, or not all of it was sent.
 const LATENESS: [&str; 4] = [
     "a poll takes longer than the interval",

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -655,13 +655,51 @@ fn liars_cost_nobody_else_his_disks() {
         all_is_sent.wait();
         converse(&stream, PV, |bytes| drop((&stream).write_all(bytes)));
     });
-    let mut daemon = Daemon::start(&mut dom0.daemon(false, &["--print", "json", "--interval", "20s"]));
+    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "5s"];
+    let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
     let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
     assert_eq!(document["domains"][21]["vbds"], 2);
     assert!(document["domains"][1]["vbds"].is_null());
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
     assert!(peak.parse::<u32>().unwrap() < 200_000, "{peak} KiB");
+}
+
+/// A poll that has no turn until its time is over, as on a busy machine, reads what has come in that time.
+#[test]
+fn qmp_answers_that_came_in_time_are_read_after_it() {
+    let dom0 = Dom0::new(2);
+    let (asked, is_asked) = mpsc::channel();
+    let (stopped, is_stopped) = mpsc::channel::<()>();
+    let (answered, is_answered) = mpsc::channel();
+    dom0.qemu(1, move |stream, _| {
+        let mut answers = 0;
+        converse(&stream, PV, |bytes| {
+            if bytes != GREETING {
+                answers += 1;
+            }
+            if answers == 1 {
+                asked.send(()).unwrap();
+                is_stopped.recv().unwrap();
+            }
+            let _ = (&stream).write_all(bytes);
+            if answers == 4 {
+                answered.send(()).unwrap();
+            }
+        })
+    });
+    // So that it has to wait until the time is over.
+    dom0.qemu(2, |stream, _| hang(stream));
+    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "1s"];
+    let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
+    is_asked.recv().unwrap();
+    daemon.signal("STOP");
+    stopped.send(()).unwrap();
+    is_answered.recv().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    daemon.signal("CONT");
+    let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
+    assert_eq!((&document["domains"][1]["vbds"], &document["domains"][2]["vbds"]), (&2.into(), &Value::Null));
 }
 
 /// Those are asked first next time, and are not accused.

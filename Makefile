@@ -24,7 +24,9 @@ test: ## Run the tests, except test-load, after installing what they need
 	cargo test --workspace
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-root; fi
 
-test-root: ## Run the tests that need root, which make test runs too where it is root
+test-root: ## Run the tests that need root; as root, make test runs them too
+	@tests/need.sh $(BUILD) $(PEERS)
+	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --test it -- --ignored --skip the_sanitizer_sees_what_is_wrong
 
 test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory

@@ -159,9 +159,11 @@ fn its_make_targets_exist() {
     for entry in std::fs::read_dir(root().join("docs")).unwrap() {
         told += &std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
     }
-    let all = told.clone() + &read(".github/workflows/ci.yml") + &read(".github/workflows/weekly.yml") + &read(".ci/run");
+    let all =
+        told.clone() + &read(".github/workflows/ci.yml") + &read(".github/workflows/weekly.yml") + &read(".ci/run");
     // As a command, not as a word of a sentence.
-    let is_command = |before: &str| ["`", "\n", "&& ", "run: ", "sudo ", "PATH\" "].iter().any(|end| before.ends_with(end));
+    let is_command =
+        |before: &str| ["`", "\n", "&& ", "run: ", "sudo ", "PATH\" "].iter().any(|end| before.ends_with(end));
     let commands = all.match_indices("make ").filter(|(at, _)| is_command(&all[..*at]));
     let target = |(at, make): (usize, &str)| {
         all[at + make.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).next().unwrap().to_owned()

@@ -51,7 +51,8 @@ fn a_signal_does_not_wait_for_a_poll_that_never_ends() {
 fn a_missed_tick_is_skipped_and_counted() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\ndelay = \"450ms\"\n"));
-    let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--interval", "100ms", "--statsd", "udp://127.0.0.1:9"]));
+    let mut daemon =
+        Daemon::start(xenmonitor(&scenario).args(["--interval", "100ms", "--statsd", "udp://127.0.0.1:9"]));
     let (late, in_time) = ("others are skipped until it is done", "polls take less than the interval again");
     let log = daemon.wait_for_logs(&[late, in_time]);
     daemon.signal("TERM");

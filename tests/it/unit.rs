@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    Daemon, Listener, PATIENCE, Scratch, clean, out_of, root, run, scenario, shim, without_lateness,
-};
+use crate::support::{Daemon, Listener, PATIENCE, Scratch, clean, out_of, root, run, scenario, shim, without_lateness};
 
 /// Tenths of a point by which `systemd-analyze security` may find it exposed, of 100; docs/privileges.md tells of each.
 const EXPOSED: u32 = 18;

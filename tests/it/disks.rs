@@ -636,26 +636,28 @@ fn what_a_disk_is_summed_from_is_part_of_it() {
     });
 }
 
-/// They send all that they may, made to be dear to read; who says little answers when they are done.
+/// They send all that they may, made to be dear to read; who says little answers when they are done, and has been read
+/// before they hang up.
 #[test]
 fn liars_cost_nobody_else_his_disks() {
     let dom0 = Dom0::new(21);
-    let all_is_sent = Arc::new(Barrier::new(21));
+    let [all_is_sent, all_is_read] = [(); 2].map(|()| Arc::new(Barrier::new(21)));
     for guest in 1..=20 {
-        let all_is_sent = all_is_sent.clone();
+        let (all_is_sent, all_is_read) = (all_is_sent.clone(), all_is_read.clone());
         dom0.qemu(guest, move |mut stream, _| {
             let rest = "{},".repeat(300_000);
             let dear = format!("{{\"id\": \"query-block\", \"return\": [{rest}{{}}]}}\r\n");
             let _ = stream.write_all(&[GREETING, dear.as_bytes()].concat());
             all_is_sent.wait();
-            hang(stream);
+            all_is_read.wait();
         });
     }
     dom0.qemu(21, move |stream, _| {
         all_is_sent.wait();
         converse(&stream, PV, |bytes| drop((&stream).write_all(bytes)));
+        all_is_read.wait();
     });
-    let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "5s"];
+    let arguments = ["--print", "json", "--interval", "2m", "--qmp-timeout", "1m"];
     let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
     let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
     assert_eq!(document["domains"][21]["vbds"], 2);

@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
+use crate::servers::wait_until;
 use crate::support::{Daemon, Listener, PATIENCE, Scratch, am_root, behind, clean, run, scenario, xenmonitor};
 
 /// The lines of a thread's `status` that tell its privileges.
@@ -40,21 +41,24 @@ fn every_thread_has_given_up_everything() {
     let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--statsd", &urls.join(",")]));
     daemon.wait_for_log("reading Xen");
     udp.datagram();
+    // One that has just been started has the name of who has started it.
+    let expected = [("xenmonitor", 1), ("poller", 1), ("signals", 1), ("sender", 3)];
+    let are_named = |threads: &[(String, Vec<String>)]| {
+        let count = |name: &str| threads.iter().filter(|(thread, _)| thread == name).count();
+        expected.iter().all(|(name, at_least)| count(name) >= *at_least)
+    };
+    let mut all = threads(&daemon);
+    assert!(
+        wait_until(|| {
+            all = threads(&daemon);
+            are_named(&all)
+        }),
+        "{all:?}"
+    );
     let none = "0000000000000000";
     // A process that cannot lose the bounding set, as it has no capabilities, can gain nothing from it.
     let bounding = am_root().then_some(none);
-    // A thread has the name of the one that started it until it sets its own.
-    let is_named = |threads: &[(String, Vec<String>)]| {
-        [("xenmonitor", 1), ("poller", 1), ("signals", 1), ("sender", 3)]
-            .iter()
-            .all(|(name, at_least)| threads.iter().filter(|(thread, _)| thread == name).count() >= *at_least)
-    };
-    let start = Instant::now();
-    let threads = std::iter::repeat_with(|| threads(&daemon))
-        .inspect(|threads| assert!(start.elapsed() < PATIENCE, "{threads:?}"))
-        .find(|threads| is_named(threads))
-        .unwrap();
-    for (name, values) in &threads {
+    for (name, values) in &all {
         for (line, value) in LINES.iter().zip(values) {
             let expected = match *line {
                 "CapBnd" => bounding.unwrap_or(value),

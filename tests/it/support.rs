@@ -401,11 +401,21 @@ impl Listener {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// The next datagram that comes, not one that has come.
-    pub fn latest(&self) -> String {
+    /// The next datagram with `text`; a poll that is late has some without most gauges.
+    pub fn datagram_with(&self, text: &str) -> String {
+        std::iter::repeat_with(|| self.datagram()).find(|datagram| datagram.contains(text)).unwrap()
+    }
+
+    /// Leaves out what has come before.
+    pub fn skip_old(&self) {
         self.0.set_nonblocking(true).unwrap();
         while self.0.recv(&mut [0; 1]).is_ok() {}
         self.0.set_nonblocking(false).unwrap();
+    }
+
+    /// The next datagram that comes, not one that has come.
+    pub fn latest(&self) -> String {
+        self.skip_old();
         self.datagram()
     }
 

@@ -9,8 +9,8 @@ use xenmonitor::metrics::DOMAIN;
 use xenmonitor::metrics::node::NODE;
 
 use crate::support::{
-    Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, run, scenario, shim, without_lateness,
-    xenmonitor,
+    Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, root, run, scenario, shim,
+    without_lateness, xenmonitor,
 };
 
 fn json(command: &mut Command) -> Vec<Value> {

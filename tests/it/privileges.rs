@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
-use std::time::Instant;
 
 use crate::servers::wait_until;
 use crate::support::{Daemon, Listener, PATIENCE, Scratch, am_root, behind, clean, run, scenario, xenmonitor};

@@ -168,7 +168,7 @@ fn a_poll_that_hangs_starves_the_watchdog() {
             late.push(datagram);
         }
     }
-    let stuck = late.iter().map(|datagram| gauge(datagram, "xenmonitor.stuck_sec").unwrap()).collect::<Vec<_>>();
+    let stuck = late.iter().map(|datagram| gauge(datagram, "xenmonitor.poll_running_sec").unwrap()).collect::<Vec<_>>();
     for (datagram, stuck) in late.iter().zip(&stuck) {
         assert!(gauge(datagram, "xenmonitor.poll_ms").is_none(), "{datagram}");
         let up = if *stuck < 0.6 { 1.0 } else { 0.0 };
@@ -217,8 +217,8 @@ fn a_slow_poll_is_not_stuck() {
     let fault = format!("[[fault]]\nwait_for = \"{}\"\n", released.display());
     let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_secs(2));
-    command.args(["--interval", "1s", "--print", "statsd", "--max-stuck", "1h", "--log", "off"]);
-    let mut daemon = Daemon::start(command.args(["--metrics", "xenmonitor.up,xenmonitor.stuck_sec"]));
+    command.args(["--interval", "1s", "--print", "statsd", "--poll-timeout", "1h", "--log", "off"]);
+    let mut daemon = Daemon::start(command.args(["--metrics", "xenmonitor.up,xenmonitor.poll_running_sec"]));
     let lines = Lines::of(&mut daemon);
     let next = || -> (f64, f64) {
         let value = || *last_values(&lines.next()).values().next().unwrap();

@@ -83,12 +83,12 @@ fn the_schedule_does_not_drift() {
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"20ms\"\n"));
     let mut command = xenmonitor(&scenario);
     command.args(["--interval", "50ms", "--count", "50", "--print", "statsd", "--log", "off"]);
-    let mut daemon = Daemon::start(command.args(["--metrics", "xenmonitor.poll_ms,xenmonitor.skipped_ticks"]));
+    let mut daemon = Daemon::start(command.args(["--metrics", "xenmonitor.poll_ms,xenmonitor.skipped_polls"]));
     let (start, mut is_answered, mut late) = (Instant::now(), false, Vec::new());
     while late.len() < 50 {
         let line = daemon.wait_for_line();
         is_answered |= line.contains("poll_ms");
-        if let Some((_, skipped)) = line.split_once("skipped_ticks:").filter(|_| std::mem::take(&mut is_answered)) {
+        if let Some((_, skipped)) = line.split_once("skipped_polls:").filter(|_| std::mem::take(&mut is_answered)) {
             let skipped: u32 = skipped.trim_end().trim_end_matches("|g").parse().unwrap();
             late.push(start.elapsed().as_secs_f64() - 0.05 * (late.len() as f64 + f64::from(skipped)));
         }

@@ -532,7 +532,7 @@ fn a_guest_that_is_silent_for_a_while() {
     let logged = |text: &str| said.err.matches(text).count();
     assert_eq!(
         logged(
-            "WARN  QEMU of g1 says nothing within 1s: it hangs, or is talking to another: the guest's disks are withheld"
+            "WARN  QEMU of g1 says nothing within 1s: it hangs, or is talking to another: the guest's disks are omitted"
         ),
         1,
         "{}",

@@ -16,7 +16,7 @@ fn it_starts_threads_and_nothing_else() {
     // By name, so that it is looked up.
     let listener = Listener::new("127.0.0.1:0");
     let url = listener.url().replace("127.0.0.1", "localhost");
-    daemon.args(["--interval", "20ms", "--count", "5", "--statsd", &url]);
+    daemon.args(["--interval", "1s", "--count", "3", "--statsd", &url]);
     let said = run(&mut under(&["strace", "-f", "-e", "trace=process", "-o", trace.to_str().unwrap()], &daemon));
     assert_eq!(said.status, Some(0), "{}", said.err);
     let trace = std::fs::read_to_string(trace).unwrap();

@@ -171,8 +171,8 @@ pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
 const LATENESS: [&str; 4] = [
     "a poll takes longer than the interval",
     "polls take less than the interval again",
-    "are lost: not out before the next poll",
-    "takes gauges again",
+    "are dropped: not sent before the next poll",
+    "are no longer dropped",
 ];
 
 /// The lines of a log without those that depend on the load of the machine.

@@ -176,7 +176,7 @@ fn the_daemon_does_its_work_in_it() {
     out_of(clean("nsenter").args(enter).args(["systemctl", "stop", "xenmonitor"]));
     drop(systemd);
     let log = log();
-    assert!(log.contains("SIGTERM: goodbye") && log.contains("failed: 0"), "{log}");
+    assert!(log.contains("SIGTERM: exiting after") && log.contains("(0 failed, "), "{log}");
     let log = without_lateness(&log).join("\n");
     assert!(!log.contains("cannot") && !log.contains("WARN"), "{log}");
 }

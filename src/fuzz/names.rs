@@ -37,8 +37,8 @@ pub fn named(host: &str, (layout, charset, tag_format): (Layout, Charset, TagFor
     Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &[] }).expect("defaults")
 }
 
-/// A byte that selects naming options, one that says how many names were freed lately, and names that end in NUL, the only
-/// byte that no name has. The first is Domain-0's.
+/// A byte that selects naming options, one that says how many names were freed lately, and names that end in NUL, the
+/// only byte that no name has. The first is Domain-0's.
 pub fn names(input: &[u8]) {
     let mut input = Input(input);
     let (way, many) = (*input.of(&WAYS), input.byte() % 4);

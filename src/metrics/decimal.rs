@@ -1,32 +1,33 @@
-//! A metric's value as every statsd server keeps it.
+//! The values of metrics, as every statsd server keeps them.
 
 use serde::{Serialize, Serializer};
 
-/// 2^53: from here on statsd servers round whole numbers.
+/// 2^53: statsd servers hold numbers as `f64`, and round whole ones from here on.
 pub const EXACT: f64 = (1_u64 << 53) as f64;
 
-/// A number as any server keeps it: three decimals, below 2^53.
+/// A number that every server keeps as it is: with three decimals, below 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal {
     thousandths: i64,
 }
 
 impl Decimal {
-    /// Nothing.
+    /// 0.
     pub const ZERO: Self = Self { thousandths: 0 };
 
-    /// The nearest; `None` for what is no number to a server, or another than was meant.
+    /// The nearest to a value; `None` if it is no number, or too large.
     pub fn of(value: f64) -> Option<Self> {
         if value.is_nan() || value.abs() >= EXACT {
             return None;
         }
-        // In integers, as the whole part could not take a factor of 1000, and as no baseline processor rounds.
+        // With integers: the whole part times 1000 may exceed 2^53, and baseline processors have no instruction to
+        // round.
         let whole = value as i64;
         let rest = (value - whole as f64) * 1000.0;
         Some(Self { thousandths: whole * 1000 + (rest + 0.5_f64.copysign(rest)) as i64 })
     }
 
-    /// As the standard library prints it, in a fraction of the time: that looks for the shortest number.
+    /// Appends it as the standard library prints it, but faster: that searches for the shortest representation.
     pub fn write(self, line: &mut String) {
         if self.thousandths < 0 {
             line.push('-');
@@ -35,7 +36,7 @@ impl Decimal {
         let mut digits = itoa::Buffer::new();
         line.push_str(digits.format(whole));
         if rest > 0 {
-            // As 1.125 is written: what is wanted are the zeros before.
+            // 1125 for 0.125, to get its leading zeros.
             let rest = digits.format(1000 + rest);
             line.push('.');
             line.push_str(rest[1..].trim_end_matches('0'));
@@ -43,7 +44,7 @@ impl Decimal {
     }
 }
 
-/// Whole where it is whole.
+/// An integer if it is whole.
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.thousandths % 1000 {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn values() {
+    fn decimal_values() {
         let whole = [0, 12, 95_123_888_014_451, 3_860_020_017_238_112, (1 << 53) - 1];
         for (value, sent) in [
             (7.14159, "7.142"),
@@ -87,9 +88,8 @@ mod tests {
         }
     }
 
-    /// As the standard library writes them.
     #[test]
-    fn every_thousandth() {
+    fn decimals_are_written_as_by_the_standard_library() {
         for n in (-5_000..5_000).chain((0..400).map(|n| n * 7_919 + 1_234_567_891)) {
             let value = f64::from(n) / 1000.0;
             assert_eq!(written(value), value.to_string());

@@ -52,14 +52,14 @@ impl Span {
         Self { elapsed: now.at.duration_since(earlier.at), uncertainty: now.took.abs_diff(earlier.took) }
     }
 
-    /// Whether the uncertainty is at most a tenth, as it is not if one of the two calls hung. Else there are no interval
-    /// values.
+    /// Whether the uncertainty is at most a tenth, as it is not if one of the two calls hung. Else there are no
+    /// interval values.
     pub fn is_certain(&self) -> bool {
         !self.elapsed.is_zero() && self.uncertainty * 10 <= self.elapsed
     }
 
-    /// As xentop: nanoseconds used / 10 / microseconds elapsed. `None` if that is more than so many vcpus could use: the
-    /// counter is wrong then (fact 18).
+    /// As xentop: nanoseconds used / 10 / microseconds elapsed. `None` if that is more than so many vcpus could use:
+    /// the counter is wrong then (fact 18).
     pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
         let at_most = (self.elapsed + self.uncertainty).as_nanos() * u128::from(vcpus);
         let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;
@@ -95,8 +95,8 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The devices of one domain beside their earlier readings. Reused from domain to domain: it allocates only for a domain
-/// that has more devices than all before.
+/// The devices of one domain beside their earlier readings. Reused from domain to domain: it allocates only for a
+/// domain that has more devices than all before.
 #[derive(Debug, Default)]
 pub struct Devices {
     /// By number.
@@ -160,7 +160,7 @@ struct Buffers {
 }
 
 impl Devices {
-    /// Replaces what is here by the devices of another domain.
+    /// Pairs the devices of another domain, and forgets the ones before.
     pub fn pair(&mut self, sample: &Sample) {
         let domain = sample.domain;
         let earlier = sample.previous.map(|(domain, _)| domain);
@@ -194,7 +194,7 @@ impl Devices {
         let earlier_vbds = earlier.unwrap_or_default();
         identify(vbds, ids);
         identify(earlier_vbds, earlier_ids);
-        // Duplicates are told apart by their place alone, which shifts when a disk is attached or detached.
+        // Duplicates differ only by their place, which shifts when a disk is attached or detached.
         let has_duplicates = ids.iter().chain(&*earlier_ids).any(|(id, _)| id.nth > 1);
         let same_list =
             || vbds.len() == earlier_vbds.len() && vbds.iter().zip(earlier_vbds).all(|(a, b)| is_same(a, b));

@@ -1,10 +1,10 @@
 //! Metrics that `--detail` adds to a domain: those of its vcpus and devices, and rates per second.
 //!
-//! A new metric is a row in one of the tables here, and the same row in docs/metrics.md, which the failing test prints. One
-//! of a disk's counters is also a field in `snapshot`, filled in by the sources that know it (`xenstat`, `blkback`,
+//! A new metric is a row in one of the tables here, and the same row in docs/metrics.md, which the failing test prints.
+//! One of a disk's counters is also a field in `snapshot`, filled in by the sources that know it (`xenstat`, `blkback`,
 //! `qmp_replies`, `tapdisk`), and a key in `json`.
 
-use crate::metrics::Row;
+use crate::metrics::Entry;
 use crate::metrics::delta::{Devices, Earlier, Paired, Sample, Span};
 use crate::metrics::metric::{Kind, Metric, counter, exact, gauge, interval};
 use crate::model::device::{DeviceId, DeviceKind};
@@ -37,18 +37,19 @@ struct Whole<'a> {
     sample: &'a Sample<'a>,
 }
 
-type Value<T> = fn(&Device<T>) -> Option<f64>;
-type RateValue = fn(&Whole) -> Option<f64>;
+type DeviceFn<T> = fn(&Device<T>) -> Option<f64>;
+type RateFn = fn(&Whole) -> Option<f64>;
 
 #[rustfmt::skip]
-const VCPU: &[Metric<Value<Vcpu>>] = &[
+const VCPU: &[Metric<DeviceFn<Vcpu>>] = &[
     gauge("online", "1 if online, 0 if unplugged", |d| Some(d.pair.now.online.into())),
-    counter("cpu_sec", "seconds of CPU time, to the millisecond", |d| exact(d.pair.now.ns / 1_000_000).map(|ms| ms / 1000.0)),
+    counter("cpu_sec", "seconds of CPU time, to the millisecond",
+        |d| exact(d.pair.now.ns / 1_000_000).map(|ms| ms / 1000.0)),
     interval("cpu_percent", "100 is one CPU; omitted at the first poll", |d| d.cpu_percent()),
 ];
 
 #[rustfmt::skip]
-const VIF: &[Metric<Value<Vif>>] = &[
+const VIF: &[Metric<DeviceFn<Vif>>] = &[
     counter("rx_bytes", "bytes that dom0 received from the guest", |d| d.count(|v| v.rbytes, |v| v.tbytes)),
     counter("rx_packets", "packets", |d| d.count(|v| v.rpackets, |v| v.tpackets)),
     counter("rx_errs", "packets in error", |d| d.count(|v| v.rerrs, |v| v.terrs)),
@@ -60,7 +61,7 @@ const VIF: &[Metric<Value<Vif>>] = &[
 ];
 
 #[rustfmt::skip]
-const VBD: &[Metric<Value<Vbd>>] = &[
+const VBD: &[Metric<DeviceFn<Vbd>>] = &[
     counter("oo", "requests that had to wait; QEMU counts none", |d| exact(d.pair.now.counters?.oo_reqs?)),
     counter("rd", "read requests", |d| exact(d.pair.now.counters?.rd_reqs)),
     counter("wr", "write requests", |d| exact(d.pair.now.counters?.wr_reqs)),
@@ -80,7 +81,7 @@ const VBD: &[Metric<Value<Vbd>>] = &[
 ];
 
 #[rustfmt::skip]
-const RATES: &[Metric<RateValue>] = &[
+const RATES: &[Metric<RateFn>] = &[
     interval("nettx_bytes_per_sec", "bytes that dom0 sent to the guest", |w| w.vif_rate(|v| v.tbytes, |v| v.rbytes)),
     interval("netrx_bytes_per_sec", "bytes that dom0 received from the guest",
         |w| w.vif_rate(|v| v.rbytes, |v| v.tbytes)),
@@ -91,8 +92,8 @@ const RATES: &[Metric<RateValue>] = &[
 ];
 
 /// Every metric of these details; capitals stand for a device.
-pub fn catalogue(wanted: &[Detail]) -> Vec<Row> {
-    fn rows<F>(device: &str, table: &[Metric<F>]) -> Vec<Row> {
+pub fn catalogue(wanted: &[Detail]) -> Vec<Entry> {
+    fn rows<F>(device: &str, table: &[Metric<F>]) -> Vec<Entry> {
         table.iter().map(|row| (format!("{device}{}", row.name), row.kind, row.meaning)).collect()
     }
     let all = [
@@ -122,7 +123,8 @@ pub struct DetailValue<'a> {
     pub value: f64,
 }
 
-/// Passes the metrics of these details that have a value to `emit`. `devices` are those of the sample; `name` is a buffer.
+/// Passes the metrics of these details that have a value to `emit`. `devices` are those of the sample; `name` is a
+/// buffer.
 pub fn values(
     sample: &Sample,
     devices: &Devices,
@@ -151,7 +153,7 @@ pub fn values(
 
 fn device_values<T>(
     sample: &Sample,
-    table: &[Metric<Value<T>>],
+    table: &[Metric<DeviceFn<T>>],
     devices: &[Paired<T>],
     name: &mut String,
     emit: &mut impl FnMut(DetailValue),

@@ -1,24 +1,24 @@
-//! Metrics of a domain: xentop's columns, and what else is sent of every domain.
+//! Metrics of a domain: xentop's columns, and all else that is sent of every domain.
 //!
-//! [`DOMAIN`] is the one table of their names; statsd lines, JSON and the README's table follow it. A new metric is a row
-//! here, and the same row in the README, which the failing test prints.
+//! [`DOMAIN`] is the one table of their names; statsd lines, JSON and the README's table follow it. A new metric is a
+//! row here, and the same row in the README, which the failing test prints.
 //!
-//! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that what xentop cannot know (`0.0` for a first
-//! CPU sample, "no limit") is `None` here rather than a number.
+//! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that values that xentop cannot know (`0.0` for a
+//! first CPU sample, "no limit") are `None` here.
 
 use crate::metrics::delta::Sample;
 use crate::metrics::metric::{Metric, counter, exact, gauge, interval};
 use crate::model::snapshot::{VbdCounters, Vif};
 use crate::naming::scheme::Layout;
 
-/// Computes a value of a domain.
-pub type Value = fn(&Sample) -> Option<f64>;
+/// Computes a metric of a domain.
+pub type DomainFn = fn(&Sample) -> Option<f64>;
 
 /// A metric that every domain has.
 #[derive(Debug)]
 pub struct DomainMetric {
     /// Name, kind, meaning, value.
-    pub metric: Metric<Value>,
+    pub metric: Metric<DomainFn>,
     /// The column of `xentop -b` that it is, if any.
     pub xentop: Option<&'static str>,
     /// Its name in the paths of the XenMonitor script, which sent no others.
@@ -28,31 +28,44 @@ pub struct DomainMetric {
 /// Every metric of a domain, xentop's columns in their order.
 #[rustfmt::skip]
 pub const DOMAIN: &[DomainMetric] = &[
-    row(gauge("state.running", "1 while a vcpu is running, else 0", |s| truth(s.domain.state.running))).xentop("STATE"),
-    row(gauge("state.blocked", "1 while all vcpus are blocked, else 0", |s| truth(s.domain.state.blocked))).xentop("STATE"),
-    row(gauge("state.paused", "1 while paused, else 0", |s| truth(s.domain.state.paused))).xentop("STATE"),
+    row(gauge("state.running", "1 while a vcpu is running, else 0", |s| truth(s.domain.state.running)))
+        .xentop("STATE"),
+    row(gauge("state.blocked", "1 while all vcpus are blocked, else 0", |s| truth(s.domain.state.blocked)))
+        .xentop("STATE"),
+    row(gauge("state.paused", "1 while paused, else 0", |s| truth(s.domain.state.paused)))
+        .xentop("STATE"),
     row(gauge("state.shutdown", "1 after the guest has shut down, else 0", |s| truth(s.domain.state.shutdown)))
         .xentop("STATE"),
-    row(gauge("state.crashed", "1 after the guest has crashed, else 0", |s| truth(s.domain.state.crashed))).xentop("STATE"),
-    row(gauge("state.dying", "1 while being destroyed, else 0", |s| truth(s.domain.state.dying))).xentop("STATE"),
-    row(counter("cpu_sec", "seconds of CPU time, to the millisecond", |s| s.cpu_sec())).xentop("CPU(sec)").legacy("CPU_sec"),
+    row(gauge("state.crashed", "1 after the guest has crashed, else 0", |s| truth(s.domain.state.crashed)))
+        .xentop("STATE"),
+    row(gauge("state.dying", "1 while being destroyed, else 0", |s| truth(s.domain.state.dying)))
+        .xentop("STATE"),
+    row(counter("cpu_sec", "seconds of CPU time, to the millisecond", |s| s.cpu_sec()))
+        .xentop("CPU(sec)").legacy("CPU_sec"),
     row(interval("cpu_percent", "100 is one CPU; omitted at the first poll", |s| s.cpu_percent()))
         .xentop("CPU(%)").legacy("CPU_percent"),
-    row(gauge("mem_k", "KiB", |s| exact(s.domain.cur_mem / 1024))).xentop("MEM(k)").legacy("MEM_k"),
+    row(gauge("mem_k", "KiB", |s| exact(s.domain.cur_mem / 1024)))
+        .xentop("MEM(k)").legacy("MEM_k"),
     row(gauge("mem_percent", "percent of the host's memory", |s| s.of_memory(s.domain.cur_mem)))
         .xentop("MEM(%)").legacy("MEM_percent"),
-    row(gauge("maxmem_k", "KiB; omitted if there is no limit", |s| exact(s.domain.max_mem? / 1024))).xentop("MAXMEM(k)"),
+    row(gauge("maxmem_k", "KiB; omitted if there is no limit", |s| exact(s.domain.max_mem? / 1024)))
+        .xentop("MAXMEM(k)"),
     row(gauge("maxmem_percent", "percent of the host's memory; omitted if there is no limit",
-        |s| s.of_memory(s.domain.max_mem?))).xentop("MAXMEM(%)"),
-    row(gauge("vcpus", "virtual CPUs, online or not", |s| Some(s.domain.num_vcpus.into()))).xentop("VCPUS").legacy("VCPUs"),
-    row(gauge("nets", "network interfaces", |s| s.nets())).xentop("NETS").legacy("Networks"),
+        |s| s.of_memory(s.domain.max_mem?)))
+        .xentop("MAXMEM(%)"),
+    row(gauge("vcpus", "virtual CPUs, online or not", |s| Some(s.domain.num_vcpus.into())))
+        .xentop("VCPUS").legacy("VCPUs"),
+    row(gauge("nets", "network interfaces", |s| s.nets()))
+        .xentop("NETS").legacy("Networks"),
     row(counter("nettx_k", "KiB that dom0 sent to the guest: what the guest received", |s| s.nettx()))
         .xentop("NETTX(k)").legacy("NET-TX_k"),
     row(counter("netrx_k", "KiB that dom0 received from the guest: what the guest sent", |s| s.netrx()))
         .xentop("NETRX(k)").legacy("NET-RX_k"),
-    row(gauge("vbds", "block devices", |s| s.vbds())).xentop("VBDS").legacy("Block-Devices"),
-    row(counter("vbd_oo", "requests that had to wait; omitted if every VBD is in error, or QEMU serves one, which counts none",
-        |s| s.vbd(|vbd| vbd.oo_reqs))).xentop("VBD_OO"),
+    row(gauge("vbds", "block devices", |s| s.vbds()))
+        .xentop("VBDS").legacy("Block-Devices"),
+    row(counter("vbd_oo", "requests that had to wait; omitted if every VBD is in error, or if QEMU serves one",
+        |s| s.vbd(|vbd| vbd.oo_reqs)))
+        .xentop("VBD_OO"),
     row(counter("vbd_rd", "read requests; omitted if every VBD is in error", |s| s.vbd(|vbd| Some(vbd.rd_reqs))))
         .xentop("VBD_RD").legacy("VBD_Read"),
     row(counter("vbd_wr", "write requests; omitted if every VBD is in error", |s| s.vbd(|vbd| Some(vbd.wr_reqs))))
@@ -60,11 +73,13 @@ pub const DOMAIN: &[DomainMetric] = &[
     row(counter("vbd_rsect", "512-byte sectors read; omitted if every VBD is in error", |s| s.vbd(|vbd| vbd.rd_sects)))
         .xentop("VBD_RSECT").legacy("VBD_Read-Sectors"),
     row(counter("vbd_wsect", "512-byte sectors written; omitted if every VBD is in error",
-        |s| s.vbd(|vbd| Some(vbd.wr_sects)))).xentop("VBD_WSECT").legacy("VBD_Write-Sectors"),
-    row(gauge("ssid", "number of the security label", |s| Some(s.domain.ssid.into()))).xentop("SSID"),
+        |s| s.vbd(|vbd| Some(vbd.wr_sects))))
+        .xentop("VBD_WSECT").legacy("VBD_Write-Sectors"),
+    row(gauge("ssid", "number of the security label", |s| Some(s.domain.ssid.into())))
+        .xentop("SSID"),
 ];
 
-const fn row(metric: Metric<Value>) -> DomainMetric {
+const fn row(metric: Metric<DomainFn>) -> DomainMetric {
     DomainMetric { metric, xentop: None, legacy: None }
 }
 

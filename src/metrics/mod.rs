@@ -20,7 +20,7 @@ use crate::model::snapshot::Snapshot;
 use crate::naming::scheme::{Layout, RESERVED};
 
 /// A row of the docs' tables: metric, kind, meaning.
-pub type Row = (String, Kind, &'static str);
+pub type Entry = (String, Kind, &'static str);
 
 /// The metrics of the host and of this program that have a value: group, name, value.
 pub fn host_values(
@@ -33,13 +33,13 @@ pub fn host_values(
 }
 
 /// Every metric there is, by its name below host and domain; capitals stand for a device.
-pub fn catalogue() -> Vec<Row> {
+pub fn catalogue() -> Vec<Entry> {
     let of_domain = DOMAIN.iter().map(|row| (row.metric.name.to_owned(), row.metric.kind, row.metric.meaning));
     of_domain.chain(devices::catalogue(&[Detail::All])).chain(host_catalogue()).collect()
 }
 
 /// Every metric of the host and of this program.
-pub fn host_catalogue() -> Vec<Row> {
+pub fn host_catalogue() -> Vec<Entry> {
     let node = NODE.iter().map(|row| (format!("{}.{}", RESERVED[0], row.name), row.kind, row.meaning));
     let health = HEALTH.iter().map(|row| (format!("{}.{}", RESERVED[1], row.name), row.kind, row.meaning));
     node.chain(health).collect()

@@ -5,11 +5,11 @@
 use crate::metrics::metric::{Metric, gauge};
 use crate::model::snapshot::{Domain, Snapshot, State};
 
-type Value = fn(&Snapshot) -> Option<f64>;
+type NodeFn = fn(&Snapshot) -> Option<f64>;
 
 /// Metrics of the host.
 #[rustfmt::skip]
-pub const NODE: &[Metric<Value>] = &[
+pub const NODE: &[Metric<NodeFn>] = &[
     gauge("mem_total_k", "KiB of memory", |n| Some((n.tot_mem / 1024) as f64)),
     gauge("mem_free_k", "KiB that no domain uses", |n| Some((n.free_mem / 1024) as f64)),
     gauge("mem_used_k", "KiB that domains and Xen itself use",

@@ -34,11 +34,11 @@ pub struct Health {
     pub collected: Option<Collectors>,
 }
 
-type Value = fn(&Health) -> Option<f64>;
+type HealthFn = fn(&Health) -> Option<f64>;
 
 /// Metrics of this program.
 #[rustfmt::skip]
-pub const HEALTH: &[Metric<Value>] = &[
+pub const HEALTH: &[Metric<HealthFn>] = &[
     gauge("up", "1 if the latest poll succeeded; 0 if it failed or has been running for two intervals",
         |h| Some(h.up.into())),
     gauge("poll_ms", "milliseconds that reading libxenstat, the kernel and QEMU took", |h| h.poll.map(milliseconds)),

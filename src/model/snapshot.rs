@@ -1,12 +1,12 @@
 //! One reading of a host, as plain owned data.
 //!
-//! Names are libxenstat's less their prefix, units are its own: bytes, nanoseconds, counts since the
-//! domain or device came up. What libxenstat expresses as a sentinel is an `Option` here. What is said to be
-//! libxenstat's may be had from others, who mean the same by it.
+//! Names are libxenstat's without their prefix, units are its own: bytes, nanoseconds, counts since the domain or
+//! device came up. A sentinel of libxenstat is an `Option` here. Values that are documented as libxenstat's may come
+//! from another source, with the same meaning.
 
 use std::time::{Duration, Instant};
 
-/// What `xenstat_get_node` found: the host and every domain on it.
+/// The host and every domain on it, as of `xenstat_get_node`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// `xenstat_node_xen_version`, such as `4.17.7`.
@@ -30,28 +30,28 @@ pub struct Snapshot {
 /// When something was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// The reading's begin.
+    /// When reading began.
     pub at: Instant,
     /// How long it took.
     pub took: Duration,
 }
 
 impl Moment {
-    /// The whole time of two readings whose results are one.
+    /// The time of two readings whose results are combined.
     pub fn and(self, other: Self) -> Self {
         let at = self.at.min(other.at);
         Self { at, took: (self.at + self.took).max(other.at + other.took) - at }
     }
 }
 
-/// The parts of libxenstat that can be asked for, and fail, one by one.
+/// The parts of a reading that can be requested, and can fail, one by one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collectors {
-    /// `XENSTAT_VCPU`: the vcpus (their number is told in any case).
+    /// `XENSTAT_VCPU`: the vcpus. Their number is always known.
     pub vcpu: bool,
     /// `XENSTAT_NETWORK`: the VIFs.
     pub network: bool,
-    /// `XENSTAT_VBD`: the VBDs, which single domains may still lack.
+    /// `XENSTAT_VBD`: the VBDs. They may still be unknown for single domains.
     pub vbd: bool,
 }
 
@@ -66,9 +66,9 @@ impl Collectors {
 /// One domain; Domain-0 is one too.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Domain {
-    /// `xenstat_domain_id`: unique among the living, new after every reboot.
+    /// `xenstat_domain_id`: unique among running domains, and new after every reboot.
     pub id: u32,
-    /// `xenstat_domain_name`: any bytes but NUL, chosen by whoever may name VMs.
+    /// `xenstat_domain_name`: any bytes but NUL. Untrusted.
     pub name: Box<[u8]>,
     /// The six `xenstat_domain_*` predicates.
     pub state: State,
@@ -86,18 +86,18 @@ pub struct Domain {
     pub vcpus: Vec<Vcpu>,
     /// `xenstat_domain_network`.
     pub vifs: Vec<Vif>,
-    /// `xenstat_domain_vbd`; `None` where nobody was asked, or could tell this domain's.
+    /// `xenstat_domain_vbd`; `None` if they were not requested, or could not be read for this domain.
     pub vbds: Option<Vec<Vbd>>,
 }
 
 impl Domain {
-    /// Whether it is one half of a VM on its way between hosts, as xl and libxl name them for some seconds.
+    /// Whether it is being migrated: xl and libxl give its two halves such names for some seconds.
     pub fn is_migrating(&self) -> bool {
         self.name.ends_with(b"--incoming") || self.name.ends_with(b"--migratedaway")
     }
 }
 
-/// What a domain is doing. Not exclusive: a paused domain may be blocked as well.
+/// The state of a domain. Several may be true: a paused domain may be blocked as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct State {
@@ -118,7 +118,7 @@ pub struct Vcpu {
     pub ns: u64,
 }
 
-/// One virtual network interface, seen from dom0: what it transmits, the guest receives.
+/// One virtual network interface, from dom0's perspective: what it transmits, the guest receives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Vif {
@@ -135,8 +135,8 @@ pub struct Vif {
 }
 
 impl Vif {
-    /// Adds the counters of the other interface of a card. An HVM guest's network card is two interfaces: netback's, and
-    /// the tap of the emulated card, which the guest uses until its PV driver is loaded.
+    /// Adds the counters of the other interface of a card. An HVM guest's network card is two interfaces: netback's,
+    /// and the tap of the emulated card, which the guest uses until its PV driver is loaded.
     pub fn add(&mut self, other: &Self) {
         for (own, other) in [
             (&mut self.rbytes, other.rbytes),
@@ -162,9 +162,9 @@ pub struct Vbd {
     pub dev: u32,
     /// What `counters` are the sum of.
     pub access: AccessPath,
-    /// `None` when `xenstat_vbd_error` is set: libxenstat then holds another disk's numbers.
+    /// `None` if `xenstat_vbd_error` is set: libxenstat then returns another disk's counters.
     pub counters: Option<VbdCounters>,
-    /// When they were read, if not by libxenstat.
+    /// When they were read, if not from libxenstat.
     pub read: Option<Moment>,
 }
 
@@ -183,7 +183,7 @@ pub enum AccessPath {
 /// Requests and 512-byte sectors since the device was attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VbdCounters {
-    /// `xenstat_vbd_oo_reqs`: requests that had to wait for lack of room; QEMU counts none.
+    /// `xenstat_vbd_oo_reqs`: requests that had to wait because the ring was full; QEMU counts none.
     pub oo_reqs: Option<u64>,
     /// `xenstat_vbd_rd_reqs`.
     pub rd_reqs: u64,
@@ -193,9 +193,9 @@ pub struct VbdCounters {
     pub rd_sects: Option<u64>,
     /// `xenstat_vbd_wr_sects`.
     pub wr_sects: u64,
-    /// What reads took, where that is told; libxenstat tells none of these last four.
+    /// How long reads took. Not from libxenstat, like the three that follow; `None` if the source does not know.
     pub rd_time: Option<Time>,
-    /// What writes took.
+    /// How long writes took.
     pub wr_time: Option<Time>,
     /// Flushes of the disk's cache.
     pub flush_reqs: Option<u64>,
@@ -225,7 +225,7 @@ impl VbdCounters {
     }
 }
 
-/// Requests that are done, and how long they took together.
+/// Completed requests, and how long they took together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Time {

@@ -1,9 +1,9 @@
-//! Untrusted bytes made fit to print, and numbers as Xen writes them.
+//! Untrusted bytes made printable, and numbers as Xen writes them.
 
 use std::str::FromStr;
 
-/// A raw name fit for a terminal: as it is where it is text, escaped where it could steer the terminal,
-/// break the row or hide.
+/// A raw name for a terminal: text as it is; escapes for bytes that are no text, or that could control the terminal,
+/// break the row, or be invisible.
 pub fn printable(raw: &[u8]) -> String {
     let mut out = String::new();
     for chunk in raw.utf8_chunks() {
@@ -21,7 +21,8 @@ pub fn printable(raw: &[u8]) -> String {
     out
 }
 
-/// Controls, and what is seen only by what it does to the text around it.
+/// Controls, and most of Unicode's Default_Ignorable_Code_Point: characters that are invisible themselves, but can
+/// change the text around them.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -30,7 +31,7 @@ pub fn is_invisible(c: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A number as Xen's tools and the kernel write it: no sign, no blank, no zero before another digit.
+/// A number as Xen's tools and the kernel write it: no sign, no space, no leading zero.
 pub fn decimal<T: FromStr>(text: &str) -> Option<T> {
     let are_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| are_digits && (text == "0" || !text.starts_with('0')))
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cannot_reach_the_terminal() {
+    fn printable_names_cannot_control_a_terminal() {
         for (raw, shown) in [
             (&b"build server"[..], "build server"),
             ("z\u{fc}rich".as_bytes(), "z\u{fc}rich"),
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals() {
+    fn decimal_numbers() {
         for (text, number) in [("0", Some(0)), ("51712", Some(51712)), ("4294967295", Some(u32::MAX))] {
             assert_eq!(decimal(text), number, "{text}");
         }

@@ -51,7 +51,7 @@ pub fn number(name: &str) -> Option<u32> {
         "" => 0,
         digits => decimal(digits).filter(|number| *number > 0)?,
     };
-    // Four letters are more disks than the widest number holds.
+    // Four letters stand for more disks than any number can.
     let disk = match letters.len() {
         1..=4 => letters.bytes().fold(0, |disk, letter| disk * 26 + u32::from(letter - b'a') + 1) - 1,
         _ => return None,
@@ -66,8 +66,8 @@ pub fn number(name: &str) -> Option<u32> {
     }
 }
 
-/// The number that xl would give the `nth` emulated disk of an HVM guest, on an IDE or AHCI controller or with `scsi` on
-/// that.
+/// The number that xl would give the `nth` emulated disk of an HVM guest, on an IDE or AHCI controller or with `scsi`
+/// on that.
 pub fn emulated(nth: u32, scsi: bool) -> Option<u32> {
     let named = |stem: &str| {
         let mut name = String::from(stem);

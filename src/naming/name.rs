@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// A metric's name: what stands before the value in its line, and what behind.
+/// A metric's name: the text before the value in its line, and the text after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts<'a> {
     /// See [`Name::path`].

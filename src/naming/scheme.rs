@@ -60,8 +60,8 @@ pub enum TagFormat {
     SignalFx,
 }
 
-/// The components that stand in place of a domain's in the names of the host's and this program's metrics. No domain may
-/// have them.
+/// The components that stand in place of a domain's in the names of the host's and this program's metrics. No domain
+/// may have them.
 pub const RESERVED: [&str; 2] = ["node", "xenmonitor"];
 
 /// How everything is named.
@@ -123,8 +123,8 @@ impl fmt::Display for NamingError {
             }
             NamingError::TooLong { fixed, max } => write!(
                 f,
-                "prefix, template, host name and tags take {fixed} of the {max} bytes that a metric's name may have, and \
-                 leave too little for domain and metric: shorten --prefix, --template, --host or --tag"
+                "prefix, template, host name and tags take {fixed} of the {max} bytes that a metric's name may have, \
+                 which leaves too little for domain and metric: shorten --prefix, --template, --host or --tag"
             ),
         }
     }

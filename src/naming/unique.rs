@@ -1,8 +1,8 @@
 //! Unique names of domains, which no VM's name can influence beyond its own.
 //!
-//! A VM's name is chosen by anybody who may create VMs, and may have any byte but NUL: newlines, `:` and `|` would inject
-//! lines into statsd, a dot another level into a path. Here each becomes a component of `[A-Za-z0-9_-]`, or a tag that
-//! ends where it should, and no two domains share one.
+//! A VM's name is chosen by anybody who may create VMs, and may have any byte but NUL: newlines, `:` and `|` would
+//! inject lines into statsd, a dot another level into a path. Here each becomes a component of `[A-Za-z0-9_-]`, or a
+//! tag that ends where it should, and no two domains share one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,8 +34,9 @@ impl UniqueNames {
     /// domid twice.
     ///
     /// If several domains would get one name, even one that only a server takes for the same, the domain whose raw name
-    /// is clean keeps it. Each other gets `_` and eight digits of a hash of its raw name, and if that name is shared too,
-    /// as by two domains of the same raw name, the domid. A name made to look like another's hashed one moves both.
+    /// is clean keeps it. Each other gets `_` and eight digits of a hash of its raw name, and if that name is shared
+    /// too, as by two domains of the same raw name, the domid. A name made to look like another's hashed one moves
+    /// both.
     ///
     /// `freed` are names whose series ended lately: neither they nor anything a server takes for them is given out.
     pub fn assign(&self, domains: &[(&[u8], u32)], freed: &HashSet<&str>) -> Vec<String> {

@@ -173,8 +173,8 @@ fn domain<'a>(sample: &Sample, metric_name: &'a str) -> DomainObject<'a> {
     }
 }
 
-/// JSON allows characters that can control a terminal: DEL, the C1 controls, and marks that reverse text. They occur only
-/// in strings, where an escape means the same.
+/// JSON allows characters that can control a terminal: DEL, the C1 controls, and marks that reverse text. They occur
+/// only in strings, where an escape means the same.
 fn escape_invisible(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for c in document.chars() {

@@ -2,8 +2,9 @@
 //! (domid, name) changes.
 //!
 //! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, those of its metrics that
-//! are no counters are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would look
-//! like a reset. A metric that is only omitted, because its collector failed or there is no limit any more, gets no 0.
+//! are no counters are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
+//! look like a reset. A metric that is only omitted, because its collector failed or there is no limit any more, gets
+//! no 0.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -64,12 +65,12 @@ pub struct Series {
     retired: Vec<DomainSeries>,
     /// Whether names became free since the last rebuild.
     freed: bool,
-    buffers: Buffers,
+    scratch: Scratch,
 }
 
 /// Kept, so that a poll allocates nothing.
 #[derive(Default)]
-struct Buffers {
+struct Scratch {
     devices: Devices,
     device_name: String,
     joined: String,
@@ -132,7 +133,7 @@ impl Series {
             active: Vec::new(),
             retired: Vec::new(),
             freed: false,
-            buffers: Buffers::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -199,8 +200,8 @@ impl Series {
         self.selection.namer.names(metric_name, self.columns.iter().map(|(_, name)| *name))
     }
 
-    /// The name in metrics of each domain of the snapshot. A freed name is not reused while zeros for it are still being
-    /// sent.
+    /// The name in metrics of each domain of the snapshot. A freed name is not reused while zeros for it are still
+    /// being sent.
     fn metric_names(&self, node: &Snapshot) -> Vec<String> {
         let present: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
         let (staying, leaving): (Vec<&DomainSeries>, Vec<&DomainSeries>) = self
@@ -211,7 +212,8 @@ impl Series {
         let mut reserved: HashSet<&str> = HashSet::new();
         let mut names: Vec<&str> =
             leaving.into_iter().chain(&self.retired).map(|series| &*series.metric_name).collect();
-        // First reserve the names of retired domains only. Domains that stay lose theirs only if that forces a collision.
+        // First reserve the names of retired domains only. Domains that stay lose theirs only if that forces a
+        // collision.
         for staying in [Vec::new(), staying] {
             names.extend(staying.iter().map(|series| &*series.metric_name));
             loop {
@@ -238,8 +240,8 @@ impl Series {
 
     /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
     pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
-        let Self { selection, columns, poll, active, retired, freed, buffers } = self;
-        let Buffers { devices, device_name, joined, name } = buffers;
+        let Self { selection, columns, poll, active, retired, freed, scratch } = self;
+        let Scratch { devices, device_name, joined, name } = scratch;
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
             let sample = selection.sample(series, domain, node, previous);

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use crate::metrics::DOMAIN;
 use crate::metrics::delta::Sample;
-use crate::metrics::domain::Value;
+use crate::metrics::domain::DomainFn;
 use crate::metrics::filter::Filter;
 use crate::metrics::metric::Metric;
 use crate::model::snapshot::State;
@@ -56,7 +56,7 @@ pub struct Table {
     order: Order,
     dom0_first: bool,
     shows_state: bool,
-    columns: Vec<(&'static Metric<Value>, Column)>,
+    columns: Vec<(&'static Metric<DomainFn>, Column)>,
 }
 
 /// `--sort`: by name as xentop does, or by a metric, the largest first.
@@ -65,7 +65,7 @@ pub enum Order {
     /// Case ignored.
     Name,
     /// Domains without a value come last.
-    Metric(&'static Metric<Value>),
+    Metric(&'static Metric<DomainFn>),
 }
 
 /// One line of the table.
@@ -147,7 +147,7 @@ fn cut(name: String, longest: usize) -> String {
     name.chars().take(longest - 2).chain("..".chars()).collect()
 }
 
-fn metric_of(column: &str) -> &'static Metric<Value> {
+fn metric_of(column: &str) -> &'static Metric<DomainFn> {
     let row = DOMAIN.iter().find(|row| row.xentop == Some(column));
     &row.expect("every column has its metric").metric
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use xenmonitor::metrics::devices::{self, Detail};
-use xenmonitor::metrics::{DOMAIN, Row, host_catalogue};
+use xenmonitor::metrics::{DOMAIN, Entry, host_catalogue};
 
 use crate::support::{bare, out_of, root, run, scenario, xenmonitor};
 
@@ -32,7 +32,7 @@ fn readme_lists_domain_metrics() {
 
 #[test]
 fn docs_list_device_and_host_metrics() {
-    let row = |(metric, kind, meaning): Row| format!("| `{metric}` | {kind} | {meaning} |\n");
+    let row = |(metric, kind, meaning): Entry| format!("| `{metric}` | {kind} | {meaning} |\n");
     let details = devices::catalogue(&[Detail::All]).into_iter().map(row);
     has_table("docs/metrics.md", "| metric | kind | value |", details);
     has_table("docs/metrics.md", "| metric of the host | kind | value |", host_catalogue().into_iter().map(row));

@@ -1,10 +1,10 @@
-//! What cannot work ends at once, with one line that says what is wrong and what to do.
+//! Invalid options, variables and libraries: one line of error message that says what to do, and the exit code.
 
 use std::process::Command;
 
 use crate::support::{bare, out_of, run, scenario, shim_without, xenmonitor};
 
-/// Asserts the one line and the status; returns nothing, so that each test reads as a table row.
+/// Asserts the one line of error message and the exit code.
 fn refuses(command: &mut Command, status: i32, line: &str) {
     let said = run(command);
     assert_eq!(said.err.lines().count(), 1, "one line: {}", said.err);
@@ -14,7 +14,7 @@ fn refuses(command: &mut Command, status: i32, line: &str) {
 
 #[test]
 fn a_bad_command_line_is_one_line_and_status_2() {
-    // One of each source of complaints; the rest are rows of the unit tests beside each.
+    // One error of each origin; the unit tests of each module have the others.
     for (arguments, line) in [
         (&["--frobnicate"][..], "unexpected argument '--frobnicate' found"),
         (&["extra"], "unexpected argument 'extra' found"),
@@ -49,7 +49,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
     refuses(bare().env("STATSD_PREFIX", "a..b"), 2, "STATSD_PREFIX 'a..b': a component before, between or after");
 }
 
-/// Files of defaults have empty variables for what is not set.
+/// In files of defaults a variable that is not set may be empty.
 #[test]
 fn an_empty_variable_is_none() {
     let mut command = xenmonitor(&scenario("demo"));
@@ -84,7 +84,7 @@ fn what_is_typed_wins_over_variables() {
     }
 }
 
-/// The same of what is watched and printed.
+/// The same for `--watch` and `--print`.
 #[test]
 fn what_is_typed_says_what_is_printed() {
     for (variable, value, arguments, start) in [
@@ -113,7 +113,7 @@ fn a_library_without_a_needed_function_is_refused_by_its_name() {
     refuses(bare().arg("--libxenstat").arg(&library), 1, "undefined symbol: xenstat_domain_ssid");
 }
 
-/// The machine's own libxenstat, where there is no Xen under it.
+/// The machine's own libxenstat, without Xen.
 #[test]
 fn no_xen_is_told_from_no_library() {
     if std::path::Path::new("/dev/xen/privcmd").exists() {
@@ -122,7 +122,7 @@ fn no_xen_is_told_from_no_library() {
     refuses(&mut bare(), 1, "the hypervisor cannot be reached: no /dev/xen/privcmd: this is no Xen dom0");
 }
 
-/// Older than Xen 4.13, where no VBD tells of an error.
+/// Before Xen 4.13 libxenstat does not report errors of VBDs.
 #[test]
 fn a_library_without_vbd_error_is_good_enough() {
     let library = shim_without("xenstat_vbd_error");
@@ -131,7 +131,7 @@ fn a_library_without_vbd_error_is_good_enough() {
     assert!(table.contains("build server"), "{table}");
 }
 
-/// And one for a flag says yes or no.
+/// The variable of a flag is a boolean.
 #[test]
 fn a_flags_variable_is_yes_or_no() {
     for value in ["maybe", "2"] {
@@ -142,7 +142,7 @@ fn a_flags_variable_is_yes_or_no() {
     }
 }
 
-/// A variable whose name is misspelt has no effect; that is told.
+/// A variable with a misspelt name has no effect, and is logged.
 #[test]
 fn a_misspelt_variable_is_told() {
     let said = run(xenmonitor(&scenario("demo")).env("XENMONITOR_INTERVALL", "1s").args(["--once", "--print", "json"]));
@@ -152,7 +152,7 @@ fn a_misspelt_variable_is_told() {
         "{}",
         said.err
     );
-    // Nor can it forge a line.
+    // It cannot inject a line into the log.
     let said =
         run(xenmonitor(&scenario("demo")).env("XENMONITOR_\n<0>\x1b[2J", "1").args(["--once", "--print", "json"]));
     assert!(said.err.contains("variable XENMONITOR_\\n<0>\\u{1b}[2J (see --help)"), "{}", said.err);

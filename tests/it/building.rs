@@ -1,10 +1,10 @@
-//! What a build without its needs says: one line that names the packages. Asks xenstat-sys' own build script.
+//! The build script of xenstat-sys: a missing dependency is one line that names the packages to install.
 
 use std::path::PathBuf;
 
 use crate::support::{Scratch, clean, root, run};
 
-/// Beside the directory of the test itself, as cargo lays them out.
+/// cargo keeps it beside the directory of the test binary.
 fn build_script() -> PathBuf {
     let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let scripts = std::fs::read_dir(profile.join("build")).unwrap().filter_map(|entry| {

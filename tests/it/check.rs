@@ -1,4 +1,4 @@
-//! `--check` says what a daemon would have here, and what it would lack.
+//! `--check` prints what a daemon would collect on this host, and what is missing.
 
 use crate::support::{Listener, Said, Scratch, bare, run, scenario, xenmonitor};
 
@@ -21,7 +21,7 @@ fn all_is_well() {
     assert!(line(&said, "disks").starts_with("ok   5, of which "));
     assert!(line(&said, "example").starts_with("xen.xen1_example_com.win2019.cpu_sec:"));
     assert!(line(&said, "destination").starts_with(&format!("ok   {}", listener.url())));
-    // What is sent to hear of a refusal says nothing.
+    // Empty datagrams, sent to find out whether the port refuses them.
     assert_eq!(listener.pending(), ["", ""]);
 }
 
@@ -79,7 +79,7 @@ fn every_kind_of_destination_is_tried() {
     assert_eq!(length, 0);
 }
 
-/// A daemon that would tell nothing, or less than xentop, would not do its whole job.
+/// The check fails if no metric would be sent, or less than xentop shows.
 #[test]
 fn what_is_asked_for_in_vain_is_told() {
     let check =

@@ -1,11 +1,11 @@
-//! Which libxenstat is chosen, in a root of its own so that the machine's libraries do not count.
+//! Which libxenstat is chosen, tested in a chroot without the machine's libraries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{Scratch, binary, clean, out_of, run, scenario, shim, unshared};
 
-/// A root with our binary, the libraries it is linked with, and the demo scenario.
+/// A root directory with the binary, the libraries it is linked with, and the demo scenario.
 fn a_root() -> Scratch {
     let root = Scratch::new();
     let binary = binary();

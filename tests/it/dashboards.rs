@@ -1,4 +1,4 @@
-//! The dashboards for Grafana: what they ask for is sent, and is looked at in the way it is meant.
+//! The dashboards for Grafana: their queries use metrics that are sent, and functions that suit the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use xenmonitor::metrics::{Kind, catalogue};
 
 use crate::support::root;
 
-/// What makes a speed, or an increase, of what counts up.
+/// Functions that compute the rate or increase of a counter.
 const GROWTH: [&str; 4] = ["perSecond", "nonNegativeDerivative", "rate", "increase"];
-/// All else that is made of gauges.
+/// The other functions in use.
 const OTHERS: [&str; 9] =
     ["alias", "aliasByNode", "averageSeries", "avg", "by", "groupByNode", "scale", "sum", "sumSeries"];
 
-/// All gauges by their names below the host and the domain, in which capitals stand for a device.
+/// All metrics, by their names below host and domain; capitals stand for a device.
 pub fn vocabulary() -> BTreeMap<String, Kind> {
     catalogue().into_iter().map(|(name, kind, _)| (name, kind)).collect()
 }
 
-/// What a gauge is called in Prometheus.
+/// The name of a metric in Prometheus.
 pub fn in_prometheus(gauge: &str) -> String {
     let is_device = |part: &&str| part.chars().all(|c| c.is_ascii_uppercase());
     match *gauge.split('.').collect::<Vec<_>>() {
@@ -40,17 +40,17 @@ fn word<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// A gauge in a query.
+/// A metric in a query.
 struct Asked {
     name: String,
-    /// Those around it, the outermost first.
+    /// The functions around it, the outermost first.
     functions: Vec<String>,
-    /// What follows it in Prometheus: `{…}`, and whether a range after that.
+    /// In Prometheus: the content of `{…}` after it, and whether a range follows.
     labels: String,
     is_range: bool,
 }
 
-/// The gauges in a query of either language: words that begin with `begins`.
+/// The metrics in a query of either language: words that begin with `begins`.
 fn asked(query: &str, begins: &str) -> Vec<Asked> {
     let (mut found, mut functions, mut rest) = (Vec::new(), Vec::new(), query);
     while !rest.is_empty() {
@@ -81,7 +81,7 @@ fn asked(query: &str, begins: &str) -> Vec<Asked> {
     found
 }
 
-/// Whose gauges a query is about.
+/// The subject of a query's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Whose {
     Host,
@@ -91,7 +91,7 @@ enum Whose {
 
 type Sight = BTreeSet<(String, Whose)>;
 
-/// A speed or an increase is made of what counts up, and of nothing else.
+/// Rates and increases are computed of counters, and of nothing else.
 fn suits(kind: Kind, asked: &Asked, query: &str) {
     for function in asked.functions.iter().filter(|function| !function.is_empty()) {
         let is_known = GROWTH.iter().chain(&OTHERS).any(|known| known == function);
@@ -101,7 +101,7 @@ fn suits(kind: Kind, asked: &Asked, query: &str) {
     assert_eq!(grows, kind == Kind::Counter, "{} in {query} is {kind:?}", asked.name);
 }
 
-/// The gauges of a query to Graphite, `*` written out.
+/// The metrics of a Graphite query, with `*` expanded.
 fn in_graphite(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
     let mut sight = Sight::new();
     for asked in asked(query, "$prefix") {
@@ -126,7 +126,7 @@ fn in_graphite(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
     sight
 }
 
-/// The gauges of a query to Prometheus.
+/// The metrics of a Prometheus query.
 fn in_promql(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
     let gauge = |asked: Asked| {
         let is_it = |name: &&String| in_prometheus(name) == asked.name;
@@ -171,7 +171,7 @@ fn dashboards_ask_for_what_is_sent_and_for_the_same() {
     }
 }
 
-/// What Grafana does not forgive, or makes the best of in its own way.
+/// Errors on which Grafana fails, or which it changes on import.
 #[test]
 fn dashboards_can_be_imported() {
     let mut uids = BTreeSet::new();
@@ -179,7 +179,7 @@ fn dashboards_can_be_imported() {
         let dashboard = dashboard(&format!("{source}.json"));
         assert!(uids.insert(word(&dashboard, "uid").to_owned()) && word(&dashboard, "uid").len() <= 40);
         assert!(dashboard["schemaVersion"].as_u64() >= Some(36) && dashboard["id"].is_null());
-        // The first of the variables is the data source, which the others and all panels have.
+        // The first variable is the data source of the others and of all panels.
         let variables = list(&dashboard["templating"], "list");
         let names: Vec<&str> = variables.iter().map(|variable| word(variable, "name")).collect();
         assert_eq!((word(&variables[0], "type"), word(&variables[0], "query")), ("datasource", source));
@@ -210,7 +210,7 @@ fn dashboards_can_be_imported() {
                 assert!(targets.contains(word(matcher, "options")), "{title}: {matcher}");
             }
         }
-        // No gaps either, which Grafana would close.
+        // Grafana would close gaps.
         let height = taken.iter().map(|(_, y)| y + 1).max().unwrap();
         assert_eq!(taken.len() as u64, 24 * height);
     }

@@ -1,4 +1,4 @@
-//! That what is sent arrives, whatever becomes of the servers.
+//! Delivery: pacing, servers that fail or do not read, TCP and unix sockets, name resolution, the schedule.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -30,7 +30,7 @@ fn every_gauge_of_500_domains_arrives() {
     let server = Npm::start();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 1\ncount = 500\nname = \"vm{{i}}\"\n"));
     let mut command = xenmonitor(&scenario);
-    // Long enough for a server that has to wait for its turn on a busy machine.
+    // Slow enough for a server on a busy machine.
     let said = run(command.args(["--count", "2", "--interval", "5s", "--print", "statsd", "--statsd", &server.url()]));
     let expected = last_values(&said.out);
     assert!(expected.len() > 500 * 20 && sent_and_lost(&said.err).0 > 300, "{}", said.err);
@@ -39,8 +39,8 @@ fn every_gauge_of_500_domains_arrives() {
     assert_eq!((server.dropped(), sent_and_lost(&said.err).1), (0, 0));
 }
 
-/// And the end waits for the last of them. Whatever the machine does besides: after each burst the sender waits for a
-/// moment that is some time after the one before, as strace shows.
+/// The program exits after the last of them. strace shows that the sender waits after each burst, and until when, which
+/// does not depend on the load of the machine.
 #[test]
 fn many_datagrams_are_spread_over_time() {
     let (scratch, listener) = (Scratch::new(), Listener::new("127.0.0.1:0"));
@@ -63,12 +63,12 @@ fn many_datagrams_are_spread_over_time() {
     let (bursts, waits) = bursts_and_waits(&std::fs::read_to_string(trace).unwrap());
     assert!(datagrams.len() > 100 && bursts.iter().sum::<usize>() == datagrams.len(), "{bursts:?}");
     assert!(bursts.iter().all(|burst| *burst <= 8), "{bursts:?}");
-    // Over half of the interval, without the first and the last gap; a burst that is late may halve the next one.
+    // Over half of the interval, less the first and the last gap; a late burst may halve the next gap.
     let spread = waits.last().unwrap() - waits[0];
     assert!(spread > 0.8, "{spread} s: {waits:?}");
 }
 
-/// How many datagrams a sender handed to the kernel between two waits for a moment, and these moments, in seconds.
+/// The numbers of datagrams that the sender sent between two waits, and the times until which it waited, in seconds.
 fn bursts_and_waits(trace: &str) -> (Vec<usize>, Vec<f64>) {
     let line = |line: &'static str| move |text: &&str| text.contains(line);
     let sender = trace.lines().find(line(" sendto(")).expect("a datagram").split(' ').next().unwrap();
@@ -86,10 +86,10 @@ fn bursts_and_waits(trace: &str) -> (Vec<usize>, Vec<f64>) {
     (bursts, waits)
 }
 
-/// Of large datagrams a receive buffer holds few: 25 of 4095 bytes, 12 of 8932. This server reads only now and then.
+/// A receive buffer holds few large datagrams: 25 of 4095 bytes, 12 of 8932. This server reads only from time to time.
 #[test]
 fn large_datagrams_are_not_too_many_at_once() {
-    // So many domains that there are never more than 32 datagrams.
+    // Few enough domains for at most 32 datagrams.
     for (size, domains) in [("1432", "*0"), ("4095", "*[0-5]"), ("8932", "*")] {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
@@ -152,7 +152,7 @@ fn too_many_datagrams_for_the_time_are_told_once() {
     }
 }
 
-/// Spread over a minute; what is not out yet is counted.
+/// They are spread over a minute; those that are not sent yet are counted as lost.
 #[test]
 fn a_signal_does_not_wait_for_what_is_not_out() {
     let listener = Listener::new("127.0.0.1:0");
@@ -166,7 +166,7 @@ fn a_signal_does_not_wait_for_what_is_not_out() {
     assert!(said.status == Some(0) && sent >= 8 && lost > 50, "{}", said.err);
 }
 
-/// Refused, unknown, not there, not reading: the one that is well gets every poll.
+/// Ports that refuse, unknown names, missing sockets, servers that do not read: the working server gets every poll.
 #[test]
 fn servers_in_trouble_do_not_hold_up_others() {
     let scratch = Scratch::new();
@@ -188,14 +188,14 @@ fn servers_in_trouble_do_not_hold_up_others() {
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     command.args(["--count", "10", "--interval", "500ms", "--max-datagram", "8932", "--statsd", &urls.join(",")]);
     let daemon = Daemon::start(&mut command);
-    // Each poll by its own: what came in place of one that was not out would be missing.
+    // Every poll: one that was replaced by the next would be missing.
     for poll in 0..10 {
         let answered = std::iter::repeat_with(|| listener.datagram()).find(|text| text.contains("xenmonitor.poll_ms:"));
         let text = answered.unwrap();
         assert!(text.contains("Domain-0.mem_k:") && text.contains("xenmonitor.up:1|g"), "{poll}: {text}");
     }
     let said = daemon.end();
-    // A server that could be sent nothing makes it fail.
+    // A server that received nothing makes it fail.
     assert_eq!(said.status, Some(1), "{}", said.err);
     for (url, words) in urls[..sick - 2].iter().zip(["metrics for ", "cannot reach ", "cannot reach ", "cannot reach "])
     {
@@ -227,7 +227,7 @@ fn a_tcp_server_that_comes_back_is_connected_to() {
         let text: Vec<String> = accept(listener).lines().take(100).map(Result::unwrap).collect();
         assert_whole_lines(&text.join("\n"));
     };
-    // Closed in mid-stream, twice; then gone for a while.
+    // The connection is closed twice, then the server is away for some time.
     lines(&listener);
     lines(&listener);
     drop(listener);
@@ -244,7 +244,7 @@ fn a_tcp_server_that_comes_back_is_connected_to() {
     assert_whole_lines(&text);
 }
 
-/// Its buffers and the kernel's fill up; nothing of ours does.
+/// The buffers of server and kernel fill up; the daemon's memory does not grow.
 #[test]
 fn a_tcp_server_that_stops_reading_is_left() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -257,13 +257,13 @@ fn a_tcp_server_that_stops_reading_is_left() {
     let before = resident_k(&daemon);
     daemon.wait_for_log(&format!("metrics for {url} are dropped: "));
     let second = accept(&listener).lines().map(Result::unwrap);
-    // It is told a poll later.
+    // The metric has it at the next poll.
     let dropped = |line: &str| line.contains("xenmonitor.dropped_datagrams:").then(|| last_values(line));
-    let told = second.inspect(|line| assert_whole_lines(line)).filter_map(|line| dropped(&line));
-    assert!(told.flatten().any(|(_, dropped)| dropped > 100.0));
+    let counts = second.inspect(|line| assert_whole_lines(line)).filter_map(|line| dropped(&line));
+    assert!(counts.flatten().any(|(_, dropped)| dropped > 100.0));
     let growth = resident_k(&daemon) - before;
     assert!(growth < 8192, "{growth} KiB more");
-    // What the first still has ends somewhere in a line, but begins none that is not one.
+    // The data of the first connection ends within a line, but all lines before are whole.
     let mut rest = Vec::new();
     let _ = first.read_to_end(&mut rest);
     let rest = String::from_utf8(rest).unwrap();
@@ -290,8 +290,8 @@ fn receive(socket: &UnixDatagram) -> String {
     String::from_utf8(buffer[..length].to_vec()).unwrap()
 }
 
-/// Replaced by another server's while the first still has its own open; gone; and there again. Every datagram that
-/// is said to be sent is in a socket, and no other.
+/// A socket is replaced while the first server still has its own open; it is removed, and created again. Exactly the
+/// datagrams that are counted as sent are in the sockets.
 #[test]
 fn a_unix_socket_that_is_replaced_is_found() {
     let scratch = Scratch::new();
@@ -313,7 +313,7 @@ fn a_unix_socket_that_is_replaced_is_found() {
     wait_for_poll(&second);
     received += drain(&first);
     std::fs::remove_file(&path).unwrap();
-    // It takes no more, so that what is in its queue can be counted.
+    // It receives no more, so that its queue can be counted.
     second.shutdown(Shutdown::Read).unwrap();
     received += drain(&second);
     drop(second);
@@ -337,8 +337,8 @@ fn drain(socket: &UnixDatagram) -> usize {
     count
 }
 
-/// A unix socket has room for few datagrams, and then the sender waits. What does not go in time is dropped and
-/// counted, and nothing else is.
+/// A unix socket queues few datagrams, then the sender waits. Datagrams that cannot be sent in time are dropped and
+/// counted, and no others.
 #[test]
 fn a_unix_server_that_stops_reading_gets_the_latest_later() {
     let scratch = Scratch::new();
@@ -366,11 +366,11 @@ fn a_unix_server_that_stops_reading_gets_the_latest_later() {
     assert!(dropped > 50.0 && dropped <= lost as f64, "{dropped}: {}", said.err);
 }
 
-/// A network without an end: whatever is sent into it is gone.
+/// A network that drops all packets.
 const VOID: &str = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link set d1 up && \
                     ip link set d0 arp off up && ip addr add 10.1.0.1/24 dev d0 && ";
 
-/// The printed value of a gauge of the program's own, at the next poll.
+/// The value of one of the program's own gauges at the next poll.
 fn next_own(lines: &Lines, gauge: &str) -> u64 {
     lines.skip_old();
     loop {
@@ -380,19 +380,19 @@ fn next_own(lines: &Lines, gauge: &str) -> u64 {
     }
 }
 
-/// Waits until `more` than now of what a gauge of the program's own counts have been counted.
+/// Waits until one of the program's own gauges has grown by `more`.
 fn wait_for_more(lines: &Lines, gauge: &str, more: u64) {
     let before = next_own(lines, gauge);
     while next_own(lines, gauge) < before + more {}
 }
 
-/// The server's name is given another address; then none at all, and then the name servers do not answer: the
-/// address it has is good enough.
+/// The server's name resolves to another address; then to none, and then the name servers do not answer: the last known
+/// address remains in use.
 #[test]
 fn a_name_that_moves_is_followed() {
     let scratch = Scratch::new();
     let hosts = scratch.file("hosts", "10.1.0.8 statsd\n");
-    // A name server in the void, and one that refuses.
+    // A name server whose port refuses.
     let resolver = scratch.file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "100ms", "--resolve-every", "1s", "--print", "statsd", "--statsd", "udp://statsd"]);
@@ -400,7 +400,7 @@ fn a_name_that_moves_is_followed() {
     let mut daemon = Daemon::start(&mut with_files(&daemon, &files, &["--net"], VOID));
     let lines = Lines::of(&mut daemon);
     wait_for_more(&lines, "datagrams", 60);
-    // Those of polls that were made before it was looked up.
+    // Those of polls before the name was resolved.
     let dropped = next_own(&lines, "dropped_datagrams");
     std::fs::write(&hosts, "10.1.0.9 statsd\n").unwrap();
     let log = daemon.wait_for_log("now connected to udp://statsd:8125 at 10.1.0.9:8125");
@@ -440,7 +440,7 @@ fn a_link_that_goes_down_is_survived() {
     while next_own(&lines, "datagrams") < 10 {}
     out_of(&mut in_network_of(&daemon, "ip link set d0 down"));
     daemon.wait_for_log("cannot reach udp://10.1.0.9:8125: Network is unreachable");
-    // All of every poll, as its own gauges say.
+    // All datagrams are counted as dropped.
     wait_for_more(&lines, "dropped_datagrams", 20);
     out_of(&mut in_network_of(&daemon, "ip link set d0 up"));
     daemon.wait_for_log("connected to udp://10.1.0.9:8125 at 10.1.0.9:8125");
@@ -451,7 +451,7 @@ fn a_link_that_goes_down_is_survived() {
     assert!(said.status == Some(0) && sent >= 30 && lost >= 20, "{}", said.err);
 }
 
-/// When in the day polls are made: by the kernel's clock, whenever the program is started, and by the host's name.
+/// With --align the time of polls depends on the wall clock, not on the start; with --jitter on the host's name, too.
 #[test]
 fn polls_keep_to_the_wall_clock() {
     const DAY: u64 = 86_400;
@@ -462,7 +462,7 @@ fn polls_keep_to_the_wall_clock() {
         let mut command = xenmonitor(&scenario);
         Daemon::start(command.args(["--align", "--host", host, "--print", "json"]).args(more))
     };
-    // The earliest and the latest second that the first poll may come at, by what the log says of it.
+    // The earliest and the latest second of the first poll, from the log.
     let first_poll = |host: &str, more: &[&str]| {
         let words = "the first poll is in ";
         let before = now();
@@ -485,7 +485,7 @@ fn polls_keep_to_the_wall_clock() {
     let a = first_poll("a", jitter);
     assert!(!have_in_common(c, a), "{c:?} {a:?}");
 
-    // And polls are made then: one at least comes soon after the beginning of a second.
+    // Polls are made at these times: at least one comes soon after the beginning of a second.
     for _ in 0..2 {
         let mut daemon = start("a", &["--interval", "1s"]);
         let mut poll = || serde_json::from_str::<Value>(&daemon.wait_for_line()).unwrap()["time"].as_f64().unwrap();
@@ -512,14 +512,14 @@ fn a_server_that_talks_gets_everything() {
     assert_eq!(reader.join().unwrap().unwrap(), printed);
 }
 
-/// Nor what was on its way when the connection is made anew.
+/// SIGHUP, which reopens the connection, loses nothing that was sent.
 #[test]
 fn a_hangup_loses_nothing_of_a_connection() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", server.local_addr().unwrap());
     let mut command = xenmonitor(&scenario("many"));
     command.args(["--interval", "2s", "--count", "2", "--spread", "0", "--statsd", &url, "--print", "statsd"]);
-    // Little enough for a pipe that is read only at the end.
+    // Few enough metrics for a pipe that is read only at the end.
     command.args(["--metrics", "mem_k"]);
     let daemon = Daemon::start(&mut command);
     let mut text = String::new();

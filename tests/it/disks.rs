@@ -1,4 +1,4 @@
-//! Disks of every kind of host, with made-up QEMUs, backends and tapdisks where the daemon looks for real ones.
+//! Disks, with simulated QEMUs, backends and tapdisks in the places where the daemon looks for the real ones.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use crate::support::{
     Daemon, PATIENCE, Said, Scratch, answered_polls, behind, out_of, run, shim, unshared, xenmonitor,
 };
 
-/// What a dom0 has that the daemon looks at, beside libxenstat.
+/// The files and sockets of a dom0 that the daemon reads besides libxenstat.
 struct Dom0 {
     scratch: Scratch,
     guests: u32,
@@ -32,7 +32,7 @@ impl Dom0 {
         Self { scratch, guests }
     }
 
-    /// The daemon in it. libxenstat hangs when asked for disks, unless it is to have them: then one a guest.
+    /// The daemon in it. libxenstat hangs when asked for disks, or has one for each guest if `libxenstats` is set.
     fn daemon(&self, libxenstats: bool, arguments: &[&str]) -> Command {
         let mut host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n".to_owned();
         for id in 1..=self.guests {
@@ -44,8 +44,8 @@ impl Dom0 {
         self.on(&host, arguments)
     }
 
-    /// The same, by a clock that each poll sets forward: beside a long step the time a poll takes is negligible, and so
-    /// rates are measured on a machine however busy.
+    /// The same, on a clock that each poll sets forward by `step`. With a long step the duration of a poll is
+    /// negligible, so that rates do not depend on the load of the machine.
     fn clocked(&self, step: &str, arguments: &[&str]) -> Command {
         let mut daemon = self.daemon(false, arguments);
         let path = self.scratch.join("s.toml");
@@ -67,8 +67,8 @@ impl Dom0 {
         behind(command, &daemon)
     }
 
-    /// What it tells of each guest at a single poll.
-    fn told(&self, arguments: &[&str]) -> Vec<Value> {
+    /// The guests' JSON objects of a single poll.
+    fn guests(&self, arguments: &[&str]) -> Vec<Value> {
         let arguments = [&["--once", "--print", "json"], arguments].concat();
         let document: Value = serde_json::from_str(&out_of(&mut self.daemon(false, &arguments))).unwrap();
         document["domains"].as_array().unwrap()[1..].to_vec()
@@ -78,7 +78,7 @@ impl Dom0 {
         self.scratch.join(format!("run/qmp-libxenstat-{guest}"))
     }
 
-    /// A QEMU that does so with each connection, one after the other as QEMU does, told how many were before.
+    /// A QEMU that handles connections one after the other with `behave`, which gets the number of earlier ones.
     fn qemu(&self, guest: u32, behave: impl Fn(UnixStream, usize) + Send + 'static) {
         serve(UnixListener::bind(self.socket(guest)).unwrap(), behave);
     }
@@ -102,17 +102,17 @@ fn serve(listener: UnixListener, behave: impl Fn(UnixStream, usize) + Send + 'st
 
 const GREETING: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n";
 
-/// What QEMU 7.2 said in a real dom0, of a PV guest with a raw file and a qcow2 one that has a backing file.
+/// Replies of QEMU 7.2 in a real dom0, for a PV guest with a raw file and a qcow2 file that has a backing file.
 const PV: &str = include_str!("../qmp/pv.json");
 
-/// The same, of a PV guest with a partition and a CD drive.
+/// The same, for a PV guest with a partition and a CD drive.
 const PV_CDROM: &str = include_str!("../qmp/pv-cdrom.json");
 
-/// QEMU 7.2 with libxl's arguments for an HVM guest with two IDE disks, a SCSI one, a CD and an empty drive for one;
-/// the backends `hda-qcow2`, `xvdb-raw`, `hdc-raw` and `xvdg-raw` are added after the others' pattern.
+/// Replies of QEMU 7.2 with libxl's arguments for an HVM guest with two IDE disks, a SCSI disk, a CD and an empty CD
+/// drive; the backends `hda-qcow2`, `xvdb-raw`, `hdc-raw` and `xvdg-raw` are added by hand.
 const HVM: &str = include_str!("../qmp/hvm.json");
 
-/// The conversation with a QEMU in good order, as far as its client goes; what it writes goes by `say`.
+/// The server side of a correct QMP conversation; `say` writes each message.
 fn converse(stream: &UnixStream, answers: &str, mut say: impl FnMut(&[u8])) {
     let answers: Value = serde_json::from_str(answers).unwrap();
     say(GREETING);
@@ -127,7 +127,7 @@ fn well(stream: UnixStream, _: usize) {
     converse(&stream, PV, |bytes| drop((&stream).write_all(bytes)));
 }
 
-/// What QEMU answers that has these disks: device, node, requests read and written.
+/// The replies of a QEMU with these disks: device, node, read and write requests.
 fn serving(disks: &[(&str, &str, u64, u64)]) -> String {
     let (mut drives, mut stats) = (Vec::new(), Vec::new());
     for (n, (device, node, rd, wr)) in disks.iter().enumerate() {
@@ -141,7 +141,7 @@ fn serving(disks: &[(&str, &str, u64, u64)]) -> String {
     json!({"query-block": drives, "qom-list": [], "query-blockstats": stats}).to_string()
 }
 
-/// The lines of `domain` that tell how much was done since the poll before.
+/// The rates and latencies of a domain's disks.
 fn since<'a>(out: &'a str, domain: &str) -> Vec<&'a str> {
     let of = |line: &&str| line.strip_prefix(domain).is_some_and(|rest| rest.starts_with(".vbd"));
     out.lines().filter(of).filter(|line| line.contains("_per_sec") || line.contains("_ms:")).collect()
@@ -149,17 +149,17 @@ fn since<'a>(out: &'a str, domain: &str) -> Vec<&'a str> {
 
 const RATES: [&str; 6] = ["--print", "statsd", "--template", "{domain}.{metric}", "--detail", "vbds,rates"];
 
-/// Says nothing for as long as its client waits.
+/// Sends nothing until the client disconnects.
 fn hang(mut stream: UnixStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// Waits until the client has gone.
+/// Waits until the client disconnects.
 fn outwait(mut stream: &UnixStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// The names and requests read of each disk.
+/// The number and the read requests of each disk.
 fn disks(domain: &Value) -> Option<Vec<(u64, Option<u64>)>> {
     Some(domain["vbd"].as_array()?.iter().map(|vbd| (vbd["dev"].as_u64().unwrap(), vbd["rd"].as_u64())).collect())
 }
@@ -168,9 +168,9 @@ fn disks(domain: &Value) -> Option<Vec<(u64, Option<u64>)>> {
 fn two_disks_without_a_device_are_told_by_their_nodes() {
     let dom0 = Dom0::new(2);
     dom0.qemu(2, well);
-    let told = dom0.told(&[]);
-    assert_eq!(disks(&told[0]), Some(vec![]));
-    let domain = &told[1];
+    let guests = dom0.guests(&[]);
+    assert_eq!(disks(&guests[0]), Some(vec![]));
+    let domain = &guests[1];
     let expected = json!([
         {"dev": 51712, "type": 0, "error": false, "oo": null, "rd": 321, "wr": 160, "rsect": 10248, "wsect": 5120,
          "rd_ns": 1_336_074_165, "wr_ns": 593_922_424, "flush": 0, "errs": 0},
@@ -182,7 +182,7 @@ fn two_disks_without_a_device_are_told_by_their_nodes() {
     assert_eq!(sums, [&json!(2), &Value::Null, &json!(482), &json!(160), &json!(15376), &json!(5120)]);
 }
 
-/// Each in its own way: those who answer are told, whatever the others do, who are not told.
+/// QEMUs that answer in different ways, or fail to: disks of those that answer are reported, of the others omitted.
 #[test]
 fn every_way_to_answer() {
     type Behaviour = fn(UnixStream, usize);
@@ -305,18 +305,18 @@ fn every_way_to_answer() {
     for (n, (_, behave, _)) in ways.iter().enumerate() {
         dom0.qemu(n as u32 + 1, *behave);
     }
-    // Its QEMU has died and left the socket; the listener is closed when it goes out of scope.
+    // This QEMU has died and left the socket.
     let gone = ways.len() as u32 + 1;
     drop(UnixListener::bind(dom0.socket(gone)).unwrap());
 
-    let told = dom0.told(&["--qmp-timeout", "5s"]);
-    for (domain, (way, _, why)) in told.iter().zip(ways) {
+    let guests = dom0.guests(&["--qmp-timeout", "5s"]);
+    for (domain, (way, _, why)) in guests.iter().zip(ways) {
         let expected = why.is_none().then(|| vec![(51712, Some(321)), (51728, Some(161))]);
         assert_eq!(disks(domain), expected, "{way}");
         assert_eq!(domain["vbds"].is_null(), why.is_some(), "{way}");
         assert_eq!(domain["vbd_rd"].is_null(), why.is_some(), "{way}");
     }
-    assert_eq!(disks(&told[ways.len()]), None);
+    assert_eq!(disks(&guests[ways.len()]), None);
     let said = run(&mut dom0.daemon(true, &["--check", "--print", "json", "--qmp-timeout", "5s"]));
     assert_eq!(said.status, Some(1));
     for (n, (way, _, why)) in ways.iter().enumerate() {
@@ -328,7 +328,7 @@ fn every_way_to_answer() {
     assert!(said.out.contains("BAD  10, of which 0 in error, from QEMU"), "{}", said.out);
 }
 
-/// Each QEMU answers only once all of them have been asked.
+/// Each QEMU answers only after all of them have been asked.
 #[test]
 fn a_hundred_guests_are_asked_at_once() {
     let dom0 = Dom0::new(100);
@@ -346,17 +346,18 @@ fn a_hundred_guests_are_asked_at_once() {
             })
         });
     }
-    let told = dom0.told(&["--interval", "2m", "--qmp-timeout", "1m"]);
-    assert_eq!(told.iter().filter(|domain| domain["vbds"] == 2).count(), 100);
+    let guests = dom0.guests(&["--interval", "2m", "--qmp-timeout", "1m"]);
+    assert_eq!(guests.iter().filter(|domain| domain["vbds"] == 2).count(), 100);
 }
 
-/// QEMU serves one at a time and lets few others wait. We wait for our turn, and leave when we have heard what we want.
+/// QEMU serves one client at a time and queues few others. The daemon waits for its turn, and disconnects after the
+/// replies.
 #[test]
 fn others_are_on_the_socket_too() {
     let dom0 = Dom0::new(1);
     let fd = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     net::bind(&fd, &SocketAddrUnix::new(dom0.socket(1)).unwrap()).unwrap();
-    // One may wait, the next is turned away, as QEMU has it.
+    // The queue holds one client, and the next is refused, as with QEMU.
     net::listen(&fd, 0).unwrap();
     serve(UnixListener::from(fd), well);
     let mut served = UnixStream::connect(dom0.socket(1)).unwrap();
@@ -372,36 +373,36 @@ fn others_are_on_the_socket_too() {
     let document: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
     assert_eq!(document["domains"][1]["vbds"], 2);
     hold.join().unwrap();
-    // The daemon still runs; but it is another's turn.
+    // The daemon still runs, but has released the socket.
     let mut other = UnixStream::connect(dom0.socket(1)).unwrap();
     other.set_read_timeout(Some(PATIENCE)).unwrap();
     other.read_exact(&mut byte).unwrap();
     assert!(daemon.try_wait().unwrap().is_none());
 }
 
-/// A disk that an HVM guest has by two ways is one; CD drives are none, empty or not.
+/// A disk that an HVM guest reaches in two ways is one disk; CD drives are omitted, whether empty or not.
 #[test]
 fn what_is_emulated_too_is_one_disk() {
     let dom0 = Dom0::new(3);
     for (guest, answers) in [(1, HVM), (2, HVM), (3, PV_CDROM)] {
         dom0.qemu(guest, move |stream, _| converse(&stream, answers, |bytes| drop((&stream).write_all(bytes))));
     }
-    // The second's SCSI disk is served by the kernel, which hears nothing of what is read by the emulated one.
+    // The second guest's SCSI disk is served by the kernel, which does not count requests of the emulated one.
     let counts = [("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5), ("f_req", 6)];
     dom0.device("vbd-2-2080", &counts);
-    let told = dom0.told(&[]);
+    let guests = dom0.guests(&[]);
     let (hda, sdc, xvdb, xvdg) = (768, 8 << 8 | 2 << 4, 51728, 51808);
-    for (domain, of_sdc) in [(&told[0], 0), (&told[1], 2)] {
+    for (domain, of_sdc) in [(&guests[0], 0), (&guests[1], 2)] {
         let read = [(hda, 1101), (sdc, of_sdc), (xvdb, 7), (xvdg, 40)].map(|(dev, rd)| (dev, Some(rd)));
         assert_eq!(disks(domain), Some(read.to_vec()));
     }
     let twin = json!({"dev": hda, "type": 0, "error": false, "oo": null, "rd": 1101, "wr": 111, "rsect": 1101, "wsect": 111,
         "rd_ns": 1_202_000_000, "wr_ns": 111_000_000, "flush": 3, "errs": 0});
-    assert_eq!(told[0]["vbd"][0], twin);
+    assert_eq!(guests[0]["vbd"][0], twin);
     let kernels = json!({"dev": sdc, "type": 1, "error": false, "oo": 1, "rd": 2, "wr": 3, "rsect": 4, "wsect": 5,
         "rd_ns": null, "wr_ns": null, "flush": 6, "errs": null});
-    assert_eq!(told[1]["vbd"][1], kernels);
-    assert_eq!(disks(&told[2]), Some(vec![(51713, Some(0))]));
+    assert_eq!(guests[1]["vbd"][1], kernels);
+    assert_eq!(disks(&guests[2]), Some(vec![(51713, Some(0))]));
 }
 
 #[test]
@@ -446,11 +447,11 @@ fn the_kernels_disks_and_tapdisks() {
         ]),
         json!([vbd(51712, 3, tapdisks, Some(5_000_000), Some(8_000_000), None)]),
     ];
-    let told: Vec<Value> = dom0.told(&[]).iter().map(|domain| domain["vbd"].clone()).collect();
-    assert_eq!(told, expected);
+    let guests: Vec<Value> = dom0.guests(&[]).iter().map(|domain| domain["vbd"].clone()).collect();
+    assert_eq!(guests, expected);
 }
 
-/// Who may not look whether QEMUs have sockets does not take it for none, which libxenstat would.
+/// If the directory of QEMU's sockets cannot be read, disks are omitted: libxenstat would miss those of QEMU.
 #[test]
 fn sockets_that_may_not_be_looked_for() {
     let dom0 = Dom0::new(1);
@@ -460,16 +461,16 @@ fn sockets_that_may_not_be_looked_for() {
     may_be(0);
     let said = run(&mut dom0.daemon(true, &["--once", "--print", "json"]));
     let check = run(&mut dom0.daemon(true, &["--check", "--print", "json"]));
-    let told = run(&mut dom0.daemon(true, &["--once", "--print", "json", "--disks", "libxenstat"]));
+    let libxenstats = run(&mut dom0.daemon(true, &["--once", "--print", "json", "--disks", "libxenstat"]));
     may_be(0o700);
     let rd = |said: &Said| serde_json::from_str::<Value>(&said.out).unwrap()["domains"][1]["vbd_rd"].clone();
-    assert_eq!((rd(&said), rd(&told)), (Value::Null, 77.into()), "{}{}", said.err, told.err);
+    assert_eq!((rd(&said), rd(&libxenstats)), (Value::Null, 77.into()), "{}{}", said.err, libxenstats.err);
     let why = "from QEMU: /run/xen: Permission denied (os error 13), let this user read it or use --disks libxenstat";
     assert!(said.err.contains(&format!("cannot read disks {why}: their metrics are omitted\n")), "{}", said.err);
     assert!(check.out.contains(&format!("disks        BAD  omitted: cannot be read {why}\n")), "{}", check.out);
 }
 
-/// libxenstat is asked where nothing shows that it would be wrong, or where it is told to; and not otherwise.
+/// libxenstat is the source where it is chosen, and by default where no QEMU or tapdisk is found.
 #[test]
 fn who_is_asked() {
     let reads = |dom0: &Dom0, who: &[&str]| {
@@ -479,7 +480,7 @@ fn who_is_asked() {
     };
     let dom0 = Dom0::new(1);
     dom0.device("vbd-1-51712", &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5)]);
-    // Neither is a socket of a guest's.
+    // Neither is a QMP socket of a guest.
     std::fs::write(dom0.socket(9), "").unwrap();
     UnixListener::bind(dom0.scratch.join("run/qmp-libxl-1")).unwrap();
     assert_eq!(reads(&dom0, &[]), 77);
@@ -498,8 +499,8 @@ fn who_is_asked() {
     );
 }
 
-/// A guest falls silent and comes back: what could not be told in between is not told, and no zero; the log says so
-/// once each. The other's rates are measured all the while.
+/// A QEMU does not answer for two polls: its guest's disks are omitted meanwhile, without zeros, and the log has one
+/// line at the beginning and one at the end. The other guest's rates are sent all the time.
 #[test]
 fn a_guest_that_is_silent_for_a_while() {
     let dom0 = Dom0::new(2);
@@ -513,14 +514,14 @@ fn a_guest_that_is_silent_for_a_while() {
     let said = run(&mut dom0.clocked("1000s", &[&["--count", "8", "--interval", "2s"], &RATES[..]].concat()));
     assert_eq!((said.status, polls.load(Ordering::Relaxed)), (Some(0), 8), "{}", said.err);
     let answered = answered_polls(&said.out).concat();
-    let times = |line: &str| answered.iter().filter(|told| **told == line).count();
+    let times = |line: &str| answered.iter().filter(|printed| **printed == line).count();
     for (line, polls) in [
         ("g1.vbds:2|g", 6),
         ("g2.vbds:2|g", 8),
         ("g1.vbd_rd:482|g", 6),
         ("g1.vbd.xvda.rd:321|g", 6),
         ("g1.vbd.xvda.type:0|g", 6),
-        // Against the poll before, where that told anything.
+        // Rates need the previous poll.
         ("g1.vbd_rd_per_sec:0|g", 4),
         ("g2.vbd_rd_per_sec:0|g", 7),
         ("g1.vbds:0|g", 0),
@@ -542,7 +543,7 @@ fn a_guest_that_is_silent_for_a_while() {
     assert_eq!(logged("QEMU"), 2, "{}", said.err);
 }
 
-/// Requests that were done in between have a mean time.
+/// The mean time of the requests of an interval.
 #[test]
 fn latencies_are_means_over_the_tick() {
     let dom0 = Dom0::new(1);
@@ -551,7 +552,7 @@ fn latencies_are_means_over_the_tick() {
         let stats = &mut answers["query-blockstats"][0]["stats"];
         for (key, by) in [
             ("rd_operations", 3),
-            // Those that failed took time too.
+            // Failed requests took time, too.
             ("failed_rd_operations", 1),
             ("rd_total_time_ns", 10_000_000),
             ("flush_operations", 2),
@@ -584,8 +585,9 @@ fn latencies_are_means_over_the_tick() {
     }
 }
 
-/// A QEMU that is late at every other poll leaves nobody but its own guest without rates. By their clock polls are nine
-/// seconds apart, a tenth of which may be unknown: a second is too much, and what a busy machine makes of it is not.
+/// A QEMU that is late at every other poll costs only its own guest the rates. On the shim's clock polls are nine
+/// seconds apart, of which a tenth may be uncertain: the second of this QEMU is too much, delays by the load of the
+/// machine are not.
 #[test]
 fn a_slow_qemu_blurs_its_own_guests_rates() {
     let dom0 = Dom0::new(3);
@@ -600,14 +602,14 @@ fn a_slow_qemu_blurs_its_own_guests_rates() {
     dom0.device("vbd-3-51712", &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5)]);
     let arguments = [&["--count", "3", "--interval", "4s", "--qmp-timeout", "2s"], &RATES[..]].concat();
     let out = out_of(&mut dom0.clocked("5s", &arguments));
-    let times = |line: &str| out.lines().filter(|told| *told == line).count();
+    let times = |line: &str| out.lines().filter(|printed| *printed == line).count();
     for (domain, disks, rates) in [("g1", 2, 0), ("g2", 2, 2), ("g3", 1, 2)] {
         assert_eq!(times(&format!("{domain}.vbds:{disks}|g")), 3, "{out}");
         assert_eq!(times(&format!("{domain}.vbd_rd_per_sec:0|g")), rates, "{domain}: {out}");
     }
 }
 
-/// The emulated disk of an HVM guest is unplugged when its PV driver is there: nobody knows what both have done since.
+/// The emulated disk of an HVM guest is unplugged when its PV driver starts: requests since then cannot be computed.
 #[test]
 fn what_a_disk_is_summed_from_is_part_of_it() {
     let (emulated, pv) = (("ide0-hd0", "#block1", 1000, 1), |rd| ("", "xvda-raw", rd, 1));
@@ -636,8 +638,8 @@ fn what_a_disk_is_summed_from_is_part_of_it() {
     });
 }
 
-/// They send all that they may, made to be dear to read; who says little answers when they are done, and has been read
-/// before they hang up.
+/// QEMUs that send as much as they may, expensive to parse. Another answers when they are done, and its reply is read
+/// before they disconnect.
 #[test]
 fn liars_cost_nobody_else_his_disks() {
     let dom0 = Dom0::new(21);
@@ -667,7 +669,7 @@ fn liars_cost_nobody_else_his_disks() {
     assert!(peak.parse::<u32>().unwrap() < 200_000, "{peak} KiB");
 }
 
-/// A poll that has no turn until its time is over, as on a busy machine, reads what has come in that time.
+/// A daemon that does not run until the timeout is over, as on a busy machine, reads the replies that came in time.
 #[test]
 fn qmp_answers_that_came_in_time_are_read_after_it() {
     let dom0 = Dom0::new(2);
@@ -690,7 +692,7 @@ fn qmp_answers_that_came_in_time_are_read_after_it() {
             }
         })
     });
-    // So that it has to wait until the time is over.
+    // Does not answer, so that the poll lasts until the timeout.
     dom0.qemu(2, |stream, _| hang(stream));
     let arguments = ["--print", "json", "--interval", "20s", "--qmp-timeout", "1s"];
     let mut daemon = Daemon::start(&mut dom0.daemon(false, &arguments));
@@ -704,22 +706,22 @@ fn qmp_answers_that_came_in_time_are_read_after_it() {
     assert_eq!((&document["domains"][1]["vbds"], &document["domains"][2]["vbds"]), (&2.into(), &Value::Null));
 }
 
-/// Those are asked first next time, and are not accused.
+/// Those that were not asked are asked first next time, and are not reported as hanging.
 #[test]
 fn who_was_not_asked_for_the_others_is_asked_next_time() {
     let dom0 = Dom0::new(258);
-    // The kernel takes the connection, and nobody answers.
+    // The kernel accepts the connection, and no reply comes.
     let _hang: Vec<UnixListener> = (1..=256).map(|guest| UnixListener::bind(dom0.socket(guest)).unwrap()).collect();
     dom0.qemu(257, well);
     dom0.qemu(258, well);
     let arguments = ["--count", "2", "--interval", "2s", "--print", "json"];
     let said = run(&mut dom0.daemon(false, &arguments));
-    let told = |line: &str| {
+    let disks = |line: &str| {
         let document: Value = serde_json::from_str(line).unwrap();
         [257, 258].map(|guest| document["domains"][guest]["vbds"].as_u64())
     };
-    let told: Vec<_> = said.out.lines().map(told).collect();
-    assert_eq!(told, [[None; 2], [Some(2); 2]], "{}", said.err);
+    let polls: Vec<_> = said.out.lines().map(disks).collect();
+    assert_eq!(polls, [[None; 2], [Some(2); 2]], "{}", said.err);
     let check = run(&mut dom0.daemon(true, &["--check", "--print", "json", "--qmp-timeout", "200ms"]));
     for guest in [257, 258] {
         assert!(check.out.contains(&format!("QEMU of g{guest} was not asked: ")), "{}", check.out);
@@ -736,7 +738,7 @@ fn few_open_files_are_enough() {
     assert_eq!(domains.iter().filter(|domain| domain["vbds"] == 2).count(), 60);
 }
 
-/// A guest comes up while libxenstat is busy: its disks are not taken for none.
+/// A guest starts while libxenstat reads: its disks are not missed.
 #[test]
 fn a_guest_that_came_up_meanwhile() {
     let dom0 = Dom0::new(0);
@@ -748,16 +750,16 @@ fn a_guest_that_came_up_meanwhile() {
         is_up.display()
     );
     let mut daemon = Daemon::start(&mut dom0.on(&scenario, &["--interval", "2s", "--print", "json"]));
-    let told = |line: String| -> Value { serde_json::from_str(&line).unwrap() };
-    assert_eq!(told(daemon.wait_for_line())["domains"].as_array().unwrap().len(), 2);
-    // In the midst of the second poll.
+    let poll = |line: String| -> Value { serde_json::from_str(&line).unwrap() };
+    assert_eq!(poll(daemon.wait_for_line())["domains"].as_array().unwrap().len(), 2);
+    // During the second poll.
     daemon.wait_for_log("busy");
     dom0.qemu(2, well);
     std::fs::write(is_up, "").unwrap();
-    assert_eq!(told(daemon.wait_for_line())["domains"][2]["vbds"], 2);
+    assert_eq!(poll(daemon.wait_for_line())["domains"][2]["vbds"], 2);
 }
 
-/// Where a guest should have a socket something else is: it may have disks.
+/// If a guest's socket is not a socket, its disks are unknown, not 0.
 #[test]
 fn no_socket_is_not_no_disks() {
     let dom0 = Dom0::new(6);
@@ -766,13 +768,13 @@ fn no_socket_is_not_no_disks() {
     std::fs::create_dir(dom0.socket(2)).unwrap();
     std::os::unix::fs::symlink(dom0.socket(5), dom0.socket(3)).unwrap();
     assert!(Command::new("mkfifo").arg(dom0.socket(4)).status().unwrap().success());
-    let told: Vec<Option<u64>> = dom0.told(&[]).iter().map(|domain| domain["vbds"].as_u64()).collect();
-    assert_eq!(told, [None, None, None, None, Some(2), Some(0)]);
+    let disks: Vec<Option<u64>> = dom0.guests(&[]).iter().map(|domain| domain["vbds"].as_u64()).collect();
+    assert_eq!(disks, [None, None, None, None, Some(2), Some(0)]);
     let said = run(&mut dom0.daemon(true, &["--check", "--print", "json"]));
     assert!(said.out.contains("QEMU of g4 cannot be asked: no socket is "), "{}", said.out);
 }
 
-/// Only libxenstat miscounts.
+/// Only libxenstat miscounts sectors.
 #[test]
 fn own_disks_are_right_on_every_release() {
     let dom0 = Dom0::new(1);

@@ -1,4 +1,4 @@
-//! statsd_exporter's mapping: what it makes of the gauges, by its rules as they are documented.
+//! The mapping for statsd_exporter, applied by its documented rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::dashboards::{in_prometheus, vocabulary};
 use crate::support::{last_values, on_the_shims_clock, out_of, root, scenario, xenmonitor};
 
-/// A metric of Prometheus: name and labels.
+/// A Prometheus metric: name and labels.
 type Metric = (String, BTreeMap<String, String>);
 
 struct Rule {
@@ -35,7 +35,7 @@ fn rules() -> Vec<Rule> {
     config["mappings"].as_vec().unwrap().iter().map(rule).collect()
 }
 
-/// The first rule that fits: a `*` is one component, `$1` the first of those. What fits none has its dots as `_`.
+/// By the first rule that matches: `*` is one component, and `$1` the first of these. Without one dots become `_`.
 fn mapped(gauge: &str, rules: &[Rule]) -> Metric {
     let parts: Vec<&str> = gauge.split('.').collect();
     let fits = |rule: &&Rule| {
@@ -85,7 +85,7 @@ fn with_tags_it_is_the_same_in_prometheus() {
             let (path, tags) = (line.split(':').next().unwrap(), line.split_once("|#").unwrap().1);
             let (name, mut labels) = mapped(path, &rules);
             labels.extend(tags.split(',').map(|tag| tag.split_once(':').unwrap()).map(|(k, v)| (k.into(), v.into())));
-            // In a tag names may have dots.
+            // Names in tags may contain dots.
             labels.values_mut().for_each(|value| *value = value.replace('.', "_"));
             (name, labels)
         })

@@ -1,5 +1,5 @@
-/* A clock that goes HURRY times as fast, in the place of libc's by LD_PRELOAD: for a program that asks the time and
- * waits by it through libc, as Rust's std does. Sockets' own timeouts stay as they are. */
+/* A clock that runs HURRY times as fast, which replaces libc's by LD_PRELOAD: for programs that read the time and wait
+ * through libc, as Rust's std does. The timeouts of sockets are unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,7 +33,7 @@ static long long real_now(clockid_t clock)
     return ns_of(&now);
 }
 
-/* Before anything else runs, threads above all. */
+/* Before other code runs, in particular threads. */
 __attribute__((constructor)) static void begin(void)
 {
     if (hurry)
@@ -55,7 +55,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
     return 0;
 }
 
-/* A moment of the fast clock, never too early. */
+/* The real time of a time on the fast clock, rounded up. */
 static struct timespec real_moment(long long since, const struct timespec *fast)
 {
     return of_ns(since + (ns_of(fast) - since + hurry - 1) / hurry);
@@ -67,7 +67,7 @@ long syscall(long number, ...)
     long of[6];
     va_list given;
     va_start(given, number);
-    for (int i = 0; i < 6; i++) /* Those that were not given are of no account. */
+    for (int i = 0; i < 6; i++) /* Missing ones are ignored by the kernel. */
         of[i] = va_arg(given, long);
     va_end(given);
     struct timespec until;

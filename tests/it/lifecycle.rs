@@ -1,10 +1,10 @@
-//! Births, deaths, reboots, renames and moves, and what a server is told of them.
+//! Domains that start, end, reboot, are renamed or migrated: the metrics that are sent for them.
 
 use std::collections::BTreeMap;
 
 use crate::support::{Scratch, on_the_shims_clock, out_of, xenmonitor};
 
-/// Thirty polls, a second each.
+/// For thirty polls, one a second.
 const LIFE: &str = r#"
 clock_step = "1s"
 
@@ -69,7 +69,7 @@ until_poll = 28
 rename = [{ poll = 26, name = "mover--migratedaway" }]
 "#;
 
-/// The polls' lines by path, of the few metrics that the tables below speak of.
+/// The values of each poll by path.
 fn polls(more: &[&str]) -> Vec<BTreeMap<String, String>> {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("life.toml", LIFE));
@@ -90,7 +90,7 @@ fn polls(more: &[&str]) -> Vec<BTreeMap<String, String>> {
     for line in out.lines() {
         let (path, value) = line.strip_suffix("|g").unwrap().split_once(':').unwrap();
         assert!(polls.last_mut().unwrap().insert(path.to_owned(), value.to_owned()).is_none(), "twice: {line}");
-        // The last line of each poll: of this program is told beside polls, too, when one is late.
+        // The last line of each poll. Without this filter the program's own metrics would come between polls, too.
         if path == "node.domains_migrating" {
             polls.push(BTreeMap::new());
         }
@@ -99,7 +99,7 @@ fn polls(more: &[&str]) -> Vec<BTreeMap<String, String>> {
     polls
 }
 
-/// One character or more a poll: the value, or `.` where there is none.
+/// The value at each poll, or `.` where there is none.
 fn of(polls: &[BTreeMap<String, String>], path: &str) -> String {
     let values: Vec<&str> = polls.iter().map(|poll| poll.get(path).map_or(".", |value| value.as_str())).collect();
     values.join(" ")
@@ -112,10 +112,10 @@ fn births_deaths_reboots_and_moves() {
         ("brief.state.blocked", ". . . 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . . . . . ."),
         ("brief.cpu_percent", ". . . . 50 50 50 50 0 0 0 . . . . . . . . . . . . . . . . . . ."),
         ("brief.cpu_sec", ". . . 1.5 2 2.5 3 3.5 . . . . . . . . . . . . . . . . . . . . . ."),
-        // No percentage across the reboot, no 0 either; and nothing is said of the states, which go on.
+        // Across the reboot there is no percentage, not even 0; the states continue.
         ("web.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75 75"),
         ("web.state.blocked", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"),
-        // What only the one before had told goes with the other.
+        // A metric that only the first of them had gets its zeros when the second ends.
         ("twice.cpu_percent", ". 25 25 25 25 25 25 25 25 25 25 25 . 0 0 0 . . . . . . . . . . . . . ."),
         ("web-dm.vcpus", &["1"; 30].join(" ")),
         ("web.vcpu.1.online", "1 1 1 1 1 1 1 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . ."),
@@ -144,7 +144,7 @@ fn on_vanish_keep_says_nothing_more() {
     assert_eq!(of(&polls, "old.mem_k"), ["524288"; 16].join(" ") + &" .".repeat(14));
 }
 
-/// The statsd lines of a scenario's polls, all in one.
+/// The statsd lines of all polls of a scenario.
 fn lines(scenario: &str, arguments: &[&str]) -> String {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", scenario));
@@ -152,7 +152,7 @@ fn lines(scenario: &str, arguments: &[&str]) -> String {
     out_of(command.args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]).args(arguments))
 }
 
-/// The same by the shim's clock, whatever the machine does besides.
+/// The same by the shim's clock, so that they do not depend on the load of the machine.
 fn clocked_lines(scenario: &str, arguments: &[&str]) -> String {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", scenario));
@@ -162,7 +162,7 @@ fn clocked_lines(scenario: &str, arguments: &[&str]) -> String {
 
 const DEVICES: &str = "[[domain.network]]\nrbytes = 1\n[[domain.vbd]]\nerror = true\n";
 
-/// What a rebooted VM has is not said to be 0 because its collector fails, nor "no limit" to be a limit of 0.
+/// No zeros for a rebooted VM whose collectors fail, nor for a memory limit that became "no limit".
 #[test]
 fn what_is_only_not_told_gets_no_zero() {
     let host = format!(
@@ -179,7 +179,7 @@ fn what_is_only_not_told_gets_no_zero() {
     }
 }
 
-/// What dies while its collectors fail has gauges on the server all the same.
+/// A domain that ends while its collectors fail gets its zeros: the server still has its gauges.
 #[test]
 fn what_dies_untold_gets_its_zeros() {
     let host = format!(
@@ -189,16 +189,16 @@ fn what_dies_untold_gets_its_zeros() {
     let lines = lines(&host, &["--count", "40", "--detail", "all"]);
     for metric in ["vbds", "nets", "vbd.xvda.error", "vbd.xvda.type", "state.blocked", "vcpus"] {
         assert!(lines.contains(&format!("web.{metric}:1|g")), "{metric}: {lines}");
-        // Nothing here is 0 while the domain lives.
+        // None of these is 0 while the domain exists.
         assert_eq!(lines.matches(&format!("web.{metric}:0|g")).count(), 3, "{metric}");
     }
 }
 
-/// A server may take two names for one: while zeros go to the one, nobody goes by the other.
+/// A server may treat two names as equal: while zeros are sent for one, no domain has the other.
 #[test]
 fn zeros_are_taken_for_nobody_elses() {
     let renamed = "[[domain]]\nid = 4\nname = \"WEB-1\"\nrename = [{ poll = 2, name = \"web_1\" }]\n";
-    // The clean one comes, and the other has to give way to it.
+    // A domain with a clean name starts, so that the other has to change its name.
     let comes = "[[domain]]\nid = 4\nname = \"w b\"\n[[domain]]\nid = 5\nname = \"w-b\"\nfrom_poll = 2\n";
     let goes = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"WEB\"\n";
     let thin = "[[domain]]\nid = 4\nname = \"web\"\nuntil_poll = 2\n[[domain]]\nid = 5\nname = \"we\u{e9}b\"\n";
@@ -210,8 +210,8 @@ fn zeros_are_taken_for_nobody_elses() {
         (thin, &tags, ["web we\u{e9}b_#", "we\u{e9}b_# web!", "we\u{e9}b we\u{e9}b_#!", "we\u{e9}b"]),
     ] {
         let lines = lines(host, &[&["--count", "9", "--metrics", "mem_k,node.cpus"], more].concat());
-        // Names, those that get a 0 with `!`, digits as `#`.
-        let told = |line: &str| {
+        // The name, with `#` for the digits of a hash, and with `!` if the value is 0.
+        let domain = |line: &str| {
             let (name, value) = line.strip_suffix("|g").unwrap().rsplit_once(':').unwrap();
             let name = name.rsplit_once("domain=").map_or(name, |(_, name)| name);
             let name = name.split('.').next().unwrap();
@@ -222,15 +222,15 @@ fn zeros_are_taken_for_nobody_elses() {
             if value == "0" { name + "!" } else { name }
         };
         let of_poll =
-            |poll: &str| poll.lines().filter(|line| line.contains("mem_k")).map(told).collect::<Vec<_>>().join(" ");
-        let told: Vec<String> = lines.split("node.cpus").map(of_poll).collect();
+            |poll: &str| poll.lines().filter(|line| line.contains("mem_k")).map(domain).collect::<Vec<_>>().join(" ");
+        let polls_of: Vec<String> = lines.split("node.cpus").map(of_poll).collect();
         let expected = [&[polls[0]; 2][..], &[polls[1]; 3], &[polls[2]; 3], &[polls[3]]].concat();
-        assert_eq!(told[..9], expected, "{host}");
+        assert_eq!(polls_of[..9], expected, "{host}");
     }
 }
 
-/// A rate is not measured over a time that nobody knows: polls 4 and 8 take 250 ms longer, and by the shim's clock those
-/// after them 250 ms less, so that six of eleven times are not known.
+/// No rate over an unknown time: polls 4 and 8 take 250 ms longer, and on the shim's clock the next ones 250 ms less,
+/// so that six of the eleven intervals are uncertain.
 #[test]
 fn a_call_that_hung_makes_no_false_rates() {
     let host = "clock_step = \"400ms\"\n\
@@ -245,7 +245,7 @@ fn a_call_that_hung_makes_no_false_rates() {
     }
 }
 
-/// A device's zeros bear its tags.
+/// The zeros of a device have its tags.
 #[test]
 fn what_goes_gets_its_zeros_with_tags() {
     let host = "[[domain]]\nid = 4\nname = \"web\"\n[[domain.vbd]]\nrd_reqs = 7\nuntil_poll = 2\n";
@@ -256,8 +256,8 @@ fn what_goes_gets_its_zeros_with_tags() {
     assert_eq!(lines.matches("vbds.type:0|g|#host:h,domain:web,device:xvda\n").count(), 3, "{lines}");
 }
 
-/// The time of a reading is that of the call that gave it, not of those that failed before it. Each call takes a step of
-/// the clock, and polls make now more and now fewer of them.
+/// The time of a reading is that of the successful call, not of those that failed before it. Each call takes a step of
+/// the clock, and the number of calls varies from poll to poll.
 #[test]
 fn cpu_percent_is_right_while_less_and_less_is_asked_for() {
     let host = "clock_step = \"400ms\"\n\

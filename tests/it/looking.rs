@@ -1,4 +1,4 @@
-//! What people and scripts look at: --print, --version, --help, the log.
+//! Output for people and scripts: --print, --watch, --version, --help, the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{Read, Write};
@@ -97,8 +97,8 @@ fn json_has_devices_and_names_of_any_bytes() {
     assert_eq!(domain["vcpu"].as_array().unwrap().len(), 2);
 }
 
-/// Names made to forge paths, inject lines and collide: every line keeps to the grammar, every domain has
-/// its own path.
+/// Names crafted to forge paths, inject lines and collide: every line follows the grammar, and every domain has its own
+/// path.
 #[test]
 fn no_name_forges_a_line() {
     let names: &[&[u8]] = &[
@@ -153,7 +153,7 @@ fn no_name_forges_a_line() {
     }
 }
 
-/// Beyond 256 domains libxenstat lists some twice where domids have gaps (fact 11).
+/// With more than 256 domains and gaps between domids, libxenstat lists some twice (fact 11).
 #[test]
 fn domains_listed_twice_are_told_once() {
     let scratch = Scratch::new();
@@ -165,18 +165,18 @@ fn domains_listed_twice_are_told_once() {
     assert_eq!((domains.len(), ids.len()), (301, 301));
 }
 
-/// Some releases leak a flag into bit 63 (fact 18).
+/// Some releases set bit 63 as a flag (fact 18).
 #[test]
 fn a_flag_in_the_cpu_time_is_no_time() {
     let scratch = Scratch::new();
-    // All 64 bits set, which a TOML number cannot be.
+    // All 64 bits are set, which a TOML number cannot express.
     let host = "[[domain]]\nid = 1\ncpu_ns = \"no limit\"\n";
     let documents = json(xenmonitor(&scratch.file("s.toml", host)).arg("--once"));
     let without_the_flag = ((u64::MAX >> 1) / 1_000_000) as f64 / 1000.0;
     assert_eq!(documents[0]["domains"][0]["cpu_sec"], without_the_flag);
 }
 
-/// On an arm64 dom0 with pages of 64 KiB libxenstat tells sixteen times the memory there is (fact 21).
+/// On an arm64 dom0 with pages of 64 KiB libxenstat reports sixteen times the real memory (fact 21).
 #[test]
 fn memory_is_right_where_dom0s_pages_are_large() {
     let scratch = Scratch::new();
@@ -193,8 +193,8 @@ fn memory_is_right_where_dom0s_pages_are_large() {
     assert_eq!(guest["mem_percent"], 37.5);
 }
 
-/// A domain that goes while libxenstat reads is left out by it, with a word on stderr that is passed on (facts 12,
-/// 26); the others are told, and so is one that is only being built and has no vcpus yet (fact 13).
+/// A domain that ends while libxenstat reads is omitted by it, with a message on stderr that is passed on (facts 12,
+/// 26); the others are reported, also one that is being built and has no vcpus yet (fact 13).
 #[test]
 fn what_libxenstat_leaves_out_is_left_out() {
     let scratch = Scratch::new();
@@ -215,7 +215,7 @@ fn what_libxenstat_leaves_out_is_left_out() {
     assert_eq!(polls, [vec![(0, 1), (5, 1), (6, 0)], vec![(0, 1), (6, 0)]]);
 }
 
-/// JSON on a terminal cannot steer it either, and is the same JSON.
+/// JSON cannot control a terminal either: the characters are escaped.
 #[test]
 fn json_has_no_control_characters() {
     let scratch = Scratch::new();
@@ -284,7 +284,7 @@ fn log_levels_of_single_modules() {
     }
 }
 
-/// systemd names the journal's stream; then the line carries a priority and leaves the time to journald.
+/// Where standard error is the journal's stream, lines have a priority and no time.
 #[test]
 fn journald_gets_priorities() {
     use std::os::unix::fs::MetadataExt;
@@ -306,7 +306,7 @@ fn journald_gets_priorities() {
     assert!(log.starts_with("<3>xenmonitor: libxenstat cannot be loaded"), "{log}");
 }
 
-/// A renamed VIF is known by its device; the kernel's file for that is a made-up one here.
+/// A renamed VIF is identified by its device; here the kernel's file for that is simulated.
 #[test]
 fn a_renamed_vif_is_found_by_its_device() {
     let scratch = Scratch::new();
@@ -322,8 +322,8 @@ fn a_renamed_vif_is_found_by_its_device() {
     assert_eq!(document["domains"][0]["vif"][0]["id"], 7);
 }
 
-/// The kernel's own VIFs on a host without a bridge, with real interfaces in a network of their own: libxenstat
-/// is not asked, where the real one would show none (fact 1).
+/// The kernel's VIFs on a host without a bridge, with real interfaces in a network namespace. libxenstat, which would
+/// show none (fact 1), is not called for them.
 #[test]
 fn the_kernels_vifs_are_told_where_xentop_shows_none() {
     let scratch = Scratch::new();
@@ -359,12 +359,12 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
         assert_eq!(ids, [&Value::from(0), &Value::from(3)]);
         for (key, column) in [("rx_bytes", 0), ("rx_packets", 1), ("tx_bytes", 8), ("tx_packets", 9)] {
             let both = |file| counter(file, "vif1.0", column) + counter(file, "vif1.0-emu", column);
-            let told = domain(1)["vif"][0][key].as_u64().unwrap();
-            assert!((both(&before)..=both(&after)).contains(&told), "{key}: {told}");
-            assert!(told > 0, "{key}: nothing moved");
+            let bytes = domain(1)["vif"][0][key].as_u64().unwrap();
+            assert!((both(&before)..=both(&after)).contains(&bytes), "{key}: {bytes}");
+            assert!(bytes > 0, "{key}: nothing moved");
         }
     }
-    // Asked for, libxenstat fails in this scenario: so the others did not ask.
+    // In this scenario libxenstat fails when asked for networks: so the runs above did not ask.
     let document: Value = serde_json::from_str(&out_of(&mut inside("libxenstat"))).unwrap();
     assert_eq!(document["domains"][1]["nets"], Value::Null);
 }
@@ -422,7 +422,7 @@ fn domains_and_gauges_can_be_chosen() {
     );
 }
 
-/// An excluded domain that goes does not come back as zeros.
+/// No zeros are sent for an excluded domain that ends.
 #[test]
 fn what_was_not_told_does_not_vanish() {
     let scratch = Scratch::new();
@@ -433,7 +433,7 @@ fn what_was_not_told_does_not_vanish() {
     assert!(!lines.contains("secret"), "{lines}");
 }
 
-/// A shell's line on a terminal, which `script` makes; in it `$XENMONITOR` is the daemon, on the demo's host.
+/// Runs a shell line on a terminal, with script(1); `$XENMONITOR` is the daemon, on the demo scenario.
 fn on_a_terminal(line: &str) -> Command {
     let mut script = clean("script");
     script.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
@@ -443,8 +443,7 @@ fn on_a_terminal(line: &str) -> Command {
     script
 }
 
-/// On a terminal: the busiest on top, in colours where they are wanted, one table in the place
-/// of the other, no longer than the window.
+/// On a terminal: sorted, in colours where these are enabled, redrawn in place, and no longer than the window.
 #[test]
 fn a_table_can_be_watched() {
     let watch = |setup: &str, more: &str| {
@@ -492,7 +491,7 @@ fn a_table_can_be_watched() {
     let row = frame.lines().find(|line| line.contains("nnn")).unwrap();
     assert!(row.matches('n').count() < 33 && row.contains(" 524288 "), "{row}");
 
-    // On a page of its own; what was logged on it is there again when it is gone.
+    // On the alternate screen; log lines are repeated after it closes.
     let logged = watch("stty rows 40 columns 200;", "--include 'x*'");
     let (before, page) = logged.split_once("\x1b[?1049h").unwrap();
     let (page, after) = page.split_once("\x1b[?1049l").unwrap();
@@ -500,7 +499,7 @@ fn a_table_can_be_watched() {
     assert!(before.is_empty() && page.contains(warning) && after.contains(warning), "{logged}");
 }
 
-/// As `top` and its like do.
+/// As in top(1).
 #[test]
 fn q_ends_what_is_watched() {
     let line = "timeout --foreground 20 \"$XENMONITOR\" --watch --interval 50ms || echo failed; stty -a";
@@ -518,12 +517,12 @@ fn q_ends_what_is_watched() {
     screen.read_to_string(&mut shown).unwrap();
     drop(keyboard);
     assert!(child.wait().unwrap().success());
-    // And the keyboard is as it was.
+    // The terminal's modes are restored.
     let modes = shown.rsplit_once("\x1b[?1049l").unwrap().1;
     assert!(modes.contains(" icanon ") && modes.contains(" echo ") && !modes.contains("failed"), "{modes}");
 }
 
-/// Through a pipe it is text, as ever.
+/// Through a pipe it is plain text.
 #[test]
 fn a_table_that_is_piped_is_bare() {
     let arguments = ["--watch", "--sort", "mem_k", "--interval", "10ms", "--count", "2", "--metrics", "mem_k,nets"];

@@ -1,4 +1,4 @@
-//! The shipped binary against real seams: the shim as a shared library, real xentop, real statsd servers.
+//! Integration tests of the shipped binary, with the shim as libxenstat, the real xentop, and real statsd servers.
 
 mod bad_input;
 mod building;

@@ -1,9 +1,8 @@
-//! xentop itself is the judge of the columns: the real one and ours read the same scenario through the same
-//! shim, and print the same table byte for byte.
+//! The columns are compared with those of the real xentop: both programs read the same scenario through the same shim,
+//! and print the same table byte for byte.
 //!
-//! CPU(%) is exact and not merely close, because both programs measure time by the shim's clock, which moves
-//! by `clock_step` at each poll and not in between: in xentop the shim's gettimeofday stands before libc's, and
-//! for our polling thread its clock_gettime is preloaded.
+//! CPU(%) is exactly equal, because both measure time by the shim's clock, which advances by `clock_step` at each poll:
+//! xentop resolves gettimeofday to the shim's, and xenmonitor has the shim's clock_gettime preloaded.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use crate::support::{Scratch, clean, on_the_shims_clock, out_of, run, scenario, 
 
 const POLLS: usize = 4;
 
-/// What `xentop -b -f` prints, as a user would start it on the shim, without a word on stderr.
+/// The output of `xentop -b -f` on the shim, which prints nothing on stderr.
 fn xentops(scenario: &Path) -> String {
     let mut command = clean(xentop());
     command.env("XENSTAT_SCENARIO", scenario).env("LD_LIBRARY_PATH", shim().parent().unwrap());
@@ -26,7 +25,7 @@ fn ours(scenario: &Path) -> String {
     out_of(command.args(["--print", "table", "--log", "off"]))
 }
 
-/// A table as its polls, each as header and rows.
+/// The polls of a table, each with header and rows.
 fn polls(text: &str) -> Vec<Vec<&str>> {
     let mut polls: Vec<Vec<&str>> = Vec::new();
     for line in text.lines() {
@@ -38,14 +37,14 @@ fn polls(text: &str) -> Vec<Vec<&str>> {
     polls
 }
 
-/// xentop's row with the false `0.0` of a domain never seen before as we print it (fact 23).
+/// xentop's row with `-` in place of the false `0.0` of a domain's first poll (fact 23).
 fn without_first_percentage(row: &str, header: &str) -> String {
     let end = header.find("CPU(%)").unwrap() + "CPU(%)".len();
     assert_eq!(&row[end - 6..end], "   0.0", "a first CPU(%) of xentop's: {row}");
     format!("{}     -{}", &row[..end - 6], &row[end..])
 }
 
-/// Returns how many domains were compared.
+/// Compares the tables; returns the number of domains.
 fn agree(scenario: &Path) -> usize {
     let (theirs, ours) = (xentops(scenario), ours(scenario));
     let (theirs, ours) = (polls(&theirs), polls(&ours));
@@ -69,7 +68,7 @@ fn an_ordinary_host() {
     assert!(agree(&scenario("ordinary")) >= 4);
 }
 
-/// No limit, VBDs in error, domains without devices, every state.
+/// No memory limit, VBDs in error, domains without devices, every state.
 #[test]
 fn odd_domains() {
     assert!(agree(&scenario("odd")) >= 4);
@@ -80,20 +79,20 @@ fn three_hundred_domains_and_dom0() {
     assert_eq!(agree(&scenario("many")), 301);
 }
 
-/// Up to 80 bytes, with spaces, dots and UTF-8, names that differ only in case.
+/// Names of up to 80 bytes, with spaces, dots and UTF-8.
 #[test]
 fn odd_names() {
     assert!(agree(&scenario("names")) >= 4);
 }
 
-/// Where we differ on purpose, beside the first CPU(%): xentop sends a terminal whatever a name holds.
+/// An intended difference, as the first CPU(%) is: xentop prints the control characters of a name.
 #[test]
 fn a_hostile_name_stays_in_its_row() {
     let scratch = Scratch::new();
     let hostile = "a\n\u{1b}[2Jz";
     let hex: String = hostile.bytes().map(|byte| format!("{byte:02x}")).collect();
     let scenario = scratch.file("s.toml", &format!("clock_step = \"1s\"\n[[domain]]\nid = 3\nname_hex = \"{hex}\"\n"));
-    assert!(xentops(&scenario).contains(hostile), "xentop no longer prints names as they are: tell the docs");
+    assert!(xentops(&scenario).contains(hostile), "xentop no longer prints names as they are: update the docs");
     let ours = ours(&scenario);
     assert!(ours.lines().count() == POLLS * 2 && ours.contains("a\\x0a\\x1b[2Jz --b---"), "{ours}");
 }

@@ -1,4 +1,4 @@
-//! What the process may do once it has started: its work, and hardly anything else.
+//! The privileges that the process keeps after start-up.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
@@ -6,14 +6,14 @@ use std::os::unix::net::UnixDatagram;
 use crate::servers::wait_until;
 use crate::support::{Daemon, Listener, PATIENCE, Scratch, am_root, behind, clean, run, scenario, xenmonitor};
 
-/// The lines of a thread's `status` that tell its privileges.
+/// The lines of a thread's `status` on its privileges.
 const LINES: [&str; 7] = ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd", "NoNewPrivs", "Seccomp"];
 
-/// Each thread of a daemon by its name, with the values of [`LINES`].
+/// The threads of a daemon: name, and the values of [`LINES`].
 fn threads(daemon: &Daemon) -> Vec<(String, Vec<String>)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
     let status = |task: std::io::Result<std::fs::DirEntry>| {
-        // One may have ended meanwhile.
+        // A thread may have ended meanwhile.
         let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
         let value = |line: &str| {
             let prefix = format!("{line}:");
@@ -40,7 +40,7 @@ fn every_thread_has_given_up_everything() {
     let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--statsd", &urls.join(",")]));
     daemon.wait_for_log("reading Xen");
     udp.datagram();
-    // One that has just been started has the name of who has started it.
+    // A new thread has the name of the one that started it, until it runs.
     let expected = [("xenmonitor", 1), ("poller", 1), ("signals", 1), ("sender", 3)];
     let are_named = |threads: &[(String, Vec<String>)]| {
         let count = |name: &str| threads.iter().filter(|(thread, _)| thread == name).count();
@@ -55,7 +55,7 @@ fn every_thread_has_given_up_everything() {
         "{all:?}"
     );
     let none = "0000000000000000";
-    // A process that cannot lose the bounding set, as it has no capabilities, can gain nothing from it.
+    // A process without capabilities cannot clear the bounding set, but gains nothing from it either.
     let bounding = am_root().then_some(none);
     for (name, values) in &all {
         for (line, value) in LINES.iter().zip(values) {
@@ -88,7 +88,7 @@ fn it_can_be_told_to_keep_all() {
     }
 }
 
-/// What libxenctrl needs CAP_IPC_LOCK for on old kernels a limit allows too, which is to be raised before.
+/// On old kernels libxenctrl locks memory, which needs CAP_IPC_LOCK or a limit; the limit is raised first.
 #[test]
 fn memory_may_be_locked_all_the_same() {
     let scratch = Scratch::new();
@@ -98,11 +98,11 @@ fn memory_may_be_locked_all_the_same() {
     run(behind(command, &xenmonitor(&scenario("demo"))).args(["--once", "--print", "table"]));
     let trace = std::fs::read_to_string(trace).unwrap();
     let raised = trace.find("RLIMIT_MEMLOCK, {rlim_cur=RLIM64_INFINITY, rlim_max=RLIM64_INFINITY}, NULL)");
-    // Who has no capabilities to give up cannot raise it either.
+    // A process without capabilities to drop cannot raise it either.
     assert!(raised.is_some() && trace.find("capset(").is_none_or(|given_up| raised < Some(given_up)), "{trace}");
 }
 
-/// libxenstat, or whoever has taken it over, tries to.
+/// The shim tries to, in place of a compromised libxenstat.
 #[test]
 fn it_can_run_no_program() {
     let scratch = Scratch::new();
@@ -114,7 +114,7 @@ fn it_can_run_no_program() {
     assert!(said.err.contains("/bin/true: exit status: 0\n"), "{}", said.err);
 }
 
-/// Each call answers otherwise to arguments of 0 where it is not refused.
+/// Each of these calls returns another error for arguments of 0 if the filter allows it.
 #[test]
 fn what_needs_no_capability_is_refused_all_the_same() {
     let refused = [
@@ -122,7 +122,7 @@ fn what_needs_no_capability_is_refused_all_the_same() {
         libc::SYS_execveat,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_fork,
-        // Of no thread.
+        // Without CLONE_THREAD.
         libc::SYS_clone,
         libc::SYS_clone3,
         libc::SYS_ptrace,
@@ -140,7 +140,7 @@ fn what_needs_no_capability_is_refused_all_the_same() {
         libc::SYS_add_key,
         libc::SYS_request_key,
         libc::SYS_keyctl,
-        // Of no family.
+        // Of the family 0.
         libc::SYS_socket,
     ];
     let scratch = Scratch::new();
@@ -153,7 +153,7 @@ fn what_needs_no_capability_is_refused_all_the_same() {
     }
 }
 
-/// As Datadog's agent and others make them: their own, and for others to write to or not.
+/// Sockets of another user, as of Datadog's agent, which others may write to or not.
 #[test]
 #[ignore = "needs root, to make others' sockets: make test-root"]
 fn others_sockets_take_gauges_by_their_mode() {
@@ -182,7 +182,7 @@ fn others_sockets_take_gauges_by_their_mode() {
     assert!(said.status == Some(0) && gets_gauges(), "{}", said.err);
 }
 
-/// A log of what strace lets a daemon without capabilities do in vain, beside another that has them, if root runs this.
+/// strace has the system calls fail, for a daemon with capabilities (if root runs this) and for one without.
 #[test]
 fn what_cannot_be_given_up_stops_nothing() {
     let log = |wrapper: &[&str], refused: &str| {

@@ -1,4 +1,4 @@
-//! What kind of process it is: one that starts no other, and loses no memory.
+//! The process starts no other process, and leaks no memory.
 
 use crate::support::{Listener, PATIENCE, Scratch, behind, clean, run, run_for, scenario, xenmonitor};
 
@@ -13,7 +13,7 @@ fn it_starts_threads_and_nothing_else() {
     let scratch = Scratch::new();
     let trace = scratch.join("trace");
     let mut daemon = xenmonitor(&scenario("demo"));
-    // By name, so that it is looked up.
+    // By name, so that it has to be resolved.
     let listener = Listener::new("127.0.0.1:0");
     let url = listener.url().replace("127.0.0.1", "localhost");
     daemon.args(["--interval", "1s", "--count", "3", "--statsd", &url]);
@@ -31,7 +31,7 @@ fn it_starts_threads_and_nothing_else() {
                 assert!(call.contains("CLONE_THREAD"), "{line}");
                 threads += 1;
             }
-            // `???` is a thread that the end of the process overtook before strace could look.
+            // `???` is a thread that exits with the process before strace can read its system call.
             "exit" | "exit_group" | "+++" | "???" => {}
             _ => panic!("a system call of another kind: {line}"),
         }

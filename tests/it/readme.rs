@@ -1,4 +1,4 @@
-//! README and docs are the contract: what they list is what the code has.
+//! README and docs are checked against the code: tables of metrics and options, quoted log lines, names of tests.
 
 use std::path::Path;
 use xenmonitor::metrics::devices::{self, Detail};
@@ -53,7 +53,7 @@ fn every_option_is_told() {
     }
 }
 
-/// In docs/servers.md; that nobody listens at the other end is no fault of theirs.
+/// The commands of docs/servers.md. They may fail to reach a server.
 #[test]
 fn commands_for_servers_are_understood() {
     let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
@@ -90,7 +90,7 @@ fn sources() -> String {
         .collect()
 }
 
-/// Fails if a row's last column names no test, or one that there is none of.
+/// Asserts that a row's last column names at least one test, and that these tests exist.
 fn has_its_tests(row: &str, sources: &str) {
     let ours = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
     let words = ours.split('`').skip(1).step_by(2);
@@ -102,7 +102,7 @@ fn has_its_tests(row: &str, sources: &str) {
     }
 }
 
-/// docs/libxenstat.md names the tests that show each fact, at least one, and tests of those names there have to be.
+/// docs/libxenstat.md names at least one test for each fact, and these tests exist.
 #[test]
 fn every_fact_has_its_tests() {
     let (facts, sources) = (page("docs/libxenstat.md"), sources());
@@ -133,7 +133,7 @@ fn migration_page_has_every_column() {
     }
 }
 
-/// What users are told to look for is what the program says.
+/// The log lines that the page quotes are in the source.
 #[test]
 fn troubleshooting_quotes_what_is_said() {
     let page = page("docs/troubleshooting.md");
@@ -150,18 +150,20 @@ fn troubleshooting_quotes_what_is_said() {
     assert!(quoted > 10);
 }
 
-/// Everywhere that `make TARGET` is said, and each target of `make help` is told to readers.
+/// Each `make TARGET` in the documentation exists, and each target of `make help` is documented.
 #[test]
 fn its_make_targets_exist() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
     let makefile = read("Makefile") + &read("packaging/rules.mk");
-    let mut told = readme() + &read("CONTRIBUTING.md");
+    let mut documents = readme() + &read("CONTRIBUTING.md");
     for entry in std::fs::read_dir(root().join("docs")).unwrap() {
-        told += &std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        documents += &std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
     }
-    let all =
-        told.clone() + &read(".github/workflows/ci.yml") + &read(".github/workflows/weekly.yml") + &read(".ci/run");
-    // As a command, not as a word of a sentence.
+    let all = documents.clone()
+        + &read(".github/workflows/ci.yml")
+        + &read(".github/workflows/weekly.yml")
+        + &read(".ci/run");
+    // As a command, not as words of a sentence.
     let is_command =
         |before: &str| ["`", "\n", "&& ", "run: ", "sudo ", "PATH\" "].iter().any(|end| before.ends_with(end));
     let commands = all.match_indices("make ").filter(|(at, _)| is_command(&all[..*at]));
@@ -175,6 +177,6 @@ fn its_make_targets_exist() {
     }
     let helped = makefile.lines().filter(|line| line.contains(": ") && line.contains(" ## "));
     for target in helped.map(|line| line.split(':').next().unwrap()).filter(|target| *target != "help") {
-        assert!(told.contains(&format!("make {target}")), "make {target} is not told");
+        assert!(documents.contains(&format!("make {target}")), "make {target} is not documented");
     }
 }

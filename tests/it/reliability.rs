@@ -1,4 +1,4 @@
-//! Whatever befalls it, it does not go silent. docs/reliability.md tells what a user sees of each.
+//! Failure modes: the daemon keeps reporting. docs/reliability.md describes what a user sees of each.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -17,7 +17,7 @@ use crate::support::{
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
-/// What systemd is to a service: it listens on a socket in the file system.
+/// A service manager in place of systemd: a socket that receives notifications.
 struct Systemd(mpsc::Receiver<String>);
 
 impl Systemd {
@@ -38,7 +38,7 @@ impl Systemd {
         Self(inbox)
     }
 
-    /// What it is told next.
+    /// The next message.
     fn hears(&self) -> String {
         self.0.recv_timeout(PATIENCE).expect("a message")
     }
@@ -53,13 +53,13 @@ fn gauge(datagram: &str, name: &str) -> Option<f64> {
     last_values(datagram).into_iter().find_map(|(gauge, value)| gauge.ends_with(name).then_some(value))
 }
 
-/// From the start to the end: ready once a poll is answered, alive as long as they are, reloaded, ending.
+/// READY after the first poll, WATCHDOG while polls are answered, RELOADING, STOPPING.
 #[test]
 fn systemd_is_told_how_it_goes() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
-    // The watchdog is less patient than the interval is long.
+    // The watchdog's timeout is shorter than the interval.
     let daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
     let first = systemd.hears();
     assert!(first.starts_with("READY=1\nSTATUS=1 domains read in ") && first.ends_with("\nWATCHDOG=1\n"), "{first}");
@@ -74,7 +74,7 @@ fn systemd_is_told_how_it_goes() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// A first poll that is put off by more than a service may take to start is no reason to kill it.
+/// READY is sent although the first poll is delayed by more than a service may take to start.
 #[test]
 fn a_start_is_not_put_off() {
     let scratch = Scratch::new();
@@ -89,7 +89,7 @@ fn a_start_is_not_put_off() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// Nothing of it where nobody listens.
+/// Without a notification socket no message is attempted.
 #[test]
 fn a_watchdog_without_a_socket_is_none() {
     let scratch = Scratch::new();
@@ -100,7 +100,7 @@ fn a_watchdog_without_a_socket_is_none() {
     assert!(!said.err.contains("service manager"), "{}", said.err);
 }
 
-/// Its socket takes no more than a few messages.
+/// The socket's queue is full after a few messages.
 #[test]
 fn a_service_manager_that_does_not_read_is_not_waited_for() {
     let scratch = Scratch::new();
@@ -117,13 +117,13 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     drop(deaf);
 }
 
-/// What it did not take it is told again, not only with the next poll.
+/// A message that could not be sent is repeated soon, not only at the next poll.
 #[test]
 fn a_service_manager_that_was_busy_is_told_again() {
     let scratch = Scratch::new();
     let path = scratch.join("notify");
     let busy = UnixDatagram::bind(&path).unwrap();
-    // Each sender may only have so much on its way; the socket is full when a new one can send nothing.
+    // The number of unread messages per sender is limited; the socket is full when a new sender can send none.
     let fill = || {
         let filler = UnixDatagram::unbound().unwrap();
         filler.set_nonblocking(true).unwrap();
@@ -144,8 +144,8 @@ fn a_service_manager_that_was_busy_is_told_again() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// A call that never returns: the watchdog starves, the log has one line, statsd is told of nothing but that, and
-/// SIGTERM ends it at once.
+/// A call that never returns: watchdog messages stop, the log has one line, only the program's own gauges are sent, and
+/// SIGTERM ends the daemon.
 #[test]
 fn a_poll_that_hangs_starves_the_watchdog() {
     let scratch = Scratch::new();
@@ -157,7 +157,8 @@ fn a_poll_that_hangs_starves_the_watchdog() {
         Daemon::start(command.args(["--interval", "400ms", "--max-datagram", "8932", "--statsd", &listener.url()]));
     let log = daemon.wait_for_logs(&["hanging", "a poll takes longer than the interval of 400ms"]);
 
-    // Slow up to an interval and a half, then stuck: only of that is told, and goes on being told.
+    // Up to an interval and a half the poll is slow, then stuck. Only the program's own gauges are sent, at each
+    // interval.
     let (mut good, mut late) = (0, Vec::new());
     while good == 0 || late.len() < 4 {
         let datagram = listener.datagram();
@@ -177,7 +178,8 @@ fn a_poll_that_hangs_starves_the_watchdog() {
     }
     assert!(stuck.is_sorted() && stuck[3] > stuck[0], "{stuck:?}");
 
-    // Not fed any more, which it was ten times a second; and told all along how it is. (Earlier polls may be late too.)
+    // The watchdog, which got ten messages a second, gets none any more; STATUS goes on. (Earlier polls may be late,
+    // too.)
     let is_status = |message: &String| message.starts_with("STATUS=no answer from libxenstat for ");
     let mut heard = Vec::new();
     while heard.len() < 4 || !heard[heard.len() - 4..].iter().all(is_status) {
@@ -191,8 +193,8 @@ fn a_poll_that_hangs_starves_the_watchdog() {
     assert_eq!(format!("{log}{}", said.err).matches("takes longer than").count(), 1, "{log}{}", said.err);
 }
 
-/// Nor for the 200 ms that the end waits for the poller otherwise: on a machine that is not too busy it comes sooner at
-/// least once.
+/// It does not wait for the 200 ms either in which an idle poller may close its handle: even on a busy machine at least
+/// one of many exits is faster.
 #[test]
 fn sigterm_does_not_wait_for_a_poll_that_hangs() {
     let scratch = Scratch::new();
@@ -209,7 +211,7 @@ fn sigterm_does_not_wait_for_a_poll_that_hangs() {
     assert!(ends.any(|end| end < Duration::from_millis(100)));
 }
 
-/// A call that is slow is no call that hangs: it is up, and fed with each answer.
+/// A slow call is not a stuck one: `up` is 1, and each answer sends a watchdog message.
 #[test]
 fn a_slow_poll_is_not_stuck() {
     let scratch = Scratch::new();
@@ -224,17 +226,17 @@ fn a_slow_poll_is_not_stuck() {
         let value = || *last_values(&lines.next()).values().next().unwrap();
         (value(), value())
     };
-    // Until the first is answered nobody knows that any will be.
+    // Before the first answer `up` is 0.
     let (up, stuck) = next();
     assert!(up == 0.0 && stuck > 0.0, "{up} {stuck}");
     let mut slow = 0;
     while slow < 2 {
-        // It is answered as soon as it is late.
+        // The call returns as soon as it is late.
         std::fs::write(&released, "").unwrap();
         while next() != (1.0, 0.0) {}
         std::fs::remove_file(&released).unwrap();
         let (up, stuck) = next();
-        // Once late is slow, twice is stuck.
+        // Late once is slow, twice is stuck.
         assert_eq!(up, if stuck < 1.5 { 1.0 } else { 0.0 }, "{stuck}");
         slow += usize::from(up == 1.0 && stuck > 0.0);
     }
@@ -246,7 +248,7 @@ fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
     let scratch = Scratch::new();
     for fault in ["[[fault]]\nat = 2\nhang = true\n", "[[init_fault]]\nhang = true\n"] {
         let scenario = scratch.file("s.toml", &format!("{HOST}{fault}"));
-        // A deadline that is far away does not put it off.
+        // A distant deadline does not delay it.
         let interval = if fault.starts_with("[[init") { "1h" } else { "50ms" };
         let start = Instant::now();
         let said = run(xenmonitor(&scenario).args(["--interval", interval, "--print", "json", "--poll-timeout", "1s"]));
@@ -259,7 +261,7 @@ fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
     }
 }
 
-/// Without the flag what is not there at the start ends it; with it, it is waited for, sooner than the interval.
+/// Without the flag a missing Xen ends the daemon at start-up; with it Xen is tried again, before the interval is over.
 #[test]
 fn xen_is_waited_for_at_the_start() {
     let scratch = Scratch::new();
@@ -289,7 +291,7 @@ fn xen_is_waited_for_at_the_start() {
         assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(0.0));
     }
     assert_eq!(gauge(&listener.datagram(), "xenmonitor.up"), Some(1.0));
-    // Sooner than in an hour, but not at once.
+    // Before the interval of an hour, but not at once.
     let waited = start.elapsed();
     assert!(waited >= Duration::from_secs(3), "after 1 and 2 seconds: {waited:?}");
     let log = daemon.wait_for_log("reading Xen 4.17.0 every 3600s");
@@ -312,8 +314,7 @@ fn a_library_is_waited_for_at_the_start() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// NULL many times over, and a xenstored that is gone and comes back: no gauge of a domain is sent meanwhile, least
-/// of all zeros.
+/// libxenstat returns NULL many times, and then no domains: no gauges of domains are sent meanwhile, and no zeros.
 #[test]
 fn no_answer_is_not_the_death_of_all() {
     let scratch = Scratch::new();
@@ -332,13 +333,13 @@ fn no_answer_is_not_the_death_of_all() {
     assert!(memory.iter().all(|line| *line == "524288|g"), "{memory:?}");
 }
 
-/// A log that cannot be written, and output that cannot.
+/// A log that cannot be written, and a standard output that cannot be written.
 #[test]
 fn full_disks_and_closed_files() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
-    // What is printed, where, and how that ends.
+    // Option, redirection, exit code.
     for (more, redirected, status) in [
         ("", "2>/dev/full", 0),
         ("", "2>&-", 0),
@@ -370,7 +371,7 @@ fn full_disks_and_closed_files() {
     }
 }
 
-/// A log that nobody reads is no reason to wait, not even with the last word.
+/// A log that is not read delays nothing, not even the last line.
 #[test]
 fn an_unread_log_holds_up_nobody() {
     let scratch = Scratch::new();
@@ -392,7 +393,7 @@ fn an_unread_log_holds_up_nobody() {
     }
 }
 
-/// The wall clock is set an hour on and a day back: polls go on by the time that passes, and rates with it.
+/// The wall clock is set forward by an hour and back by a day: polls and rates follow the monotonic clock.
 #[test]
 fn a_clock_that_is_set_disturbs_nothing() {
     let scratch = Scratch::new();
@@ -408,7 +409,7 @@ fn a_clock_that_is_set_disturbs_nothing() {
     let mut hours = 0.0;
     for (set, ahead) in [("+0", 0.0), ("+1h", 1.0), ("-1d", -24.0), ("+0", 0.0)] {
         std::fs::rename(scratch.file("set", &format!("{set}\n")), &clock).unwrap();
-        // Until it is seen, and a percentage after that: the clock is never off by as much as a minute besides.
+        // Until a poll has the new time, and a percentage after that.
         let mut is_measured = false;
         while hours != ahead || !is_measured {
             let poll: Value = serde_json::from_str(&daemon.wait_for_line()).unwrap();
@@ -422,12 +423,12 @@ fn a_clock_that_is_set_disturbs_nothing() {
     assert_eq!((said.status, without_lateness(&said.err)), (Some(0), vec![]));
 }
 
-/// What a poll says of CPU is what has been used since the poll before, by the time that has passed.
+/// Checks that the CPU percentage of each poll is the CPU time since the previous one, divided by the elapsed time.
 struct Rates {
     started: Instant,
     interval: Duration,
     polls: u32,
-    /// By the polls themselves, together.
+    /// The sum of the polls' elapsed times.
     passed: f64,
     cpu_sec: f64,
 }
@@ -437,7 +438,7 @@ impl Rates {
         Self { started, interval, polls: 0, passed: 0.0, cpu_sec: 0.0 }
     }
 
-    /// Whether there is a percentage: there is none where two calls differ too much for a time in between to be known.
+    /// Returns whether there is a percentage. There is none if the durations of two calls differ too much.
     fn check(&mut self, poll: &Value) -> bool {
         let domain = &poll["domains"][0];
         let cpu_sec = domain["cpu_sec"].as_f64().unwrap();
@@ -445,7 +446,7 @@ impl Rates {
         self.polls += 1;
         let Some(elapsed) = poll["elapsed_sec"].as_f64() else { return false };
         self.passed += elapsed;
-        // The first poll may have been late, and the second the next in time.
+        // The first poll may have been late, but each one after it comes at a later deadline.
         let least = (self.interval * (self.polls - 2)).as_secs_f64() - 0.001;
         assert!(self.passed > least && self.passed < self.started.elapsed().as_secs_f64(), "{poll}");
         let Some(percent) = domain["cpu_percent"].as_f64() else { return false };
@@ -454,8 +455,8 @@ impl Rates {
     }
 }
 
-/// Stopped for a while, as by a debugger or a dom0 that was suspended: what it missed is counted, and what is told
-/// after is of all the time that has passed.
+/// A daemon that was stopped, as by a debugger or a suspended dom0: missed polls are counted, and the next rates are
+/// over the whole time.
 #[test]
 fn a_pause_makes_no_false_rates() {
     let scratch = Scratch::new();
@@ -469,7 +470,7 @@ fn a_pause_makes_no_false_rates() {
     daemon.signal("STOP");
     std::thread::sleep(Duration::from_millis(1500));
     daemon.signal("CONT");
-    // The one of all that time, and one that is measured.
+    // The poll after the pause, and then one with a percentage.
     let mut paused = next();
     while paused["elapsed_sec"].as_f64().unwrap() < 1.4 {
         rates.check(&paused);
@@ -496,7 +497,7 @@ fn a_storm_of_hangups_is_survived() {
     let read = std::thread::spawn(move || std::io::read_to_string(log).unwrap());
     let descriptors = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let before = descriptors(&daemon);
-    // Many at once are one to the kernel, and so is every storm to the daemon: hence twenty.
+    // The kernel merges pending signals, so that each storm is few signals: hence twenty of them.
     let storm = format!("for i in $(seq 500); do kill -HUP {}; done", daemon.id());
     for _ in 0..20 {
         out_of(clean("sh").args(["-c", &storm]));
@@ -510,7 +511,7 @@ fn a_storm_of_hangups_is_survived() {
     assert!(log.contains("reopening libxenstat and the destinations") && log.contains("exiting after "), "{log}");
 }
 
-/// No descriptor is left for a library or a socket; when there are some again, all goes on.
+/// No file descriptor is left for a library or a socket; once there are some, the daemon continues.
 #[test]
 fn descriptors_that_are_used_up_are_waited_for() {
     let scratch = Scratch::new();
@@ -539,7 +540,7 @@ fn descriptors_that_are_used_up_are_waited_for() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// It leaves nothing behind that the next would stumble over, and needs nothing of the one before.
+/// A killed daemon leaves no files behind, and the next one starts.
 #[test]
 fn killed_and_started_again() {
     let scratch = Scratch::new();

@@ -1,10 +1,10 @@
-//! Whether the sanitizers see anything at all: `make test-sanitizers` runs all the tests on a daemon built with one.
+//! Checks that the sanitizers work: `make test-sanitizers` runs all tests on a daemon built with one.
 
 use std::process::Command;
 
 use crate::support::{Scratch, bare, out_of, root, run, sanitizer, scenario, shim};
 
-/// Beside a libxenstat that does wrong (wrong.c).
+/// With a libxenstat that has the bugs they look for (wrong.c).
 #[test]
 #[ignore = "needs a daemon built with a sanitizer: make test-sanitizers"]
 fn the_sanitizer_sees_what_is_wrong() {
@@ -15,7 +15,7 @@ fn the_sanitizer_sees_what_is_wrong() {
     cc.arg("-Wl,--no-as-needed").arg(shim()).arg(format!("-Wl,-rpath,{}", shim().parent().unwrap().display()));
     out_of(&mut cc);
     let mut daemon = bare();
-    // Not where reports are counted.
+    // The report must not be counted.
     daemon.env_remove("ASAN_OPTIONS").env_remove("TSAN_OPTIONS");
     daemon.env("XENSTAT_SCENARIO", scenario("demo")).env("WRONG", &sanitizer);
     let said = run(daemon.arg("--libxenstat").arg(library).args(["--once", "--print", "table", "--host", "h"]));

@@ -1,4 +1,4 @@
-//! Real statsd servers, each on ports of its own and with the receive buffer that the kernel gives it.
+//! Real statsd servers, each on its own ports and with the kernel's default receive buffer.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use crate::support::{PATIENCE, Scratch, clean, root, target};
 
-/// A server that can be asked what it has got.
+/// A server whose gauges can be queried.
 pub trait Server {
     /// The port it listens on at 127.0.0.1.
     fn port(&self) -> u16;
 
-    /// Every gauge it has, but for its own.
+    /// All gauges that it has received.
     fn gauges(&self) -> BTreeMap<String, f64>;
 
     fn url(&self) -> String {
         format!("udp://127.0.0.1:{}", self.port())
     }
 
-    /// The gauges, once so many of them are there, or never will be.
+    /// The gauges, once there are at least `count`, or after [`PATIENCE`].
     fn await_gauges(&self, count: usize) -> BTreeMap<String, f64> {
         let mut gauges = BTreeMap::new();
         wait_until(|| {
@@ -32,21 +32,21 @@ pub trait Server {
         gauges
     }
 
-    /// Datagrams that the kernel had no room for.
+    /// Datagrams that the kernel dropped because the receive buffer was full.
     fn dropped(&self) -> u64 {
         let line = udp_socket(self.port()).expect("it listens");
         line.split_whitespace().last().unwrap().parse().unwrap()
     }
 }
 
-/// What the kernel tells of the UDP socket at a port of 127.0.0.1.
+/// The kernel's entry for the UDP socket at a port of 127.0.0.1.
 pub fn udp_socket(port: u16) -> Option<String> {
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
     let local = format!("0100007F:{port:04X}");
     table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local)).map(str::to_owned)
 }
 
-/// A child that is killed with the test.
+/// A child that is killed at the end of the test.
 pub struct Process {
     child: Child,
     _scratch: Scratch,
@@ -67,13 +67,13 @@ impl Drop for Process {
 }
 
 pub fn free_port() -> u16 {
-    // Free for both, one after the other.
+    // Free for both TCP and UDP.
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tcp.local_addr().unwrap().port();
     UdpSocket::bind(("127.0.0.1", port)).map_or_else(|_| free_port(), |_| port)
 }
 
-/// Waits until it is, or as long as anyone would; returns whether it is.
+/// Waits until the condition holds, at most for [`PATIENCE`]; returns whether it holds.
 pub fn wait_until(mut is: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !is() {
@@ -134,7 +134,7 @@ impl Server for Npm {
         self.port
     }
 
-    /// `  'name': 1.5,` each.
+    /// One line each, as `  'name': 1.5,`.
     fn gauges(&self) -> BTreeMap<String, f64> {
         let text = self.ask("gauges");
         text.lines()

@@ -1,5 +1,5 @@
-//! A long life in a short time: thousands of polls of a host on which everything comes and goes, by a clock that runs
-//! a thousand times as fast (hurry.c). 2000 polls in the everyday suite; `make test-soak` asks for 200 000.
+//! Soak test: thousands of polls of a host on which domains, devices and servers come and go, on a clock that runs a
+//! thousand times as fast (hurry.c). 2000 polls by default; `make test-soak` runs 200 000.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use crate::servers::free_port;
 use crate::support::{Daemon, Scratch, out_of, root, xenmonitor};
 
-/// How many times as fast the daemon's clock runs.
+/// The speed of the daemon's clock.
 const HURRY: f64 = 1000.0;
 
-/// Time between its polls, by its clock.
+/// The interval of its polls, on its clock.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A line that tells of a poll, and of none that is missed; and the last of each.
+/// A line that only answered polls have, and the last line of each.
 const OF_A_POLL: &str = ".xenmonitor.poll_ms:";
 const LAST_LINE: &str = ".xenmonitor.collector.vbd:";
 
@@ -61,10 +61,10 @@ fn a_long_life() {
         over.store(true, Relaxed);
         life
     });
-    life.judge(polls);
+    life.check(polls);
 }
 
-/// Compiled once for each run.
+/// Compiles hurry.c.
 fn hurry(scratch: &Path) -> PathBuf {
     let library = scratch.join("hurry.so");
     let source = root().join("tests/it/hurry.c");
@@ -72,7 +72,7 @@ fn hurry(scratch: &Path) -> PathBuf {
     library
 }
 
-/// The host as it is some time later; it is read anew after each failed poll and each SIGHUP.
+/// Writes the scenario of a later host; the shim reads it after each failed poll and each SIGHUP.
 fn write_host(path: &Path, generation: u32) {
     let mut text = String::from(
         "[[domain]]\nid = 0\nname = \"Domain-0\"\ncpu_ns = { per_second = 100000000 }\n\
@@ -80,7 +80,7 @@ fn write_host(path: &Path, generation: u32) {
          [[fault]]\nat = [\"every 170\", \"every 171\"]\nif_asked = [\"VBD\"]\nfail = \"EIO\"\n",
     );
     for n in 0..6 {
-        // Some live through it all; others reboot, change their name, come and go.
+        // Some exist all the time; others reboot, are renamed, come and go.
         let (id, name) = match n {
             0..2 => (1 + n, format!("stays{n}")),
             2..4 => (10 + n * 100 + generation % 50, format!("reboots{n}")),
@@ -101,13 +101,13 @@ fn write_host(path: &Path, generation: u32) {
             text += "[[domain.vbd]]\nrd_reqs = { per_poll = 7 }\nerror = [\"every 9\"]\n";
         }
     }
-    // Whole, or not at all.
+    // Atomically.
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(new, path).unwrap();
 }
 
-/// One of each kind, there and not there.
+/// One server of each kind, which come and go.
 struct Servers {
     urls: [String; 3],
     port: u16,
@@ -120,7 +120,7 @@ struct Servers {
 impl Servers {
     fn new(scratch: &Path) -> Self {
         let (port, path) = (free_port(), scratch.join("socket"));
-        // By name, so that it is looked up again and again.
+        // By name, so that it is resolved again and again.
         let urls = [
             format!("udp://localhost:{port}"),
             format!("tcp://127.0.0.1:{port}"),
@@ -140,7 +140,7 @@ impl Servers {
             None => self.udp = UdpSocket::bind(address).ok().filter(|_| is_there(20)),
         }
         match self.tcp.as_ref().filter(|_| is_there(30)) {
-            // Each connection is closed at once, in the face of who writes to it.
+            // Each connection is closed at once, while the daemon writes to it.
             Some(tcp) => drop(tcp.accept()),
             None => {
                 self.tcp = TcpListener::bind(address).ok().filter(|_| is_there(30));
@@ -158,12 +158,12 @@ impl Servers {
     }
 }
 
-/// What was seen of the daemon, poll by poll.
+/// Observations of the daemon, for each poll.
 struct Life {
-    /// By how much each came after its moment on the schedule, in seconds of its clock.
+    /// The delay of each poll after its deadline, in seconds of the daemon's clock.
     late: Vec<f64>,
     skipped: u64,
-    /// Resident memory in KiB, and open files, a thousand times.
+    /// Resident memory in KiB and open files, sampled a thousand times.
     memory: Vec<u64>,
     files: Vec<usize>,
     failed: u64,
@@ -193,7 +193,7 @@ impl Life {
         life
     }
 
-    fn judge(&self, polls: usize) {
+    fn check(&self, polls: usize) {
         assert_eq!(self.late.len(), polls, "polls");
         let tenth = |n: usize, of: usize| of * n / 10..of * (n + 1) / 10;
         let least = |n| self.late[tenth(n, polls)].iter().copied().fold(f64::INFINITY, f64::min);
@@ -210,7 +210,7 @@ impl Life {
         assert!(self.failed > 0, "none failed");
         assert!(grown < 200, "KiB by tenths: {:?}", (0..10).map(most).collect::<Vec<_>>());
         assert!(*files <= 24, "{:?}", self.files);
-        // On a busy machine some intervals are missed before they are counted. One that slept between its polls would
+        // On a busy machine some intervals are missed before they are counted. A daemon that slept between polls would
         // miss hundreds.
         let is_on_time = if hours > 24.0 { drift.abs() < 1.0 } else { drifted.abs() < 10.0 };
         assert!(is_on_time, "{drift} ms an hour; late by tenths: {:?}", (0..10).map(least).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! What a statsd server gets, asked back from a real one.
+//! The gauges that a real statsd server receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
@@ -8,7 +8,7 @@ use xenmonitor::metrics::catalogue;
 use crate::servers::{Npm, Server};
 use crate::support::{Listener, Scratch, last_values, out_of, run, shim, xenmonitor};
 
-/// Domain-0 without a memory limit, and a guest with a space in its name and one disk of two in error.
+/// Domain-0 without a memory limit, and a guest with a space in its name and one of two disks in error.
 const HOST: &str = r#"
 [host]
 tot_mem = 8589934592
@@ -194,7 +194,7 @@ fn npm_statsd_has_xenmonitors_thirteen() {
     assert_eq!(server.bad_lines().trim(), "messages.bad_lines_seen: 0");
 }
 
-/// In both dialects that it understands, the same keys: `xen.mem_k;host=...;domain=...`.
+/// In both tag formats that it understands the keys are the same: `xen.mem_k;host=...;domain=...`.
 #[test]
 fn npm_statsd_has_the_tags() {
     for dialect in ["datadog", "graphite"] {
@@ -227,7 +227,7 @@ fn npm_statsd_has_the_tags() {
     }
 }
 
-/// Lines of the dialects that no server here reads.
+/// Lines of the tag formats that no server here reads.
 #[test]
 fn tags_of_other_dialects() {
     let scratch = Scratch::new();
@@ -291,7 +291,7 @@ fn ipv6_and_the_variables_of_other_clients() {
     starts_with(&listener);
 }
 
-/// 300 domains, so that there are many datagrams.
+/// With 301 domains, so that there are many datagrams.
 #[test]
 fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
     let scenario = crate::support::scenario("many");
@@ -300,7 +300,7 @@ fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
         let mut command = xenmonitor(&scenario);
         command.args(["--once", "--spread", "0", "--print", "statsd", "--statsd", &listener.url()]).args(arguments);
         let said = run(&mut command);
-        // More than a socket's buffer may hold: what arrived is enough to judge.
+        // There may be more than the receive buffer holds; those that arrived are enough.
         let datagrams = listener.pending();
         assert!(datagrams.len() > 10, "{} datagrams", datagrams.len());
         let longest = datagrams.iter().map(String::len).max().unwrap();
@@ -312,7 +312,7 @@ fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
     }
 }
 
-/// Each tick's only datagram is refused, and each is known to be: not every other tick is well, nor the last.
+/// The only datagram of each poll is refused, and each refusal is counted, also that of the last.
 #[test]
 fn a_server_that_is_not_there_is_told_once() {
     let scratch = Scratch::new();
@@ -333,7 +333,7 @@ fn a_server_that_is_not_there_is_told_once() {
     assert_eq!(said.status, Some(1));
 }
 
-/// A server that is not there is told once, and what listens later gets the gauges.
+/// A refused port is logged once, and a server that listens there later gets the gauges.
 #[test]
 fn a_refused_port_is_told_and_recovered_from() {
     let scratch = Scratch::new();

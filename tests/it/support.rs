@@ -1,4 +1,4 @@
-//! What the tests share: the shim, scenario files, the daemon as a child process, a statsd server to listen.
+//! Helpers of all tests: the shim, scenario files, the daemon as a child process, a statsd server that only listens.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine under any load: a test that waits this long has failed.
+/// Longer than any wait takes on any machine under any load: a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub fn root() -> &'static Path {
@@ -29,7 +29,7 @@ pub fn shim() -> &'static Path {
     SHIM.get_or_init(|| make_shim("shim", ""))
 }
 
-/// The shim as an older libxenstat would be: without some functions.
+/// The shim without some functions, as an older libxenstat.
 pub fn shim_without(functions: &str) -> PathBuf {
     make_shim(&format!("shim-without-{}", functions.replace(' ', "-")), functions)
 }
@@ -50,7 +50,7 @@ pub fn scenario(name: &str) -> PathBuf {
     root().join("tests/shim/scenarios").join(name).with_extension("toml")
 }
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -82,7 +82,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A command whose environment has nothing of ours but what the test puts there.
+/// A command whose environment has none of the variables that the daemon or the shim reads.
 pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -97,23 +97,23 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A command that runs `program` with namespaces of its own (`--mount`, `--net`); nobody but root needs one of
-/// users to be allowed to, and not every machine has those.
+/// A command that runs `program` in new namespaces (`--mount`, `--net`). Users other than root need a user namespace
+/// for that, which not every machine allows.
 pub fn unshared(namespaces: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut command = clean("unshare");
     command.args(namespaces).args((!am_root()).then_some("--map-root-user")).arg(program);
     command
 }
 
-/// Puts a command, with its arguments and environment, behind another, such as strace.
+/// Has `wrapper`, such as strace, run a command with its arguments and environment.
 pub fn behind(mut wrapper: Command, command: &Command) -> Command {
     wrapper.arg(command.get_program()).args(command.get_args());
     wrapper.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     wrapper
 }
 
-/// Has a daemon see files of the test's own in the place of the machine's, in a mount namespace and such `more`, in
-/// which `script` is run before.
+/// Runs the daemon in a mount namespace, and `more` namespaces, where files of the test are mounted over the machine's.
+/// `script` is run there first.
 pub fn with_files(daemon: &Command, files: &[(&Path, &str)], more: &[&str], script: &str) -> Command {
     let mut wrapper = unshared(&[&["--mount"], more].concat(), "sh");
     let mounts = files.iter().map(|(ours, theirs)| format!("mount --bind '{}' {theirs} && ", ours.display()));
@@ -121,7 +121,7 @@ pub fn with_files(daemon: &Command, files: &[(&Path, &str)], more: &[&str], scri
     behind(wrapper, daemon)
 }
 
-/// A command that runs a shell script in the network of `daemon`, which [`unshared`] gave it.
+/// A command that runs a shell script in the network namespace of `daemon`, which [`unshared`] made.
 pub fn in_network_of(daemon: &Daemon, script: &str) -> Command {
     let mut command = clean("nsenter");
     command.args(["--target", &daemon.id().to_string(), "--net"]);
@@ -135,20 +135,20 @@ pub fn am_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// The file of the shipped binary, or of the one that was built with a sanitizer.
+/// The shipped binary, or the one that was built with a sanitizer.
 pub fn binary() -> PathBuf {
     std::env::var_os("TESTED_BINARY").map_or(env!("CARGO_BIN_EXE_xenmonitor").into(), PathBuf::from)
 }
 
-/// Which sanitizer it was built with: `address`, `thread`.
+/// The sanitizer that it was built with: `address` or `thread`.
 pub fn sanitizer() -> Option<String> {
     std::env::var("TESTED_WITH").ok()
 }
 
-/// The shipped binary, on whatever libxenstat it finds.
+/// The shipped binary, which looks for libxenstat by itself.
 pub fn bare() -> Command {
     let mut command = clean(binary());
-    // A sanitizer looks for leaks from a process of its own, which could not be started otherwise.
+    // LeakSanitizer starts a process, which the seccomp filter forbids.
     command.envs(sanitizer().map(|_| ("XENMONITOR_KEEP_PRIVILEGES", "1")));
     command
 }
@@ -161,13 +161,13 @@ pub fn xenmonitor(scenario: &Path) -> Command {
     command
 }
 
-/// Gives a command's polling thread the shim's clock in place of libc's: every poll is then exactly
-/// `clock_step` after the one before, whatever the interval.
+/// Gives a command's polling thread the shim's clock instead of libc's: each poll is then exactly `clock_step` after
+/// the previous one, whatever the interval.
 pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
     command.env("LD_PRELOAD", shim()).args(["--interval", "10ms"])
 }
 
-/// What the log says where the machine is busy, which no test depends on: a poll was late, or not all of it was sent.
+/// Log lines that depend on the load of the machine: a poll was late, or was not sent in time.
 const LATENESS: [&str; 4] = [
     "a poll takes longer than the interval",
     "polls take less than the interval again",
@@ -175,12 +175,12 @@ const LATENESS: [&str; 4] = [
     "are no longer dropped",
 ];
 
-/// The lines of a log without those that depend on the load of the machine.
+/// The lines of a log, except those that depend on the load of the machine.
 pub fn without_lateness(log: &str) -> Vec<&str> {
     log.lines().filter(|line| !LATENESS.iter().any(|words| line.contains(words))).collect()
 }
 
-/// Fails unless the lines with these two texts come in turn, `begin` first: each is logged once until the other is.
+/// Asserts that the lines with these two texts alternate, `begin` first: neither is logged twice in a row.
 pub fn assert_in_turn(log: &str, begin: &str, end: &str) {
     let lines = log.lines().filter(|line| line.contains(begin) || line.contains(end));
     for (n, line) in lines.enumerate() {
@@ -188,13 +188,13 @@ pub fn assert_in_turn(log: &str, begin: &str, end: &str) {
     }
 }
 
-/// The gauges that `--print statsd` printed at each poll that was answered. A poll that is late has some beside these.
+/// The gauges that `--print statsd` printed at each answered poll, without those printed while a poll was late.
 pub fn answered_polls(printed: &str) -> Vec<Vec<&str>> {
     let own = |line: &&str, gauge: &str| line.split(':').next().unwrap().ends_with(&format!("xenmonitor.{gauge}"));
     let mut polls: Vec<Vec<&str>> = vec![Vec::new()];
     for line in printed.lines() {
         let last = polls.last().unwrap();
-        // The gauges of this program are the last of each, and `up` the first of them.
+        // A poll ends with the gauges of the program itself, the first of which is `up`.
         let has_own = last.iter().any(|line| own(line, "up"));
         if has_own && (own(&line, "up") || !line.contains("xenmonitor.")) {
             polls.push(Vec::new());
@@ -205,7 +205,7 @@ pub fn answered_polls(printed: &str) -> Vec<Vec<&str>> {
     polls
 }
 
-/// What a finished command said.
+/// The output of a finished command.
 pub struct Said {
     pub out: String,
     pub err: String,
@@ -219,12 +219,12 @@ impl From<Output> for Said {
     }
 }
 
-/// Runs a command to its end, which it has to come to by itself.
+/// Runs a command until it exits.
 pub fn run(command: &mut Command) -> Said {
     run_for(PATIENCE, command)
 }
 
-/// As [`run`], for what takes long.
+/// As [`run`], for commands that take longer.
 pub fn run_for(patience: Duration, command: &mut Command) -> Said {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -232,7 +232,7 @@ pub fn run_for(patience: Duration, command: &mut Command) -> Said {
     Said::from(child.wait_with_output().unwrap())
 }
 
-/// Kills a child after `patience`, unless what is returned is dropped before: a test fails rather than hangs.
+/// Kills a child after `patience`, unless the returned value is dropped before: so a test fails instead of hanging.
 fn kill_if_forgotten(child: &Child, patience: Duration) -> mpsc::Sender<()> {
     let (alive, ended) = mpsc::channel();
     let pid = child.id().to_string();
@@ -244,14 +244,14 @@ fn kill_if_forgotten(child: &Child, patience: Duration) -> mpsc::Sender<()> {
     alive
 }
 
-/// As [`run`], for what has to succeed; returns what it printed.
+/// As [`run`], for a command that has to succeed; returns its standard output.
 pub fn out_of(command: &mut Command) -> String {
     let said = run(command);
     assert_eq!(said.status, Some(0), "{command:?}: {}", said.err);
     said.out
 }
 
-/// The gauges that were printed by `--print statsd`, with the value each had last.
+/// The last value of each gauge that `--print statsd` printed.
 pub fn last_values(printed: &str) -> BTreeMap<String, f64> {
     let gauge = |line: &str| {
         let (name, value) = line.strip_suffix("|g").unwrap().rsplit_once(':').unwrap();
@@ -260,10 +260,10 @@ pub fn last_values(printed: &str) -> BTreeMap<String, f64> {
     printed.lines().map(gauge).collect()
 }
 
-/// A child that is killed at the end of the test, or when that does not come for so long that it never will.
+/// A child that is killed at the end of the test, at the latest after [`PATIENCE`].
 pub struct Daemon {
     child: Child,
-    /// Dropped with the daemon, which ends the thread that would kill it.
+    /// Dropped with the daemon, so that the thread that would kill it ends.
     _alive: mpsc::Sender<()>,
 }
 
@@ -272,12 +272,12 @@ impl Daemon {
         Self::start_as_is(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
-    /// With standard input, output and error as the command has them.
+    /// Leaves standard input, output and error as they are set in the command.
     pub fn start_as_is(command: &mut Command) -> Self {
         Self::start_for(PATIENCE, command)
     }
 
-    /// The same, for what takes long.
+    /// The same, for a test that takes longer.
     pub fn start_for(patience: Duration, command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let _alive = kill_if_forgotten(&child, patience);
@@ -289,11 +289,11 @@ impl Daemon {
         assert!(status.unwrap().success());
     }
 
-    /// Reads the log up to a line that has `text`; returns all of it so far.
+    /// Reads the log up to a line with `text`; returns what it read.
     pub fn wait_for_log(&mut self, text: &str) -> String {
         let mut log = String::new();
         let stderr = self.stderr.as_mut().unwrap();
-        // A byte at a time, so that nothing after the line is lost.
+        // Byte by byte, so that nothing after the line is lost.
         let mut byte = [0];
         while stderr.read(&mut byte).unwrap() == 1 {
             log.push(byte[0].into());
@@ -304,7 +304,7 @@ impl Daemon {
         panic!("the log ended without {text:?}: {log}");
     }
 
-    /// Reads the log until it has a line with each of `texts`; returns all of it so far.
+    /// Reads the log until each of `texts` has come; returns what it read.
     pub fn wait_for_logs(&mut self, texts: &[&str]) -> String {
         let mut log = String::new();
         while !texts.iter().all(|text| log.contains(text)) {
@@ -319,7 +319,7 @@ impl Daemon {
         line
     }
 
-    /// Waits for the end; fails the test when it does not come.
+    /// Waits until the daemon exits, and fails the test if it does not.
     pub fn wait_for_end(&mut self) -> Option<i32> {
         let start = Instant::now();
         while self.try_wait().unwrap().is_none() {
@@ -329,11 +329,11 @@ impl Daemon {
         self.wait().unwrap().code()
     }
 
-    /// The same; returns what it has said.
+    /// The same; returns the output that was not read before.
     pub fn end(mut self) -> Said {
         let status = self.wait_for_end();
         let (mut out, mut err) = (String::new(), String::new());
-        // Nothing of what goes to `Lines`.
+        // It is not there if it was passed to `Lines`.
         self.stdout.take().map(|mut stdout| stdout.read_to_string(&mut out).unwrap());
         self.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         Said { out, err, status }
@@ -360,7 +360,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What a daemon prints, taken from it at once, so that it never waits for the test.
+/// The standard output of a daemon, read by a thread, so that the daemon never waits for the test.
 pub struct Lines(mpsc::Receiver<String>);
 
 impl Lines {
@@ -375,7 +375,7 @@ impl Lines {
         self.0.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// Leaves out what has been printed before.
+    /// Skips the lines that have been printed so far.
     pub fn skip_old(&self) {
         while self.0.try_recv().is_ok() {}
     }
@@ -401,25 +401,25 @@ impl Listener {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// The next datagram with `text`; a poll that is late has some without most gauges.
+    /// The next datagram with `text`. (While a poll is late there are datagrams without most gauges.)
     pub fn datagram_with(&self, text: &str) -> String {
         std::iter::repeat_with(|| self.datagram()).find(|datagram| datagram.contains(text)).unwrap()
     }
 
-    /// Leaves out what has come before.
+    /// Skips the datagrams that have arrived so far.
     pub fn skip_old(&self) {
         self.0.set_nonblocking(true).unwrap();
         while self.0.recv(&mut [0; 1]).is_ok() {}
         self.0.set_nonblocking(false).unwrap();
     }
 
-    /// The next datagram that comes, not one that has come.
+    /// The next datagram that arrives from now on.
     pub fn latest(&self) -> String {
         self.skip_old();
         self.datagram()
     }
 
-    /// Whatever has arrived and not been read, once nothing more comes.
+    /// All datagrams that have not been read, once no more arrive.
     pub fn pending(&self) -> Vec<String> {
         self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut buffer = [0; 65536];
@@ -428,7 +428,7 @@ impl Listener {
     }
 }
 
-/// The one xentop on this machine.
+/// The machine's xentop.
 pub fn xentop() -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib")
         .unwrap()

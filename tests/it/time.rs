@@ -1,4 +1,4 @@
-//! The schedule and the signals.
+//! Schedule, signals, failing polls, name resolution.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ fn signals_end_it_in_mid_interval() {
         let listener = Listener::new("127.0.0.1:0");
         let mut command = xenmonitor(&scratch.file("s.toml", HOST));
         let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
-        // The first poll does not wait for the interval. It has two datagrams.
+        // The first poll is made at once. It has two datagrams.
         listener.datagram();
         listener.datagram();
         daemon.wait_for_log("reading Xen 4.17.0 every");
@@ -57,14 +57,14 @@ fn a_missed_tick_is_skipped_and_counted() {
     let log = daemon.wait_for_logs(&[late, in_time]);
     daemon.signal("TERM");
     let said = daemon.end();
-    // Once each, however often other polls are late too.
+    // Each is logged once, even if other polls are late, too.
     assert_in_turn(&(log + &said.err), late, in_time);
     let last = said.err.lines().last().unwrap();
     let skipped: u32 = last.split_once("(0 failed, ").unwrap().1.split_once(" skipped)").unwrap().0.parse().unwrap();
     assert!(said.status == Some(0) && skipped >= 4, "{last}");
 }
 
-/// Every poll is too slow and every one fails: two troubles, each told once.
+/// Every poll is too slow, and every one fails: both are logged once.
 #[test]
 fn slow_and_failing_polls_are_told_once() {
     let scratch = Scratch::new();
@@ -75,8 +75,8 @@ fn slow_and_failing_polls_are_told_once() {
     assert_eq!(said.err.lines().count(), 4, "start, slow, failing, exit: {}", said.err);
 }
 
-/// Every poll takes 20 ms: a loop that slept the interval after each would fall behind by 600 ms in 30 polls. Intervals
-/// that are skipped, as on a busy machine, are counted and are no drift; nor is it one that a single poll is late.
+/// Each poll takes 20 ms: a loop that slept for the interval after each would be late by 600 ms after 30 polls. Skipped
+/// intervals, as on a busy machine, are counted and are no drift, and neither is a single late poll.
 #[test]
 fn the_schedule_does_not_drift() {
     let scratch = Scratch::new();
@@ -119,20 +119,20 @@ fn sighup_opens_libxenstat_anew() {
 #[test]
 fn a_failed_poll_is_told_once_and_polling_goes_on() {
     let scratch = Scratch::new();
-    // Calls of libxenstat, of which a poll that fails makes several: 3 and 2 of them here.
+    // These count calls of libxenstat. The two failing polls make 3 and 2 of them.
     let faults = "[[fault]]\nat = \"1..6\"\nfail = \"EIO\"\n[[fault]]\nat = 8\nempty = true\n";
     let scenario = scratch.file("s.toml", &format!("{HOST}{faults}"));
     let said = run(xenmonitor(&scenario).args(["--interval", "20ms", "--count", "12", "--print", "json"]));
     assert_eq!((said.status, said.out.lines().count()), (Some(0), 9), "{}", said.err);
     assert_eq!(said.err.matches("xenstat_get_node failed: Input/output error").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("shows no domains, not even Domain-0").count(), 1, "{}", said.err);
-    // After three good polls in a row, as they may still take turns.
+    // After three good polls in a row.
     assert_eq!(said.err.matches("libxenstat answers again").count(), 1, "{}", said.err);
     assert!(said.err.contains("exiting after 12 polls (3 failed, "), "{}", said.err);
 }
 
-/// What libxenstat fails on, here without /sys/bus/xen-backend (fact 7), is not 0 but unknown; the rest is told,
-/// whatever the combination.
+/// If libxenstat fails to collect a part, as without /sys/bus/xen-backend (fact 7), that part is unknown, not 0, and
+/// the others are reported, in each combination.
 #[test]
 fn what_fails_is_left_out_and_nothing_else() {
     let scratch = Scratch::new();
@@ -160,7 +160,7 @@ fn what_fails_is_left_out_and_nothing_else() {
     }
 }
 
-/// All is asked for again from time to time, at longer and longer distances, and told when it works.
+/// The failing part is tried again at increasing distances, and logged when it works.
 #[test]
 fn what_failed_is_asked_for_again() {
     let scratch = Scratch::new();
@@ -170,7 +170,7 @@ fn what_failed_is_asked_for_again() {
         let scenario = scratch.file("s.toml", &format!("{host}at = {at}\n"));
         run(xenmonitor(&scenario).args(["--interval", "10ms", "--count", count, "--print", "json"]))
     };
-    // At poll 0, and then after 1, 2, 4, 8, 16: each time more than once, to be sure.
+    // At poll 0, and then after 1, 2, 4, 8, 16 polls, with several calls each time.
     let asked = polls("true", "40").err.matches("asked").count() - 1;
     assert!((12..=30).contains(&asked), "{asked} times");
 
@@ -181,7 +181,7 @@ fn what_failed_is_asked_for_again() {
     assert_eq!(said.err.matches("everything can be read again").count(), 1, "{}", said.err);
 }
 
-/// A failure that passes in mid-poll is not taken for one of a part.
+/// A failure that passes during a poll is not taken for that of a part.
 #[test]
 fn a_passing_failure_withholds_nothing() {
     let scratch = Scratch::new();
@@ -203,8 +203,8 @@ fn a_run_in_which_nothing_was_read_fails() {
     assert_eq!(said.err, "xenmonitor: xenstat_get_node failed: Input/output error (os error 5)\n");
 }
 
-/// A name that cannot be looked up stops nothing, and is used once it can be: /etc/hosts, of the daemon's own
-/// in a namespace, learns it later.
+/// Polls go on while the server's name cannot be resolved, and it is used once it can be: the daemon has its own
+/// /etc/hosts, in which the name appears later.
 #[test]
 fn a_host_name_is_looked_up_until_it_is_found() {
     let scratch = Scratch::new();
@@ -227,7 +227,7 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// Where nobody listens at either of a name's addresses they are tried in turn, and that is told once.
+/// If both addresses of a name refuse, they are tried in turn, and that is logged once.
 #[test]
 fn a_name_with_two_addresses_is_refused_once() {
     let scratch = Scratch::new();
@@ -240,7 +240,7 @@ fn a_name_with_two_addresses_is_refused_once() {
     assert!(!said.err.contains("now connected to"), "{}", said.err);
 }
 
-/// The last poll asked for is as much awaited, and complained of, as any.
+/// The log has a line for a late poll even if it is the last.
 #[test]
 fn a_single_poll_that_hangs_is_told() {
     let scratch = Scratch::new();
@@ -255,7 +255,7 @@ fn a_single_poll_that_hangs_is_told() {
     assert_eq!(said.status, Some(0), "it is no fault of the server's: {}", said.err);
 }
 
-/// Nothing that the log has to say is lost while the library is being opened.
+/// Log lines are written while the library is being opened.
 #[test]
 fn a_library_that_hangs_in_opening_is_told() {
     let scratch = Scratch::new();
@@ -267,18 +267,18 @@ fn a_library_that_hangs_in_opening_is_told() {
     assert!(said.status == Some(0) && said.err.contains("SIGTERM: exiting after"), "{}", said.err);
 }
 
-/// The loop is stuck in a write to a reader that does not read; the signal ends it all the same.
+/// A signal ends the program although its loop is blocked in a write that is not read.
 #[test]
 fn a_signal_ends_it_in_a_blocked_write() {
     let mut daemon =
         Daemon::start(xenmonitor(&crate::support::scenario("many")).args(["--interval", "10ms", "--print", "json"]));
     daemon.wait_for_log("reading Xen");
-    // More than a pipe holds is printed at the first poll.
+    // The first poll prints more than a pipe holds.
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));
 }
 
-/// Cron would not notice otherwise.
+/// So that cron notices it.
 #[test]
 fn a_run_in_which_nothing_was_sent_fails() {
     let scratch = Scratch::new();
@@ -291,13 +291,13 @@ fn a_run_in_which_nothing_was_sent_fails() {
         "{}",
         said.err
     );
-    // Unless there was nothing to send: one poll alone has no CPU percentages.
+    // Unless there was nothing to send: a single poll has no CPU percentages.
     let nothing = ["--once", "--metrics", "cpu_percent", "--statsd", "udp://127.0.0.1:9"];
     let said = run(xenmonitor(&scenario).args(nothing));
     assert!(said.status == Some(0) && said.err.contains("datagrams: 0 sent, 0 dropped"), "{}", said.err);
 }
 
-/// A connected socket keeps the source address it began with; when the host gets another, a new one is made.
+/// A connected socket keeps its source address; when the host's address changes, a new socket is opened.
 #[test]
 fn a_change_of_our_own_address_is_survived() {
     let scratch = Scratch::new();
@@ -322,7 +322,7 @@ fn a_change_of_our_own_address_is_survived() {
         while sent() < before + 5.0 {}
     };
     polls_later();
-    // From one to the other at once: nobody notices.
+    // A change without a gap loses nothing.
     out_of(&mut in_network_of(&daemon, "ip addr add 10.1.0.7/16 dev d0 && ip addr del 10.1.0.6/24 dev d0"));
     polls_later();
     daemon.signal("TERM");

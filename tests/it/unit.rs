@@ -1,4 +1,4 @@
-//! The unit for systemd: judged by systemd's own tools, which need no systemd that runs, and run by a systemd of its own.
+//! The unit for systemd: checked by systemd's own tools, and run by a systemd in namespaces.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, Listener, PATIENCE, Scratch, clean, out_of, root, run, scenario, shim, without_lateness};
 
-/// Tenths of a point by which `systemd-analyze security` may find it exposed, of 100; docs/privileges.md tells of each.
+/// The exposure level of `systemd-analyze security`, in tenths; docs/privileges.md explains each part of it.
 const EXPOSED: u32 = 18;
 
-/// The packaged unit with the binary that was built, in place of one that is installed.
+/// The packaged unit, with the path of the binary under test.
 fn unit(scratch: &Scratch) -> PathBuf {
     let unit = std::fs::read_to_string(root().join("packaging/systemd/xenmonitor.service")).unwrap();
     let installed = "ExecStart=/usr/sbin/xenmonitor\n";
@@ -28,7 +28,7 @@ fn systemd_understands_it() {
     let scratch = Scratch::new();
     let (status, said) = analyze(&["verify", "--man=no", "--recursive-errors=no"], &unit(&scratch));
     assert_eq!(status, Some(0), "{said}");
-    // Of other units on this machine it may say what it likes.
+    // Messages on other units of the machine are ignored.
     assert!(!said.contains("xenmonitor"), "{said}");
 }
 
@@ -40,27 +40,27 @@ fn its_exposure_is_as_documented() {
         analyze(&["security", "--offline=true", "--no-pager", &format!("--threshold={threshold}")], &unit)
     };
     let (status, said) = security(EXPOSED);
-    // Others count otherwise.
+    // Other versions use other weights.
     let counts_so = out_of(clean("systemd-analyze").arg("--version")).starts_with("systemd 252 ");
     if counts_so {
         assert_eq!(status, Some(0), "{said}");
-        assert_eq!(security(EXPOSED - 1).0, Some(1), "it is less exposed than is told");
+        assert_eq!(security(EXPOSED - 1).0, Some(1), "it is less exposed than documented");
     } else {
         assert_eq!(security(EXPOSED + 5).0, Some(0), "{said}");
     }
     // A `|` in a table is written `\|`.
     let docs = std::fs::read_to_string(root().join("docs/privileges.md")).unwrap().replace("\\|", "|");
     let score = format!("{}.{}", EXPOSED / 10, EXPOSED % 10);
-    assert!(docs.contains(&format!("exposure level {score}")), "docs/privileges.md does not tell of {score}");
-    // Every shortcoming it finds stands in the table there.
+    assert!(docs.contains(&format!("exposure level {score}")), "docs/privileges.md does not have {score}");
+    // The table there has each finding.
     for shortcoming in said.lines().filter_map(|line| line.strip_prefix("✗ ")).filter(|_| counts_so) {
         let name = shortcoming.split_whitespace().next().unwrap();
         assert!(docs.contains(&format!("`{name}`")), "docs/privileges.md does not explain {name}");
     }
 }
 
-/// Boots a systemd that has nothing but the unit to start, as a container would: in namespaces, with nothing of the
-/// machine's to write to but its scratch directory and the daemon's to see under /mnt, where no Protect…= is in the way.
+/// Boots a systemd in namespaces, as in a container, that starts only the unit. The machine's files are read-only,
+/// except the scratch directory; the daemon's are under /mnt, which no Protect…= setting hides.
 const BOOT: &str = r#"
 set -e
 mount --bind "$SCRATCH" "$SCRATCH"
@@ -73,12 +73,12 @@ exec env -i container=test SYSTEMD_UNIT_PATH="$SCRATCH/units" /lib/systemd/syste
     --log-target=console --show-status=no
 "#;
 
-/// What is different there.
+/// The settings that differ there.
 const DROP_IN: &str = "[Unit]\nDefaultDependencies=no\nConditionPathExists=\n\
     [Service]\nEnvironmentFile=\nEnvironmentFile=SCRATCH/default\n\
     ExecStart=\nExecStart=/mnt/xenmonitor\nStandardError=append:SCRATCH/log\n";
 
-/// A control group for it, outside of those that the machine's own systemd may have.
+/// A control group for it, outside those of the machine's own systemd.
 struct ControlGroup(PathBuf);
 
 impl ControlGroup {
@@ -91,7 +91,7 @@ impl ControlGroup {
         Self(path)
     }
 
-    /// Once there is one: the first process in a group under it.
+    /// The first process in a group below it; waits until there is one.
     fn first_in(&self, group: &str) -> u32 {
         let start = Instant::now();
         loop {
@@ -107,7 +107,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        // What is killed takes a moment to be gone.
+        // Killed processes take a moment to disappear.
         for _ in 0..200 {
             let _ =
                 Command::new("find").arg(&self.0).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).output();
@@ -119,7 +119,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// What the unit forbids is nothing that the daemon needs, nor needs to give up the rest.
+/// The unit forbids nothing that the daemon needs, to work or to drop its privileges.
 #[test]
 #[ignore = "needs root and version 2 of control groups: make test-root"]
 fn the_daemon_does_its_work_in_it() {

@@ -1,5 +1,5 @@
-/* A libxenstat that does wrong what the sanitizers are there to see, by WRONG: `address` names domains by memory that
- * has been freed, `thread` writes to memory that another thread writes to. All else is the shim's, which it is linked to. */
+/* A libxenstat with a bug for each sanitizer, chosen by WRONG: `address` returns freed memory as the names of domains,
+ * `thread` writes to memory that another thread writes to. All other functions are the shim's, which it is linked with. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

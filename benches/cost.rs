@@ -29,7 +29,7 @@ const PAIRS: usize = 5;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
-        // As `cargo test --benches` calls it.
+        // For `cargo test --benches`.
         Some("--test") => return,
         Some("--run-here") => return run_here(&arguments[2..]),
         _ => {}
@@ -87,7 +87,7 @@ fn gauges() {
 
 struct Bench {
     scratch: Scratch,
-    /// The library; xentop finds it in its directory.
+    /// The library, in the directory where xentop finds it.
     shim: PathBuf,
     xentop: PathBuf,
     /// Never read: only the sender is measured.
@@ -129,7 +129,7 @@ impl Bench {
             .into()
     }
 
-    /// CPU seconds per poll of a shell command, in which `$N` stands for the number of polls.
+    /// CPU seconds per poll of a shell command, in which `$N` is the number of polls.
     fn cpu_of(&self, domains: usize, polls: u32, command: &str) -> f64 {
         let seconds = |polls: u32| {
             let script = format!("TIMEFORMAT='%3U %3S'; time {{ {command}; }} >/dev/null 2>/dev/null");

@@ -1,8 +1,8 @@
 //! How long a poll takes in which QEMUs are queried for disks, compared with the real libxenstat on the same simulated
 //! guests. `cargo bench --bench disks`; as root, or where users may create namespaces.
 //!
-//! libxenstat runs over stand-ins for the two libraries that talk to Xen (xen.c); what it does with QEMU is its
-//! own. What is compared is the daemon's own `xenmonitor.poll_ms`.
+//! libxenstat runs over stand-ins for the two libraries that access Xen (xen.c); its code for QEMU is the real one. The
+//! daemon's `xenmonitor.poll_ms` of both is compared.
 
 mod stand_ins;
 
@@ -18,7 +18,7 @@ use stand_ins::{Scratch, in_namespaces, median, out_of};
 const POLLS: usize = 5;
 
 fn main() {
-    // As `cargo test --benches` calls it.
+    // For `cargo test --benches`.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -42,7 +42,7 @@ fn main() {
     }
 }
 
-/// A QEMU that has the replies of a real one, each after `answer`.
+/// A QEMU with the replies of a real one, each after a delay of `answer`.
 fn qemu(socket: &Path, answer: Duration) {
     let listener = UnixListener::bind(socket).unwrap();
     let answers: serde_json::Value = serde_json::from_str(include_str!("../tests/qmp/pv.json")).unwrap();

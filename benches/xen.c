@@ -82,7 +82,7 @@ void *xs_read(struct xs_handle *xs, uint32_t transaction, const char *path, unsi
 
 char **xs_directory(struct xs_handle *xs, uint32_t transaction, const char *path, unsigned int *number)
 {
-    /* As the real one: pointers and text in one block. */
+    /* As in the real one, pointers and text are in one block. */
     char **names = malloc(2 * sizeof *names + 12);
 
     names[0] = strcpy((char *)(names + 2), "51712");

@@ -1,7 +1,7 @@
 #!/bin/sh
-# need.sh HAVE:PACKAGE ... - installs the Debian packages of those that are missing, or says how to.
-# HAVE is a command, or a file (which may be a pattern). The package `xentop` stands for the xen-utils of this
-# release of Debian, whichever Xen it ships.
+# need.sh HAVE:PACKAGE ... - installs the Debian packages of those that are missing, or prints how to.
+# HAVE is a command, or a file (which may be a pattern). The package `xentop` stands for the xen-utils of this release
+# of Debian, whichever version of Xen that is.
 set -eu
 missing=
 for pair in "$@"; do

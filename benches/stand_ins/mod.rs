@@ -13,7 +13,7 @@ use support::unshared;
 #[allow(unused_imports, reason = "each bench uses its part")]
 pub use support::{Scratch, shim, xentop};
 
-/// Compiles xen.c as both libraries, with the versions of symbols that libxenstat asks for, into `scratch`/lib.
+/// Compiles xen.c as both libraries, with the symbol versions that libxenstat needs, into `scratch`/lib.
 pub fn compile(scratch: &Scratch) {
     ["lib", "dev", "run"].iter().for_each(|part| std::fs::create_dir(scratch.join(part)).unwrap());
     let into = scratch.join("lib");

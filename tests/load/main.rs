@@ -1,5 +1,5 @@
-//! What a large host and a fleet send, to real servers with the receive buffers that the kernel gives them: all of it
-//! arrives. Takes minutes and gigabytes (netdata makes a chart of each gauge), so only `make test-load` runs this.
+//! Load tests: a large host and a fleet send to real servers with the kernel's default receive buffers, and everything
+//! arrives. They take minutes and gigabytes (netdata has a chart for each gauge), so only `make test-load` runs them.
 
 mod peers;
 #[path = "../it/servers.rs"]
@@ -15,7 +15,7 @@ use peers::{Collectd, Netdata};
 use servers::{Npm, Server};
 use support::{Daemon, Scratch, last_values, out_of, xenmonitor};
 
-/// Domain-0 and so many guests, each with two vcpus, networks and disks.
+/// Domain-0 and this number of guests, each with two vcpus, networks and disks.
 fn host(guests: u32) -> String {
     let counters = |names: &[&str]| -> String {
         let line = |(n, name): (usize, &&str)| {
@@ -34,7 +34,7 @@ fn host(guests: u32) -> String {
     )
 }
 
-/// Two polls, so that everything is told, to all these servers at once; then each is asked for every gauge.
+/// Sends two polls, as rates need two, to all these servers; then compares the gauges of each.
 fn arrives(guests: u32, more: &[&str], gauges: usize, servers: &[&dyn Server]) {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("host.toml", &host(guests)));
@@ -49,14 +49,14 @@ fn arrives(guests: u32, more: &[&str], gauges: usize, servers: &[&dyn Server]) {
     for server in servers {
         let url = server.url();
         assert_eq!(server.dropped(), 0, "datagrams lost at {url}, {}", said.err);
-        // collectd tells seven digits; netdata cuts the last decimal off where a float is a little less, and folds case.
+        // collectd reports seven digits; netdata truncates the last decimal of some floats, and ignores case.
         let differs = |theirs: &BTreeMap<String, f64>| {
             let close = |one: f64, other: f64| (one - other).abs() <= (one.abs() * 1e-6).max(0.001_001);
             let their = |path: &str| theirs.get(path).or_else(|| theirs.get(&path.to_ascii_lowercase()));
             let differs = |(path, value): &(&String, &f64)| !their(path).is_some_and(|&got| close(**value, got));
             sent.iter().filter(differs).map(|(path, value)| (path.clone(), *value)).collect::<Vec<_>>()
         };
-        // They show what they have got at the end of an interval of theirs.
+        // They show gauges at the end of their own interval.
         let mut missing = Vec::new();
         servers::wait_until(|| {
             missing = differs(&server.gauges());
@@ -71,8 +71,8 @@ fn eight_thousand_domains() {
     arrives(8000, &["--interval", "30s"], 8000 * 23, &[&Npm::start(), &Netdata::start()]);
 }
 
-/// Spread over nearly a minute: every ten seconds collectd hands its 180 000 values on, and does not read its socket
-/// in that.
+/// Spread over nearly a minute: every ten seconds collectd forwards its 180 000 values, and does not read its socket
+/// meanwhile.
 #[test]
 fn eight_thousand_domains_to_collectd() {
     arrives(8000, &["--interval", "1m", "--spread", "0.9"], 8000 * 23, &[&Collectd::start()]);
@@ -84,7 +84,7 @@ fn two_thousand_domains_in_detail() {
     arrives(2000, &more, 2000 * 60, &[&Npm::start(), &Collectd::start(), &Netdata::start()]);
 }
 
-/// Two hundred hosts that are started at once and poll by the clock on the wall, as after a power cut.
+/// Two hundred hosts that start at the same time and poll by the wall clock, as after a power cut.
 #[test]
 fn a_fleet_of_two_hundred() {
     let scratch = Scratch::new();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::servers::{Process, Server, free_port, udp_socket, wait_until};
 use crate::support::{PATIENCE, Scratch, clean, root};
 
-/// A configuration file as docs/servers.md tells it, with other values, each of which has to be there.
+/// A configuration file from docs/servers.md, with changes to values that it has to contain.
 fn documented(file: &str, changes: &[(&str, &str)]) -> String {
     let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
     let block = guide.split_once(&format!("\n# {file}\n")).expect(file).1;
@@ -20,7 +20,7 @@ fn documented(file: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// collectd, which hands over what it has got every ten seconds, as by default.
+/// collectd, with its default interval of ten seconds.
 pub struct Collectd {
     _process: Process,
     port: u16,
@@ -55,7 +55,7 @@ impl Server for Collectd {
         self.port
     }
 
-    /// With seven digits, as its socket tells them.
+    /// With seven digits, as its socket reports them.
     fn gauges(&self) -> BTreeMap<String, f64> {
         let mut socket = self.connect().unwrap();
         let mut answers = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
@@ -79,7 +79,7 @@ impl Server for Collectd {
     }
 }
 
-/// netdata with a chart for every gauge, and no collector but that of statsd.
+/// netdata with a chart for every gauge, and with statsd as its only collector.
 pub struct Netdata {
     _process: Process,
     port: u16,
@@ -118,7 +118,7 @@ impl Netdata {
         command.arg("-P").arg(scratch.join("pid"));
         command.args(["-W", "set", "global", "run as user", &whoami()]);
         let server = Self { _process: Process::start(command, scratch), port, web };
-        // The one may come long before the other.
+        // Both ports have to be open.
         let is_up = || TcpStream::connect(("127.0.0.1", web)).is_ok() && udp_socket(port).is_some();
         assert!(wait_until(is_up), "netdata does not start");
         server
@@ -135,7 +135,7 @@ impl Server for Netdata {
         self.port
     }
 
-    /// Without a library: `"statsd_NAME_gauge": {` and, some lines on, `"value": 1.5000000`.
+    /// Parsed by lines: `"statsd_NAME_gauge": {` and, some lines later, `"value": 1.5000000`.
     fn gauges(&self) -> BTreeMap<String, f64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.web)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -21,7 +21,7 @@ XENMONITOR, LIBXENSTAT, STATSD = sys.argv[1:]
 SECONDS = 150
 HOST = "xen1"
 
-# Which panels are drawn, and for which domain.
+# The panels that are drawn, each for a domain.
 PICTURES = {
     "cpu": ("CPU by domain", "*"),
     "memory": ("Memory by domain", "*"),

@@ -44,7 +44,7 @@ def at(what):
 
     ours, theirs = polls["kernel"]["rest"] + polls["kernel"]["sending"], library["ALL"][0]
     part = f"{ours:.2f} ms, xenstat_get_node(ALL) {theirs:.1f} ms: {ours / theirs:.1%}; below 10 %"
-    check(f"{domains} domains: our own part of a poll is small", ours < 0.1 * theirs, part)
+    check(f"{domains} domains: the daemon's own part of a poll is small", ours < 0.1 * theirs, part)
 
 
 def table(headings, rows):

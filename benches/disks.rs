@@ -1,8 +1,8 @@
-//! How long a poll takes in which QEMUs are queried for disks, compared with the real libxenstat on the same simulated
-//! guests. `cargo bench --bench disks`; as root, or where users may create namespaces.
+//! How long a poll takes in which QEMUs are asked for disks: by us, and by the real libxenstat, on the same
+//! made-up guests. `cargo bench --bench disks`; as root, or where users may have namespaces.
 //!
-//! libxenstat runs over stand-ins for the two libraries that access Xen (xen.c); its code for QEMU is the real one. The
-//! daemon's `xenmonitor.poll_ms` of both is compared.
+//! libxenstat runs over stand-ins for the two libraries that talk to Xen (tests/libraries/xen.c); what it does with
+//! QEMU is its own. What is compared is the daemon's own `xenmonitor.poll_ms`.
 
 mod stand_ins;
 
@@ -18,13 +18,13 @@ use stand_ins::{Scratch, in_namespaces, median, out_of};
 const POLLS: usize = 5;
 
 fn main() {
-    // For `cargo test --benches`.
+    // As `cargo test --benches` calls it.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
     let scratch = Scratch::new();
     stand_ins::compile(&scratch);
-    println!("median of {POLLS} polls; each guest has two disks, and its QEMU takes this long for each reply");
+    println!("median of {POLLS} polls; each guest has two disks, and its QEMU takes so long for each answer");
     println!("guests  answer   |  ours: ms  disks  |  libxenstat: ms  disks  |  libxenstat / ours");
     for guests in [1, 10, 100] {
         for answer in [2500, 20_000].map(Duration::from_micros) {
@@ -42,7 +42,7 @@ fn main() {
     }
 }
 
-/// A QEMU with the replies of a real one, each after a delay of `answer`.
+/// A QEMU that has the replies of a real one, each after `answer`.
 fn qemu(socket: &Path, answer: Duration) {
     let listener = UnixListener::bind(socket).unwrap();
     let answers: serde_json::Value = serde_json::from_str(include_str!("../tests/qmp/pv.json")).unwrap();
@@ -53,7 +53,7 @@ fn qemu(socket: &Path, answer: Duration) {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut text = String::new();
         loop {
-            // libxenstat's commands have no newline, and QEMU needs none.
+            // libxenstat ends its questions without a newline, which QEMU does not need.
             let bytes = reader.fill_buf()?;
             if bytes.is_empty() {
                 return Ok(());
@@ -70,23 +70,22 @@ fn qemu(socket: &Path, answer: Duration) {
             text.drain(..rest);
             for question in asked {
                 thread::sleep(answer);
-                let reply =
-                    question["execute"].as_str().and_then(|name| answers.get(name)).map_or("{}", String::as_str);
+                let told = question["execute"].as_str().and_then(|name| answers.get(name)).map_or("{}", String::as_str);
                 let id = question.get("id").map_or(String::new(), |id| format!(", \"id\": {id}"));
-                stream.write_all(format!("{{\"return\": {reply}{id}}}\r\n").as_bytes())?;
+                stream.write_all(format!("{{\"return\": {told}{id}}}\r\n").as_bytes())?;
             }
         }
     };
     thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(serve(stream))));
 }
 
-/// The median of the daemon's `poll_ms`, and how many disks its last poll had.
+/// The median of the daemon's `poll_ms`, and how many disks it told at the last poll.
 fn poll(scratch: &Scratch, run: &Path, guests: u32, who: &[&str]) -> (f64, f64) {
     let mut command = in_namespaces(scratch, &[], "");
     command.args(who);
     command.args(["--count", &(POLLS + 1).to_string(), "--interval", "500ms", "--print", "statsd"]);
     command.args(["--template", "{domain}.{metric}", "--host", "h", "--log", "error"]);
-    command.env("RUN", run).env("XEN_GUESTS", guests.to_string());
+    command.env("RUN", run).env("XEN_HOST", stand_ins::guests(scratch, guests));
     let lines = out_of(&mut command);
     let values = |metric: &str| -> Vec<f64> {
         lines.lines().filter_map(|line| line.split_once(metric)?.1.strip_suffix("|g")?.parse().ok()).collect()

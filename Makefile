@@ -166,12 +166,15 @@ $(TARGET)/npm/node_modules/statsd/stats.js:
 	npm install --silent --no-audit --no-fund --omit=optional --prefix $(TARGET)/npm statsd@0.9.0
 
 # --- shim: the fake libxenstat for tests ------------------------------------------------------------------
-# SHIM_OUT is its directory. SHIM_WITHOUT lists functions that it lacks, like the library of an older release.
+# SHIM_OUT is its directory. SHIM_WITHOUT lists functions that it lacks, like the library of an older release. SHIM_LIKE
+# is the libxenstat whose SONAME and symbol version it has: xentop of the same distribution asks for these.
 
 SHIM_OUT ?= $(TARGET)/shim
 SHIM_WITHOUT ?=
+SHIM_LIKE ?= $(shell pkg-config --variable=libdir xenstat 2>/dev/null)/libxenstat.so
 SHIM_VERSION := $(or $(shell pkg-config --modversion xenstat 2>/dev/null),4.17.0)
-SHIM_SONAME := libxenstat.so.$(word 1,$(subst ., ,$(SHIM_VERSION))).$(word 2,$(subst ., ,$(SHIM_VERSION)))
+SHIM_ABI := $(shell tests/shim/abi $(SHIM_LIKE) $(SHIM_VERSION))
+SHIM_SONAME := $(word 1,$(SHIM_ABI))
 SHIM_LIB := $(SHIM_OUT)/$(SHIM_SONAME)
 SHIM_MAP := $(SHIM_OUT)/version.map
 SHIM_ARCHIVE := $(TARGET)/release/libxenstat_shim.a
@@ -197,5 +200,5 @@ $(SHIM_ARCHIVE): $(SHIM_SOURCES)
 	@touch $@
 
 $(SHIM_MAP): FORCE
-	@printf '%s { global: xenstat_*; local: _R*; _ZN*; __rust*; rust_*; %s };\n' VERS_$(SHIM_VERSION) \
+	@printf '%s { global: xenstat_*; local: _R*; _ZN*; __rust*; rust_*; %s };\n' $(word 2,$(SHIM_ABI)) \
 	    '$(SHIM_WITHOUT:%=%;)' >$@.new; cmp -s $@.new $@ || cp $@.new $@; rm $@.new

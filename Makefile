@@ -2,8 +2,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen lint msrv deny \
-    npm-statsd pictures shim shim-files FORCE
+.PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen \
+    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,7 +18,7 @@ PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valg
 
 include packaging/rules.mk
 
-test: ## Run the tests, except test-load, after installing what they need
+test: ## Run the tests, except test-load and test-libraries, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace
@@ -33,6 +33,18 @@ test-load: ## Send the metrics of large hosts and of a fleet to real servers: fi
 	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --test load -- --test-threads=1
+
+test-libraries: ## Compare with the real xentop and libxenstat of Debian 11, 12 and 13, over stand-ins for Xen
+	@tests/need.sh $(BUILD) readelf:binutils unshare:util-linux \
+	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	@for each in $(LIBRARIES); do tests/libraries/fetch $(CACHE)/libraries $${each%:*} $${each#*:} || exit 1; done
+	@$(MAKE) --no-print-directory shim
+	cargo build --release
+	LIBRARIES=$(CACHE)/libraries TESTED_BINARY=$(abspath $(TARGET)/release/xenmonitor) \
+	    cargo test --test libraries -- --nocapture
+
+# Suites of Debian and the release of Xen in each.
+LIBRARIES := bullseye:4.14 bookworm:4.17 trixie:4.20
 
 test-names: ## Test the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib naming::namer::tests::any_names_are_made_distinct
@@ -135,7 +147,7 @@ lint: ## Check formatting, clippy, docs and packaging
 	@tests/need.sh $(BUILD)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --test load -- -D warnings
+	cargo clippy --test load --test libraries -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo package -p xenmonitor -p xenstat-sys --allow-dirty
 	@cargo package -p xenmonitor --list --allow-dirty | grep -v '^src/' | tr '\n' ' ' | grep -qx '$(CRATE_FILES) ' || \
@@ -156,7 +168,8 @@ deny: $(CARGO_DENY) ## Check licences, sources and duplicate versions of all cra
 
 clean: ## Remove everything that was built: target/, but not the tools and images in ~/.cache
 	cargo clean
-	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers msrv next.rpm npm python shim .shim.lock)
+	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers libraries msrv next.rpm npm python shim \
+	    .shim.lock)
 
 # The statsd server from which the tests read gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js

@@ -1,11 +1,11 @@
-//! Compiles xen.c as the two libraries that a real libxenstat reaches Xen by.
+//! Compiles xen.c as libxenctrl and libxenstore, the two libraries through which libxenstat reaches Xen.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles both into `into`, with the names and versions of symbols that `libxenstat` asks for, and with the headers of
-/// its release, which are in `headers` or where the compiler looks by itself.
+/// Compiles both into `into`, with the SONAMEs and symbol versions that `libxenstat` needs and the headers of its
+/// release, which are in `headers` or where the compiler looks by itself.
 pub fn compile(libxenstat: &Path, headers: Option<&Path>, into: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libraries/xen.c");
     let libraries = needed(libxenstat);
@@ -24,7 +24,7 @@ pub fn compile(libxenstat: &Path, headers: Option<&Path>, into: &Path) {
     }
 }
 
-/// Xen's libraries that a libxenstat needs, each with the version of its symbols if they have one.
+/// The libraries of Xen that a libxenstat needs, each with its symbol version if it has one.
 pub fn needed(libxenstat: &Path) -> BTreeMap<String, Option<String>> {
     let mut readelf = Command::new("readelf");
     readelf.args(["--wide", "--dynamic", "--version-info"]).arg(libxenstat).env("LC_ALL", "C");

@@ -3,7 +3,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen \
-    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries clean
+    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries clean test-debian
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,13 @@ test-libraries: ## Compare with the real xentop and libxenstat of Debian 11, 12 
 
 # Suites of Debian and the release of Xen in each.
 LIBRARIES := bullseye:4.14 bookworm:4.17 trixie:4.20
+
+test-debian: ## Run the tests in a fresh Debian, SUITE=trixie with its own Rust or SUITE=bookworm with this machine's
+	@tests/need.sh mmdebstrap:mmdebstrap unshare:util-linux git:git \
+	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	tests/debian $(SUITE) $(CACHE)
+
+SUITE ?= trixie
 
 test-names: ## Test the naming of domains with a million sets of hostile names
 	NAMING_CASES=1000000 cargo test --release --lib naming::namer::tests::any_names_are_made_distinct

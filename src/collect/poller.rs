@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
 use crate::collect::vif::{self, VifSource};
@@ -79,26 +80,76 @@ pub struct Sources {
     pub qmp_timeout: Duration,
 }
 
-/// Starts the thread. It ends, closing the handle, when the sender is dropped. `answer` gets every [`Polled`], and
-/// `None` when the thread ends, even by a panic.
-pub fn start<F>(sources: Sources, answer: F) -> io::Result<SyncSender<Request>>
+/// The poller's thread. Dropped, it ends the thread, closing the handle, and waits until QEMUs have answered what they
+/// were asked, or for a few seconds.
+pub struct Handle(Stopper);
+
+/// Ends the poller's thread from any other.
+#[derive(Clone)]
+pub struct Stopper {
+    /// `None` ends the thread.
+    requests: SyncSender<Option<Request>>,
+    owed: Arc<Owed>,
+}
+
+impl Stopper {
+    /// Begins to end the thread.
+    fn stop(&self) {
+        self.owed.stop();
+        // Where it is full such a message is there already.
+        let _ = self.requests.try_send(None);
+    }
+
+    /// Ends the thread's talk with QEMUs: waits until they have answered what they were asked, or for a few seconds.
+    pub fn stop_and_wait(&self) {
+        self.stop();
+        self.owed.wait();
+    }
+}
+
+impl Handle {
+    /// Requests a poll, once the one before is answered. Fails if the thread has ended.
+    pub fn request(&self, request: Request) -> Result<(), Ended> {
+        self.0.requests.send(Some(request)).map_err(|_| Ended)
+    }
+
+    /// Begins to end the thread.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// For a thread that ends the program.
+    pub fn stopper(&self) -> Stopper {
+        self.0.clone()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.stop_and_wait();
+    }
+}
+
+/// The poller's thread has ended.
+#[derive(Debug)]
+pub struct Ended;
+
+/// Starts the thread. `answer` gets every [`Polled`], and `None` when the thread ends, even by a panic.
+pub fn start<F>(sources: Sources, answer: F) -> io::Result<Handle>
 where
     F: Fn(Option<Polled>) + Send + 'static,
 {
-    // Of length 1: the next poll is requested once this one is answered.
-    let (requests, inbox) = mpsc::sync_channel(1);
+    // Room for one poll, as the next is requested once this one is answered, and for the end.
+    let (requests, inbox) = mpsc::sync_channel(2);
+    let owed = Arc::<Owed>::default();
+    let qemus = disks::Qemus::new(owed.clone());
     thread::Builder::new().name("poller".into()).spawn(move || {
         let _ended = OnDrop(|| answer(None));
-        let poller = Poller {
-            sources,
-            kernel_vifs: vif::Vifs::default(),
-            qemus: disks::Qemus::default(),
-            xenstat: None,
-            fallback: Fallback::new(),
-        };
+        let poller =
+            Poller { sources, kernel_vifs: vif::Vifs::default(), qemus, xenstat: None, fallback: Fallback::new() };
         poller.serve(&inbox, &answer);
     })?;
-    Ok(requests)
+    Ok(Handle(Stopper { requests, owed }))
 }
 
 struct Poller {
@@ -110,13 +161,15 @@ struct Poller {
 }
 
 impl Poller {
-    fn serve(mut self, requests: &Receiver<Request>, answer: &impl Fn(Option<Polled>)) {
-        for request in requests {
+    fn serve(mut self, requests: &Receiver<Option<Request>>, answer: &impl Fn(Option<Polled>)) {
+        for request in requests.iter().map_while(|request| request) {
             if request.reopen {
                 (self.xenstat, self.fallback) = (None, Fallback::new());
+                self.qemus.reopen();
             }
             answer(Some(self.poll(request.recycled)));
         }
+        self.qemus.close();
     }
 
     fn poll(&mut self, mut snapshot: Snapshot) -> Polled {
@@ -134,6 +187,9 @@ impl Poller {
 
         let mut opened = None;
         let (mut disk_error, mut unavailable) = (None, Vec::new());
+        if !from_backends {
+            self.qemus.settle();
+        }
         let (xenstat, result) = match self.read_xenstat(wanted, &mut snapshot, &mut opened) {
             Ok(moment) => {
                 if vifs_from_kernel {

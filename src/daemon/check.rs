@@ -116,8 +116,8 @@ fn count(snapshot: &Snapshot, devices: impl Fn(&Domain) -> usize) -> String {
 fn poll(sources: Sources) -> Result<Polled, String> {
     let (sender, answers) = mpsc::channel();
     let answer = move |polled| drop(sender.send(polled));
-    let requests = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let _ = requests.send(Request::default());
+    let poller = poller::start(sources, answer).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let _ = poller.request(Request::default());
     match answers.recv_timeout(ANSWER_TIMEOUT) {
         Ok(Some(polled)) => Ok(polled),
         Ok(None) => Err("the poller thread has died".into()),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::collect::poller::Polled;
+use crate::collect::poller::{Polled, Stopper};
 use crate::daemon::alternate_screen;
 use crate::statsd::delivery::report::Report;
 
@@ -36,11 +36,29 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts with signals.
-    pub fn listen() -> io::Result<Self> {
+    /// Without any message.
+    pub fn new() -> Self {
         let (sender, receiver) = mpsc::sync_channel(CAPACITY);
-        forward_signals(sender.clone())?;
-        Ok(Self { receiver, sender })
+        Self { receiver, sender }
+    }
+
+    /// Forwards signals from now on. After a signal to stop the process exits even if the loop is blocked, once QEMUs
+    /// have answered the poller.
+    pub fn forward_signals(&self, poller: Stopper) -> io::Result<()> {
+        let (sender, mut signals) = (self.sender(), Signals::new([SIGTERM, SIGINT, SIGHUP])?);
+        let forward = move || {
+            for signal in signals.forever() {
+                // Not waiting for room in the queue: if the loop is blocked there may never be any.
+                let _ = sender.try_send(Message::Signal(signal));
+                if signal != SIGHUP {
+                    thread::sleep(EXIT_TIMEOUT);
+                    poller.stop_and_wait();
+                    alternate_screen::restore_keyboard();
+                    signal_hook::low_level::exit(0);
+                }
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
     }
 
     /// For another thread.
@@ -56,21 +74,4 @@ impl Events {
             Err(RecvTimeoutError::Disconnected) => unreachable!("this has a sender itself"),
         }
     }
-}
-
-/// Forwards signals. After a signal to stop the process exits even if the loop is blocked.
-fn forward_signals(sender: SyncSender<Message>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let forward = move || {
-        for signal in signals.forever() {
-            // Not waiting for room in the queue: if the loop is blocked there may never be any.
-            let _ = sender.try_send(Message::Signal(signal));
-            if signal != SIGHUP {
-                thread::sleep(EXIT_TIMEOUT);
-                alternate_screen::restore_keyboard();
-                signal_hook::low_level::exit(0);
-            }
-        }
-    };
-    thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
 }

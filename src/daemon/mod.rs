@@ -14,7 +14,6 @@ mod state;
 mod systemd;
 
 use std::io::ErrorKind;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use log::{debug, info};
@@ -71,10 +70,11 @@ impl Daemon {
 
     /// Polls, sends and prints until a signal or `--count` stops it.
     pub fn run(mut self) -> Result<(), Failure> {
-        let events = Events::listen().map_err(Failure::Start)?;
+        let events = Events::new();
         let sender = events.sender();
         let answer = move |polled| drop(sender.send(Message::Polled(polled)));
-        let requests = poller::start(self.sources, answer).map_err(Failure::Start)?;
+        let poller = poller::start(self.sources, answer).map_err(Failure::Start)?;
+        events.forward_signals(poller.stopper()).map_err(Failure::Start)?;
 
         let sender = events.sender();
         let report = move |server, report| drop(sender.send(Message::Server(server, report)));
@@ -82,7 +82,7 @@ impl Daemon {
 
         let mut running = Running {
             state: State::new(&self.polls, self.delay, Now::read()),
-            requests,
+            poller,
             reporter: self.reporter,
             previous: None,
             spare: Snapshot::default(),
@@ -99,8 +99,8 @@ impl Daemon {
 /// The daemon while it runs.
 struct Running {
     state: State,
-    /// To the poller's thread, which has one request at a time.
-    requests: SyncSender<Request>,
+    /// The poller's thread, which has one request at a time.
+    poller: poller::Handle,
     reporter: Reporter,
     /// The latest snapshot, to measure the next one against.
     previous: Option<(Snapshot, Moments)>,
@@ -166,7 +166,7 @@ impl Running {
         match action {
             Action::Poll { reopen } => {
                 let request = Request { recycled: std::mem::take(&mut self.spare), reopen };
-                self.requests.send(request).map_err(|_| Failure::ThreadDied("poller"))?;
+                self.poller.request(request).map_err(|_| Failure::ThreadDied("poller"))?;
             }
             Action::Report => polled.take().map_or(Ok(()), |polled| self.report(polled))?,
             Action::ReportLate { running, stuck, up } => self.report_late(running, stuck, up)?,
@@ -287,7 +287,7 @@ impl Running {
         };
         self.systemd.stopping(reason.unwrap_or("done"));
         // Ends the poller's thread once it is idle.
-        drop(self.requests);
+        self.poller.stop();
         let servers = self.reporter.servers_mut();
         servers.end(if exit == Exit::Done { End::Finish } else { End::Now });
         let mut shutdown = self.state.shut_down(exit, window, Instant::now());

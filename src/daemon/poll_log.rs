@@ -142,13 +142,14 @@ impl GuestDisks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::disks::qmp;
+    use crate::collect::disks::qmp_error;
 
     #[test]
     fn omitted_disks_are_logged_once_per_guest() {
         let mut guest_disks = GuestDisks::default();
         let mut update = |now: &[u32], existing: std::ops::Range<u32>| {
-            let unavailable = |id: &u32| Unavailable { id: *id, name: format!("g{id}"), error: qmp::Error::Closed };
+            let unavailable =
+                |id: &u32| Unavailable { id: *id, name: format!("g{id}"), error: qmp_error::Error::Closed };
             guest_disks.update(now.iter().map(unavailable).collect(), |id| existing.contains(&id))
         };
         for (now, existing, lines) in [

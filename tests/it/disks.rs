@@ -18,13 +18,13 @@ use crate::support::{
 };
 
 /// The files and sockets of a dom0 that the daemon reads besides libxenstat.
-struct Dom0 {
-    scratch: Scratch,
+pub struct Dom0 {
+    pub scratch: Scratch,
     guests: u32,
 }
 
 impl Dom0 {
-    fn new(guests: u32) -> Self {
+    pub fn new(guests: u32) -> Self {
         let scratch = Scratch::new();
         for directory in ["run", "devices", "shm"] {
             std::fs::create_dir(scratch.join(directory)).unwrap();
@@ -33,7 +33,7 @@ impl Dom0 {
     }
 
     /// The daemon in it. libxenstat hangs when asked for disks, or has one for each guest if `libxenstats` is set.
-    fn daemon(&self, libxenstats: bool, arguments: &[&str]) -> Command {
+    pub fn daemon(&self, libxenstats: bool, arguments: &[&str]) -> Command {
         let mut host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n".to_owned();
         for id in 1..=self.guests {
             host += &format!("[[domain]]\nid = {id}\nname = \"g{id}\"\n[[domain.vbd]]\nrd_reqs = 77\n");
@@ -55,7 +55,7 @@ impl Dom0 {
         daemon
     }
 
-    fn on(&self, scenario: &str, arguments: &[&str]) -> Command {
+    pub fn on(&self, scenario: &str, arguments: &[&str]) -> Command {
         let mut daemon = xenmonitor(&self.scratch.file("s.toml", scenario));
         daemon.args(arguments);
         let script = "mount -t tmpfs none /run && mkdir /run/xen && mount --bind \"$DOM0/run\" /run/xen && \
@@ -74,7 +74,7 @@ impl Dom0 {
         document["domains"].as_array().unwrap()[1..].to_vec()
     }
 
-    fn socket(&self, guest: u32) -> PathBuf {
+    pub fn socket(&self, guest: u32) -> PathBuf {
         self.scratch.join(format!("run/qmp-libxenstat-{guest}"))
     }
 
@@ -92,7 +92,7 @@ impl Dom0 {
     }
 }
 
-fn serve(listener: UnixListener, behave: impl Fn(UnixStream, usize) + Send + 'static) {
+pub fn serve(listener: UnixListener, behave: impl Fn(UnixStream, usize) + Send + 'static) {
     thread::spawn(move || {
         for (n, stream) in listener.incoming().enumerate() {
             behave(stream.unwrap(), n);
@@ -100,10 +100,10 @@ fn serve(listener: UnixListener, behave: impl Fn(UnixStream, usize) + Send + 'st
     });
 }
 
-const GREETING: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n";
+pub const GREETING: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n";
 
 /// Replies of QEMU 7.2 in a real dom0, for a PV guest with a raw file and a qcow2 file that has a backing file.
-const PV: &str = include_str!("../qmp/pv.json");
+pub const PV: &str = include_str!("../qmp/pv.json");
 
 /// The same, for a PV guest with a partition and a CD drive.
 const PV_CDROM: &str = include_str!("../qmp/pv-cdrom.json");
@@ -504,15 +504,24 @@ fn who_is_asked() {
 #[test]
 fn a_guest_that_is_silent_for_a_while() {
     let dom0 = Dom0::new(2);
-    let polls = Arc::new(AtomicUsize::new(0));
-    let seen = polls.clone();
+    let (connections, polls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen, others_polls) = (connections.clone(), polls.clone());
     dom0.qemu(1, move |stream, n| {
         seen.store(n + 1, Ordering::Relaxed);
-        if (2..4).contains(&n) { hang(stream) } else { well(stream, n) }
+        // The third poll's greeting comes at the fifth.
+        while n == 2 && others_polls.load(Ordering::Relaxed) < 5 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        well(stream, n);
     });
-    dom0.qemu(2, well);
+    let seen = polls.clone();
+    dom0.qemu(2, move |stream, n| {
+        seen.store(n + 1, Ordering::Relaxed);
+        well(stream, n);
+    });
     let said = run(&mut dom0.clocked("1000s", &[&["--count", "8", "--interval", "2s"], &RATES[..]].concat()));
     assert_eq!((said.status, polls.load(Ordering::Relaxed)), (Some(0), 8), "{}", said.err);
+    assert_eq!(connections.load(Ordering::Relaxed), 6, "one for the third to the fifth poll");
     let answered = answered_polls(&said.out).concat();
     let times = |line: &str| answered.iter().filter(|printed| **printed == line).count();
     for (line, polls) in [
@@ -592,9 +601,11 @@ fn latencies_are_means_over_the_tick() {
 fn a_slow_qemu_blurs_its_own_guests_rates() {
     let dom0 = Dom0::new(3);
     dom0.qemu(1, |stream, n| {
-        let mut late = Some(Duration::from_secs(1)).filter(|_| n % 2 == 1);
         converse(&stream, PV, |bytes| {
-            late.take().into_iter().for_each(thread::sleep);
+            // The last answer.
+            if n % 2 == 1 && bytes.windows(16).any(|part| part == b"query-blockstats") {
+                thread::sleep(Duration::from_secs(1));
+            }
             let _ = (&stream).write_all(bytes);
         })
     });
@@ -682,7 +693,8 @@ fn qmp_answers_that_came_in_time_are_read_after_it() {
             if bytes != GREETING {
                 answers += 1;
             }
-            if answers == 1 {
+            // The last one.
+            if answers == 4 {
                 asked.send(()).unwrap();
                 is_stopped.recv().unwrap();
             }

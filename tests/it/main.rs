@@ -13,6 +13,7 @@ mod looking;
 mod oracle;
 mod privileges;
 mod process;
+mod qmp;
 mod readme;
 mod reliability;
 mod sanitizers;

@@ -2,6 +2,8 @@
 
 pub mod blkback;
 pub mod qmp;
+pub mod qmp_client;
+pub mod qmp_error;
 pub mod qmp_replies;
 pub mod tapdisk;
 
@@ -11,15 +13,17 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use self::blkback::TAPDISK3;
-use self::qmp::Answer;
+use self::qmp::Guest;
+use self::qmp_client::{Client, Owed};
+use self::qmp_error::Answer;
 use self::qmp_replies::{Disk, DriveId};
 use crate::model::snapshot::{AccessPath, Moment, Snapshot, Vbd, VbdCounters};
 use crate::model::text::{decimal, printable};
@@ -83,7 +87,7 @@ pub struct Unavailable {
     /// Its name, fit for a log.
     pub name: String,
     /// What happened to the questions to its QEMU.
-    pub error: qmp::Error,
+    pub error: qmp_error::Error,
 }
 
 /// Whether disks are read from their backends. libxenstat is right where neither a QEMU nor a tapdisk3 serves any.
@@ -92,15 +96,19 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Libxenstat => false,
         DiskSource::Backends => true,
         DiskSource::Auto => {
-            // Not every file system shows the type of its entries.
-            let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
-            let is_qemus = |name: &str, kind| may_be_socket(kind) && domid(name).is_some();
-            // A directory that may not be listed may have some. Then no disks are reported, with the reason.
-            let may_have = |directory| has(directory, is_qemus).unwrap_or_else(|error| error == Errno::ACCESS);
-            SOCKETS.into_iter().any(may_have)
-                || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name)).unwrap_or(false)
+            qemus_listen() || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name)).unwrap_or(false)
         }
     }
+}
+
+/// Whether a QEMU may serve disks: then libxenstat should not be asked for them, as it leaves QEMUs unanswered.
+pub fn qemus_listen() -> bool {
+    // Not every file system shows the type of its entries.
+    let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
+    let is_qemus = |name: &str, kind| may_be_socket(kind) && domid(name).is_some();
+    // A directory that may not be listed may have some. Then no disks are reported, with the reason.
+    let may_have = |directory| has(directory, is_qemus).unwrap_or_else(|error| error == Errno::ACCESS);
+    SOCKETS.into_iter().any(may_have)
 }
 
 /// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
@@ -122,7 +130,7 @@ fn domid(socket: &str) -> Option<u32> {
 }
 
 /// The files with the name of a guest's socket, and whether each is a socket; links are not followed.
-fn sockets() -> Result<BTreeMap<u32, (PathBuf, bool)>, Error> {
+fn sockets() -> Result<BTreeMap<u32, (Guest, bool)>, Error> {
     let mut sockets = BTreeMap::new();
     for directory in SOCKETS {
         let entries = match fs::read_dir(directory) {
@@ -134,21 +142,38 @@ fn sockets() -> Result<BTreeMap<u32, (PathBuf, bool)>, Error> {
         for entry in entries.into_iter().flatten().flatten() {
             if let Some(domid) = entry.file_name().to_str().and_then(domid) {
                 let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-                sockets.entry(domid).or_insert_with(|| (entry.path(), is_socket));
+                let guest = || Guest { domid, socket: entry.path(), inode: entry.ino() };
+                sockets.entry(domid).or_insert_with(|| (guest(), is_socket));
             }
         }
     }
     Ok(sockets)
 }
 
-/// Asks the guests' QEMUs, poll by poll.
-#[derive(Debug, Default)]
-pub struct Qemus {
-    /// The guest whose QEMU is asked first: one that there was no time for at the last poll.
-    first: u32,
-}
+/// The guests' QEMUs, asked poll by poll.
+pub struct Qemus(Client);
 
 impl Qemus {
+    /// Counts in `owed` what the QEMUs have not answered.
+    pub fn new(owed: Arc<Owed>) -> Self {
+        Self(Client::new(owed))
+    }
+
+    /// Makes connections again, except those on which an answer is owed.
+    pub fn reopen(&mut self) {
+        self.0.reopen();
+    }
+
+    /// After [`Owed::stop`]: takes the answers that QEMUs owe.
+    pub fn close(&mut self) {
+        self.0.close();
+    }
+
+    /// Reads late answers of QEMUs that are not asked any more.
+    pub fn settle(&mut self) {
+        self.0.ask(Vec::new(), Duration::ZERO);
+    }
+
     /// Fills in each domain's disks. Those of a guest whose QEMU does not answer within `limit` are unavailable.
     /// The sockets are looked for here, after the domains: a running guest has its QEMU.
     pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> Result<Vec<Unavailable>, Error> {
@@ -183,18 +208,12 @@ impl Qemus {
 
     /// The answers of the QEMUs of running guests.
     fn ask(&mut self, snapshot: &Snapshot, limit: Duration) -> Result<BTreeMap<u32, Answer>, Error> {
-        let sockets = sockets()?;
-        let running = snapshot.domains.iter().filter_map(|domain| sockets.get_key_value(&domain.id));
-        let (mut asked, others): (Vec<_>, Vec<_>) =
-            running.map(|(domid, (path, is_socket))| (*domid, &**path, *is_socket)).partition(|(.., is)| *is);
-        let first = asked.partition_point(|(domid, ..)| *domid < self.first);
-        asked.rotate_left(first);
-        let asked: Vec<(u32, &Path)> = asked.into_iter().map(|(domid, path, _)| (domid, path)).collect();
-        let mut answers = qmp::ask(&asked, limit);
-        let was_not_asked = |(domid, _): &&(u32, &Path)| matches!(answers[domid], Err(qmp::Error::NotAsked(_)));
-        self.first = asked.iter().find(was_not_asked).map_or(0, |(domid, _)| *domid);
+        let mut sockets = sockets()?;
+        let running = snapshot.domains.iter().filter_map(|domain| sockets.remove(&domain.id));
+        let (guests, others): (Vec<_>, Vec<_>) = running.partition(|(_, is_socket)| *is_socket);
+        let mut answers = self.0.ask(guests.into_iter().map(|(guest, _)| guest).collect(), limit);
         let no_socket = || Err(io::Error::other("no socket is where libxl puts one").into());
-        answers.extend(others.into_iter().map(|(domid, ..)| (domid, no_socket())));
+        answers.extend(others.into_iter().map(|(guest, _)| (guest.domid, no_socket())));
         Ok(answers)
     }
 }

@@ -1,226 +1,690 @@
-//! Disks that a guest's QEMU serves, asked from QEMU itself over QMP, all guests at once.
+//! Which guests' QEMUs to ask for their disks over QMP, and when: a state machine without sockets and clock, which
+//! `qmp_client` runs.
 //!
-//! libxenstat asks too, one guest after the other, and gives each answer ten milliseconds: a later one it takes for the
-//! next, and shows no disks at all (fact 20 in docs/libxenstat.md). Here an answer is over at its newline and
-//! belongs to what was asked by its id; what is in it `drives` reads. The guest may have taken over its QEMU: what comes from there is believed
-//! for that guest alone, and up to a certain size.
+//! A guest's QEMU serves one client at a time on this socket, and may not survive a client that leaves before its
+//! question is answered; then the guest has lost its disks. So each QEMU has one connection at most, which is asked one
+//! question at a time, the first after QEMU's greeting. It is closed when nothing is owed: no question is left without
+//! its answer. An answer that is late for its poll is taken at a later one, which goes on from there. Only a QEMU that
+//! breaks the protocol, or sends too much, is left at once.
+//!
+//! With all answers the connection is closed, so that others get their turn: xentop, and this program's own
+//! `--check`. Kept for the next poll it would block xentop, which waits without a limit for a place in QEMU's queue.
+//!
+//! libxenstat allows ten milliseconds for an answer and takes a later one for that to its next question (fact 20 in
+//! docs/libxenstat.md). A QEMU that its guest has taken over is believed for that guest alone, and up to certain sizes.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::error;
-use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::collect::disks::qmp_replies::{Disk, Drives, MOST_DISKS};
+use crate::backoff::Backoff;
+use crate::collect::disks::qmp_error::{Answer, Error, MOST, MOST_IN_ALL};
+use crate::collect::disks::qmp_replies::{Progress, Question, Replies};
 use crate::model::snapshot::Moment;
 
-/// What a QEMU told, and how long that took: where in that time it counted nobody knows.
-pub type Answer = Result<(Vec<Disk>, Moment), Error>;
+/// The bytes read at a time, so that a QEMU that sends much does not hold up the others.
+pub const SHARE: usize = 32 << 10;
 
-/// Why a guest's disks cannot be told; ends a sentence that begins with its QEMU.
-#[derive(Debug)]
-pub enum Error {
-    /// It did not even greet in time.
-    Silent(Duration),
-    /// It did not say all in time.
-    Late(Duration),
-    /// Its turn did not come, for the others or for want of files to open.
-    NotAsked(Option<io::Error>),
-    /// It closed the connection before.
-    Closed,
-    /// What it said is no QMP.
-    Garbage,
-    /// More than [`MOST`] and its likes.
-    TooMuch,
-    /// It refused; in its own words.
-    Refused(String),
-    /// The socket.
-    Io(io::Error),
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed,
-            _ => Error::Io(error),
-        }
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Error::NotAsked(Some(source)) | Error::Io(source) => Some(source),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Silent(limit) => write!(f, "says nothing within {limit:?}: it hangs, or is talking to another"),
-            Error::Late(limit) => write!(f, "does not answer within {limit:?}"),
-            Error::NotAsked(None) => f.write_str("was not asked: others' QEMUs took all the time"),
-            Error::NotAsked(Some(error)) => write!(f, "was not asked: {error}"),
-            Error::Closed => f.write_str("closes the connection"),
-            Error::Garbage => f.write_str("answers with what is no QMP"),
-            Error::TooMuch => write!(f, "answers with more than {MOST} bytes or {MOST_DISKS} disks"),
-            Error::Refused(words) => write!(f, "refuses: {words:?}"),
-            Error::Io(error) => write!(f, "cannot be asked: {error}"),
-        }
-    }
-}
-
-/// Asked in one breath: QEMU takes one after the other, so that a guest costs one round trip. Its greeting comes
-/// first, whatever was sent before.
-const QUESTIONS: &[u8] = b"{\"execute\":\"qmp_capabilities\",\"id\":\"qmp_capabilities\"}\n\
-    {\"execute\":\"query-block\",\"id\":\"query-block\"}\n\
-    {\"execute\":\"qom-list\",\"arguments\":{\"path\":\"/machine/unattached\"},\"id\":\"qom-list\"}\n\
-    {\"execute\":\"query-blockstats\",\"id\":\"query-blockstats\"}\n";
-
-/// Bytes from one QEMU in one poll: a disk takes about three thousand, and a backing file of it as many.
-const MOST: usize = 1 << 20;
-
-/// Bytes that are kept of all QEMUs who have not said everything. Who has said the most has to go first.
-const MOST_IN_ALL: usize = 32 << 20;
-
-/// Bytes that are read at a time, so that who says much does not hold up who says little.
-const SHARE: usize = 32 << 10;
-
-/// Guests that are asked at the same time, for the sake of the limit of open files.
+/// The most guests that are asked at the same time, for the sake of the limit of open files.
 const AT_ONCE: usize = 256;
 
-/// A QEMU whose queue of connections is full is tried again after so long, and then after longer and longer.
-const AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(32)];
+/// The most connections, with those whose answers are late.
+const MOST_CONNECTIONS: usize = 2 * AT_ONCE;
 
-/// Asks the QEMUs of these guests, all of which have until `limit` is over; those first that are first here.
-pub fn ask(guests: &[(u32, &Path)], limit: Duration) -> BTreeMap<u32, Answer> {
-    let deadline = Instant::now() + limit;
-    let mut answers = BTreeMap::new();
-    let mut waiting: VecDeque<(u32, &Path)> = guests.iter().copied().collect();
-    let mut turned_away = Vec::new();
-    let (mut pause, mut again) = (AGAIN[0], Instant::now() + AGAIN[0]);
-    let mut talks: Vec<Talk> = Vec::new();
-    loop {
-        let now = Instant::now();
-        let left = deadline.saturating_duration_since(now);
-        if now >= again && !left.is_zero() {
-            waiting.extend(turned_away.drain(..).map(|(domid, socket, _)| (domid, socket)));
-            pause = (pause * 2).min(AGAIN[1]);
-            again = now + pause;
-        }
-        while talks.len() < AT_ONCE && !left.is_zero() {
-            let Some((domid, socket)) = waiting.pop_front() else { break };
-            match Talk::begin(domid, socket) {
-                Ok(talk) => talks.push(talk),
-                Err(error) if may_come_later(&error) => turned_away.push((domid, socket, error)),
-                Err(error) => drop(answers.insert(domid, Err(error.into()))),
-            }
-        }
-        if talks.is_empty() && turned_away.is_empty() {
-            break;
-        }
-        // Who says little is heard first; and at the end once more, as far as it has come.
-        talks.sort_by_key(|talk| talk.heard);
-        let patience = if turned_away.is_empty() { left } else { left.min(again.saturating_duration_since(now)) };
-        let ready = wait(&talks, patience);
-        for (talk, is_ready) in talks.iter_mut().zip(ready) {
-            if is_ready && (talk.heard < SHARE || Instant::now() < deadline) {
-                answers.extend(talk.listen().map(|answer| (talk.domid, answer)));
-            }
-        }
-        talks.retain(|talk| !answers.contains_key(&talk.domid));
-        while talks.iter().map(|talk| talk.heard).sum::<usize>() > MOST_IN_ALL {
-            answers.extend(talks.pop().map(|talk| (talk.domid, Err(Error::TooMuch))));
-        }
-        if left.is_zero() {
-            break;
-        }
-    }
-    let late = |talk: &Talk| if talk.heard > 0 { Error::Late(limit) } else { Error::Silent(limit) };
-    let unheard = talks.iter().map(|talk| (talk.domid, Err(late(talk))));
-    let away = turned_away.into_iter().map(|(domid, _, error)| match error.kind() {
-        ErrorKind::WouldBlock => (domid, Err(Error::Silent(limit))),
-        _ => (domid, Err(Error::NotAsked(Some(error)))),
-    });
-    let not_asked = waiting.into_iter().map(|(domid, _)| (domid, Err(Error::NotAsked(None))));
-    answers.extend(unheard.chain(away).chain(not_asked));
-    answers
+/// Each question has at least this part of the limit. The four together draw out a poll by no more than a quarter.
+const LEAST_PART: u32 = 16;
+
+/// The waits before trying again to connect where QEMU's queue is full, or all file descriptors are in use.
+const RETRY: Backoff<Duration> = Backoff::new(Duration::from_millis(2), Duration::from_millis(32));
+
+/// A guest whose QEMU has a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Its domid.
+    pub domid: u32,
+    /// The socket's path.
+    pub socket: PathBuf,
+    /// The socket's inode: another one is another QEMU's.
+    pub inode: u64,
 }
 
-/// Its queue is full, or there are too many open files for now.
-fn may_come_later(error: &io::Error) -> bool {
+/// Whether it may succeed once QEMU's queue has room or file descriptors are free.
+fn may_succeed_later(error: &io::Error) -> bool {
     let full = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Which of them have said something.
-fn wait(talks: &[Talk], patience: Duration) -> Vec<bool> {
-    let mut fds: Vec<PollFd> = talks.iter().map(|talk| PollFd::new(&talk.stream, PollFlags::IN)).collect();
-    let patience = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: patience.subsec_nanos().into() };
-    match rustix::event::poll(&mut fds, Some(&patience)) {
-        Ok(_) => fds.iter().map(|fd| !fd.revents().is_empty()).collect(),
-        // A signal; or no memory, and then all are tried.
-        Err(error) => vec![error != Errno::INTR; talks.len()],
-    }
+/// Identifies a connection.
+pub type Id = u64;
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection cannot be made.
+    NotConnected(Id, io::Error),
+    /// QEMU has sent something.
+    Received(Id, &'a [u8]),
+    /// QEMU has closed the connection, or it has failed.
+    Closed(Id, Option<io::Error>),
+    /// Time has passed.
+    Time,
+    /// Connections are to be made again.
+    Reopen,
+    /// No more questions: the program ends.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Connect to this socket without waiting; it may fail with [`Event::NotConnected`].
+    Connect(Id, PathBuf),
+    /// Send the question.
+    Ask(Id, Question),
+    /// Close the connection.
+    Close(Id),
 }
 
 /// A conversation with one QEMU.
 struct Talk {
-    domid: u32,
-    stream: UnixStream,
-    begun: Instant,
-    /// What has come and is not a whole line yet.
-    inbox: Vec<u8>,
-    /// How much has come in all.
-    heard: usize,
-    drives: Drives,
+    guest: Guest,
+    /// Whether the guest was there at the latest poll, with the same socket.
+    is_current: bool,
+    replies: Replies,
+    /// When the latest question was asked.
+    asked_at: Instant,
+    /// The begin of a line whose end has not come yet.
+    line: Vec<u8>,
+    /// How many bytes have come.
+    received: usize,
 }
 
 impl Talk {
-    /// The error may be one that passes, see [`may_come_later`].
-    fn begin(domid: u32, socket: &Path) -> io::Result<Self> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::connect(&fd, &SocketAddrUnix::new(socket)?)?;
-        let (begun, mut stream) = (Instant::now(), UnixStream::from(fd));
-        // So little always fits.
-        stream.write_all(QUESTIONS)?;
-        Ok(Self { domid, stream, begun, inbox: Vec::new(), heard: 0, drives: Drives::default() })
+    fn new(guest: Guest, now: Instant) -> Self {
+        let replies = Replies::default();
+        Self { guest, is_current: true, replies, asked_at: now, line: Vec::new(), received: 0 }
     }
 
-    /// Reads a share of what is there; `None` while more has to come.
-    fn listen(&mut self) -> Option<Answer> {
-        let mut chunk = [0; SHARE];
-        let read = match self.stream.read(&mut chunk) {
-            Ok(0) => return Some(Err(Error::Closed)),
-            Ok(read) => read,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return None,
-            Err(error) => return Some(Err(error.into())),
-        };
-        self.heard += read;
-        if self.heard > MOST {
-            return Some(Err(Error::TooMuch));
-        }
-        let mut rest = &chunk[..read];
+    /// Whether QEMU has not answered a question.
+    fn owes(&self) -> bool {
+        self.replies.asked().is_some()
+    }
+
+    /// Takes what QEMU has sent; returns how the conversation ends, if it does. `ask` says whether it has asked the next
+    /// question: otherwise this is the moment to close, as nothing is owed.
+    fn push(&mut self, bytes: &[u8], now: Instant, mut ask: impl FnMut(Question) -> bool) -> Option<Answer> {
+        let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-            self.inbox.extend_from_slice(&rest[..end]);
+            self.line.extend_from_slice(&rest[..end]);
             rest = &rest[end + 1..];
-            let line = std::mem::take(&mut self.inbox);
-            match self.drives.hear(&line) {
-                Ok(None) => {}
-                Ok(Some(disks)) => return Some(Ok((disks, Moment { at: self.begun, took: self.begun.elapsed() }))),
-                Err(error) => return Some(Err(error)),
+            match self.replies.push_line(&std::mem::take(&mut self.line)) {
+                Ok(Progress::Wait) => {}
+                Ok(Progress::Ask(question)) if ask(question) => self.asked_at = now,
+                Ok(Progress::Ask(_)) => return Some(Err(Error::NotAsked(None))),
+                Ok(Progress::Done(disks)) => {
+                    let moment = Moment { at: self.asked_at, took: now.saturating_duration_since(self.asked_at) };
+                    return Some(Ok((disks, moment)));
+                }
+                Err(error) => return Some(Err(Error::Reply(error))),
             }
         }
-        self.inbox.extend_from_slice(rest);
+        self.line.extend_from_slice(rest);
         None
+    }
+}
+
+/// The poll under way, or the latest one.
+#[derive(Default)]
+struct Poll {
+    limit: Duration,
+    deadline: Option<Instant>,
+    /// Guests whose turn has not come.
+    waiting: VecDeque<Guest>,
+    /// Guests whose answers are awaited.
+    asked: BTreeSet<u32>,
+    /// Guests that are connected to later, and why.
+    turned_away: Vec<(Guest, io::Error)>,
+    retry: Option<(Instant, Backoff<Duration>)>,
+    answers: BTreeMap<u32, Answer>,
+}
+
+impl Poll {
+    /// Whether guests may still be connected to.
+    fn is_early(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now < deadline)
+    }
+}
+
+/// The state of all conversations.
+#[derive(Default)]
+pub struct Scheduler {
+    talks: BTreeMap<Id, Talk>,
+    latest: Id,
+    poll: Poll,
+    /// The guest that is asked first: one that there was no time for at the last poll.
+    first: u32,
+    is_stopping: bool,
+}
+
+impl Scheduler {
+    /// Begins a poll of these guests, which are sorted by domid. All have until `limit` is over.
+    pub fn begin(&mut self, mut guests: Vec<Guest>, limit: Duration, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for talk in self.talks.values_mut() {
+            talk.is_current = guests.contains(&talk.guest);
+        }
+        self.close_where(|talk| !talk.is_current && !talk.owes(), &mut actions);
+        let first = guests.partition_point(|guest| guest.domid < self.first);
+        guests.rotate_left(first);
+        let mut retry = RETRY;
+        let retry = Some((now + retry.wait(), retry));
+        self.poll = Poll { limit, deadline: Some(now + limit), waiting: guests.into(), retry, ..Poll::default() };
+        self.ask_more(now, &mut actions);
+        // Those who wait in a QEMU's queue make room for guests whose turn is before theirs.
+        let waiting: BTreeSet<u32> = self.poll.waiting.iter().map(|guest| guest.domid).collect();
+        self.close_where(|talk| !talk.owes() && waiting.contains(&talk.guest.domid), &mut actions);
+        actions
+    }
+
+    /// Takes an event; returns what is to be done.
+    pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::NotConnected(id, error) => self.not_connected(id, error),
+            Event::Received(id, bytes) => self.received(id, bytes, now, &mut actions),
+            Event::Closed(id, error) => {
+                self.end(id, Err(error.map_or(Error::Closed, Error::from)));
+            }
+            Event::Time => {
+                let is_early = self.poll.is_early(now);
+                if let Some((at, backoff)) = self.poll.retry.as_mut().filter(|(at, _)| is_early && *at <= now) {
+                    *at = now + backoff.wait();
+                    self.poll.waiting.extend(self.poll.turned_away.drain(..).map(|(guest, _)| guest));
+                }
+            }
+            Event::Reopen => self.close_where(|talk| !talk.owes(), &mut actions),
+            Event::Stop => {
+                self.is_stopping = true;
+                self.close_where(|talk| !talk.owes(), &mut actions);
+            }
+        }
+        self.ask_more(now, &mut actions);
+        actions
+    }
+
+    /// How many questions are not answered.
+    pub fn owed(&self) -> usize {
+        self.talks.values().filter(|talk| talk.owes()).count()
+    }
+
+    /// Whether the poll is over: all guests have answered, or the time is up.
+    pub fn is_over(&self, now: Instant) -> bool {
+        let poll = &self.poll;
+        let all_answered = poll.waiting.is_empty() && poll.turned_away.is_empty() && poll.asked.is_empty();
+        all_answered || self.is_stopping || self.end_of_poll().is_none_or(|end| now >= end)
+    }
+
+    /// The deadline, or a little later: a question has some time even where this program could not ask it earlier.
+    fn end_of_poll(&self) -> Option<Instant> {
+        let awaited = self.talks.values().filter(|talk| self.poll.asked.contains(&talk.guest.domid));
+        let least = self.poll.limit / LEAST_PART;
+        awaited
+            .map(|talk| talk.asked_at + least)
+            .chain(self.poll.deadline)
+            .max()
+            .filter(|_| self.poll.deadline.is_some())
+    }
+
+    /// When there is something to do, if nothing happens before.
+    pub fn wake(&self) -> Option<Instant> {
+        let retry = self.poll.retry.as_ref().filter(|_| !self.poll.turned_away.is_empty()).map(|(at, _)| *at);
+        self.end_of_poll().into_iter().chain(retry).min()
+    }
+
+    /// The connections in the order in which to read them: those that have sent least come first.
+    pub fn in_order(&self) -> Vec<Id> {
+        let mut ids: Vec<(usize, Id)> = self.talks.iter().map(|(id, talk)| (talk.received, *id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Whether to read a connection. After the deadline a QEMU that has sent much has to wait for the next poll.
+    pub fn may_read(&self, id: Id, now: Instant) -> bool {
+        let is_free = self.poll.deadline.is_none() || self.poll.is_early(now);
+        self.talks.get(&id).is_some_and(|talk| is_free || talk.received < SHARE)
+    }
+
+    /// Ends the poll; returns what became of each guest.
+    pub fn finish(&mut self) -> BTreeMap<u32, Answer> {
+        let Poll { limit, waiting, asked, turned_away, mut answers, .. } = std::mem::take(&mut self.poll);
+        for domid in asked {
+            let has_greeted =
+                self.talks.values().any(|talk| talk.guest.domid == domid && talk.is_current && talk.owes());
+            answers.insert(domid, Err(if has_greeted { Error::Late(limit) } else { Error::Silent(limit) }));
+        }
+        for (guest, error) in turned_away {
+            let queue_is_full = error.kind() == ErrorKind::WouldBlock;
+            let error = if queue_is_full { Error::Silent(limit) } else { Error::NotAsked(Some(error)) };
+            answers.insert(guest.domid, Err(error));
+        }
+        answers.extend(waiting.into_iter().map(|guest| (guest.domid, Err(Error::NotAsked(None)))));
+        let not_asked = answers.iter().filter(|(_, answer)| matches!(answer, Err(Error::NotAsked(_))));
+        // In their order from the first on, and then those before it.
+        let order = not_asked.map(|(domid, _)| (*domid < self.first, *domid)).min();
+        self.first = order.map_or(0, |(_, domid)| domid);
+        answers
+    }
+
+    /// Lets the next guests have their turn, as far as there is room.
+    fn ask_more(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while self.poll.is_early(now) && !self.is_stopping && self.poll.asked.len() < AT_ONCE {
+            let Some(guest) = self.poll.waiting.pop_front() else { break };
+            if !self.talks.values().any(|talk| talk.guest == guest) {
+                if self.talks.len() >= MOST_CONNECTIONS {
+                    self.poll.waiting.push_front(guest);
+                    break;
+                }
+                self.latest += 1;
+                actions.push(Action::Connect(self.latest, guest.socket.clone()));
+                self.talks.insert(self.latest, Talk::new(guest.clone(), now));
+            }
+            self.poll.asked.insert(guest.domid);
+        }
+    }
+
+    fn not_connected(&mut self, id: Id, error: io::Error) {
+        let Some(talk) = self.talks.get(&id) else { return };
+        if may_succeed_later(&error) {
+            self.poll.asked.remove(&talk.guest.domid);
+            self.poll.turned_away.extend(self.talks.remove(&id).map(|talk| (talk.guest, error)));
+        } else {
+            self.end(id, Err(error.into()));
+        }
+    }
+
+    fn received(&mut self, id: Id, bytes: &[u8], now: Instant, actions: &mut Vec<Action>) {
+        let Some(talk) = self.talks.get_mut(&id) else { return };
+        talk.received += bytes.len();
+        let end = if talk.received > MOST {
+            Some(Err(Error::TooMuch))
+        } else {
+            let is_wanted = talk.is_current && !self.is_stopping;
+            talk.push(bytes, now, |question| {
+                actions.extend(is_wanted.then_some(Action::Ask(id, question)));
+                is_wanted
+            })
+        };
+        if let Some(answer) = end {
+            self.end(id, answer);
+            actions.push(Action::Close(id));
+        }
+        while self.talks.values().map(|talk| talk.received).sum::<usize>() > MOST_IN_ALL {
+            let Some((&most, _)) = self.talks.iter().max_by_key(|(_, talk)| talk.received) else { break };
+            self.end(most, Err(Error::TooMuch));
+            actions.push(Action::Close(most));
+        }
+    }
+
+    /// Forgets a conversation. If it was asked for in this poll, this is what became of it.
+    fn end(&mut self, id: Id, answer: Answer) {
+        let Some(Talk { guest, is_current, .. }) = self.talks.remove(&id) else { return };
+        let was_waiting = self.poll.waiting.contains(&guest);
+        if is_current && (self.poll.asked.remove(&guest.domid) || was_waiting) {
+            self.poll.waiting.retain(|waiting| *waiting != guest);
+            self.poll.answers.insert(guest.domid, answer);
+        }
+    }
+
+    fn close_where(&mut self, condition: impl Fn(&Talk) -> bool, actions: &mut Vec<Action>) {
+        self.talks.retain(|id, talk| {
+            let is_closed = condition(talk);
+            actions.extend(is_closed.then_some(Action::Close(*id)));
+            !is_closed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+    const GREETING: &[u8] = b"{\"QMP\": {}}\r\n";
+
+    fn guest(domid: u32) -> Guest {
+        Guest { domid, socket: format!("/run/xen/{domid}").into(), inode: domid.into() }
+    }
+
+    fn connect(id: Id, domid: u32) -> Action {
+        Action::Connect(id, guest(domid).socket)
+    }
+
+    fn reply(question: Question) -> Vec<u8> {
+        format!("{}\r\n", json!({"id": question.id(), "return": []})).into_bytes()
+    }
+
+    /// A scheduler and its clock.
+    struct Run {
+        scheduler: Scheduler,
+        start: Instant,
+        now: Instant,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let start = Instant::now();
+            Self { scheduler: Scheduler::default(), start, now: start }
+        }
+
+        fn at(&mut self, ms: u64) -> &mut Self {
+            self.now = self.start + Duration::from_millis(ms);
+            self
+        }
+
+        fn begin(&mut self, guests: impl IntoIterator<Item = u32>) -> Vec<Action> {
+            self.scheduler.begin(guests.into_iter().map(guest).collect(), LIMIT, self.now)
+        }
+
+        fn on(&mut self, event: Event) -> Vec<Action> {
+            self.scheduler.on(event, self.now)
+        }
+
+        /// The greeting, and the replies to all questions before this one.
+        fn up_to(&mut self, id: Id, question: Question) {
+            let mut actions = self.on(Event::Received(id, GREETING));
+            while let [Action::Ask(_, asked)] = actions[..] {
+                if asked == question {
+                    return;
+                }
+                actions = self.on(Event::Received(id, &reply(asked)));
+            }
+            panic!("{actions:?}");
+        }
+
+        /// All of a conversation.
+        fn answer(&mut self, id: Id) -> Vec<Action> {
+            self.up_to(id, Question::Counters);
+            self.on(Event::Received(id, &reply(Question::Counters)))
+        }
+
+        fn is_over_at(&mut self, ms: u64) -> bool {
+            self.at(ms);
+            self.scheduler.is_over(self.now)
+        }
+
+        /// What became of each guest.
+        fn finish(&mut self) -> Vec<(u32, String)> {
+            let read = |Moment { at, took }| format!("read from {:?}, in {took:?}", at.duration_since(self.start));
+            let words = |answer: Answer| answer.map_or_else(|error| error.to_string(), |(_, moment)| read(moment));
+            self.scheduler.finish().into_iter().map(|(domid, answer)| (domid, words(answer))).collect()
+        }
+    }
+
+    fn became(domid: u32, words: &str) -> (u32, String) {
+        (domid, words.to_owned())
+    }
+
+    const LATE: &str = "does not answer within 1s";
+    const SILENT: &str = "says nothing within 1s: it hangs, or is talking to another";
+    const NOT_ASKED: &str = "was not asked: others' QEMUs took all the time";
+
+    #[test]
+    fn qmp_asks_after_the_greeting_and_closes_after_the_last_answer() {
+        let mut run = Run::new();
+        assert_eq!(run.begin([5]), [connect(1, 5)]);
+        for (bytes, owed, expected) in [
+            (&b"{\"event\": \"STOP\"}\r\n"[..], 0, vec![]),
+            (&GREETING[..5], 0, vec![]),
+            (&GREETING[5..], 1, vec![Action::Ask(1, Question::Capabilities)]),
+            (&reply(Question::Capabilities), 1, vec![Action::Ask(1, Question::Drives)]),
+            (&reply(Question::Drives), 1, vec![Action::Ask(1, Question::Devices)]),
+            (&reply(Question::Devices), 1, vec![Action::Ask(1, Question::Counters)]),
+            (&reply(Question::Counters), 0, vec![Action::Close(1)]),
+        ] {
+            assert!(!run.scheduler.is_over(run.now));
+            assert_eq!(run.on(Event::Received(1, bytes)), expected);
+            assert_eq!(run.scheduler.owed(), owed, "{expected:?}");
+        }
+        assert!(run.scheduler.is_over(run.now));
+        assert_eq!(run.finish(), [became(5, "read from 0ns, in 0ns")]);
+        // The next poll connects again.
+        assert_eq!(run.at(10_000).begin([5]), [connect(2, 5)]);
+    }
+
+    #[test]
+    fn qmp_late_answer_is_taken_at_a_later_poll_with_its_moment() {
+        for (late, moment) in
+            [(Question::Drives, "read from 20.5s, in 100ms"), (Question::Counters, "read from 200ms, in 20.3s")]
+        {
+            let mut run = Run::new();
+            run.begin([5]);
+            run.at(200).up_to(1, late);
+            assert!(!run.is_over_at(999) && run.is_over_at(1000), "{late:?}");
+            assert_eq!(run.finish(), [became(5, LATE)]);
+            // Late at the next poll, too: nothing is closed, nothing asked.
+            assert_eq!(run.at(10_000).begin([5]), []);
+            run.at(11_000);
+            assert_eq!(run.finish(), [became(5, LATE)]);
+            assert_eq!(run.at(20_000).begin([5]), []);
+            let mut actions = run.at(20_500).on(Event::Received(1, &reply(late)));
+            while let [Action::Ask(1, question)] = actions[..] {
+                run.now += Duration::from_millis(if question == Question::Counters { 100 } else { 0 });
+                actions = run.on(Event::Received(1, &reply(question)));
+            }
+            assert_eq!(actions, [Action::Close(1)]);
+            assert_eq!(run.finish(), [became(5, moment)]);
+        }
+    }
+
+    /// This program had no turn until the time was over: what has come is read, and the rest is still asked for. But nobody
+    /// can draw that out.
+    #[test]
+    fn qmp_questions_have_a_little_time_each() {
+        let mut run = Run::new();
+        run.begin([5, 6]);
+        assert!(!run.is_over_at(999) && run.is_over_at(1000));
+        let mut actions = run.at(1200).on(Event::Received(1, GREETING));
+        let mut now = 1200;
+        while let [Action::Ask(1, question)] = actions[..] {
+            assert!(run.scheduler.wake() == Some(run.now + LIMIT / 16) && !run.is_over_at(now + 62));
+            now += 62;
+            actions = run.on(Event::Received(1, &reply(question)));
+        }
+        assert_eq!(actions, [Action::Close(1)]);
+        assert!(run.is_over_at(now));
+        assert_eq!(run.finish(), [became(5, "read from 1.386s, in 62ms"), became(6, SILENT)]);
+    }
+
+    #[test]
+    fn qmp_leaves_at_once_what_breaks_the_protocol() {
+        let long = vec![b' '; MOST + 1];
+        let refusal = b"{\"id\": \"query-block\", \"error\": {\"desc\": \"no\"}}\n";
+        for (bytes, words) in [
+            (&b"HTTP/1.1 400\r\n"[..], "answers with what is no QMP"),
+            (&long, "answers with more than 1048576 bytes"),
+            (refusal, "refuses: \"no\""),
+        ] {
+            let mut run = Run::new();
+            run.begin([5]);
+            run.up_to(1, Question::Drives);
+            assert_eq!(run.on(Event::Received(1, bytes)), [Action::Close(1)]);
+            assert_eq!((run.scheduler.owed(), run.finish()), (0, vec![became(5, words)]));
+        }
+        for (error, words) in [
+            (None, "closes the connection"),
+            (Some(Errno::PIPE), "closes the connection"),
+            (Some(Errno::IO), "cannot be asked: Input/output error (os error 5)"),
+        ] {
+            let mut run = Run::new();
+            run.begin([5]);
+            run.up_to(1, Question::Drives);
+            assert_eq!(run.on(Event::Closed(1, error.map(io::Error::from))), []);
+            assert_eq!((run.scheduler.owed(), run.finish()), (0, vec![became(5, words)]));
+        }
+    }
+
+    /// Each in a state of its own: 5 owes an answer, 6 has not greeted.
+    fn two() -> Run {
+        let mut run = Run::new();
+        run.begin([5, 6]);
+        run.up_to(1, Question::Drives);
+        run.at(1000).finish();
+        run.at(10_000);
+        run
+    }
+
+    #[test]
+    fn qmp_closes_only_what_owes_nothing() {
+        let drives = reply(Question::Drives);
+        let mut run = two();
+        assert_eq!(run.begin([7]), [Action::Close(2), connect(3, 7)], "5 and 6 are gone");
+        assert_eq!(run.on(Event::Received(1, &drives)), [Action::Close(1)]);
+        assert_eq!(run.at(11_000).finish(), [became(7, SILENT)]);
+
+        let mut run = two();
+        assert_eq!(run.begin([6]), [], "5 is not listed");
+        run.at(11_000).finish();
+        assert_eq!(run.at(20_000).begin([5, 6]), [], "and is listed again");
+        assert_eq!(run.on(Event::Received(1, &drives)), [Action::Ask(1, Question::Devices)]);
+
+        let mut run = two();
+        let replaced = [5, 6].map(|domid| Guest { inode: 99, ..guest(domid) });
+        let actions = run.scheduler.begin(replaced.into(), LIMIT, run.now);
+        assert_eq!(actions, [Action::Close(2), connect(3, 5), connect(4, 6)], "other sockets");
+        assert_eq!(run.on(Event::Received(1, &drives)), [Action::Close(1)]);
+        assert_eq!(run.answer(3), [Action::Close(3)]);
+        assert_eq!(run.at(11_000).finish(), [became(5, "read from 10s, in 0ns"), became(6, SILENT)]);
+
+        let mut run = two();
+        assert_eq!(run.on(Event::Reopen), [Action::Close(2)]);
+        assert_eq!(run.begin([5, 6]), [connect(3, 6)]);
+        assert_eq!(run.on(Event::Received(1, &drives)), [Action::Ask(1, Question::Devices)]);
+
+        let mut run = two();
+        run.begin([5, 6]);
+        assert_eq!(run.on(Event::Stop), [Action::Close(2)]);
+        assert_eq!((run.scheduler.is_over(run.now), run.scheduler.owed()), (true, 1));
+        assert_eq!(run.on(Event::Received(1, &drives)), [Action::Close(1)]);
+        assert_eq!(run.scheduler.owed(), 0);
+        assert_eq!(run.begin([5, 6]), []);
+    }
+
+    #[test]
+    fn qmp_guests_have_their_turns() {
+        let mut run = Run::new();
+        // As many as are asked at once, and four more.
+        let most = AT_ONCE as u32;
+        let all = 1..=most + 4;
+        let connections: Vec<_> = (1..=most).map(|n| connect(n.into(), n)).collect();
+        assert_eq!(run.begin(all.clone()), connections);
+        assert_eq!(run.answer(7), [Action::Close(7), connect(u64::from(most) + 1, most + 1)]);
+        let answers = run.at(1000).finish();
+        for (domid, words) in &answers {
+            let expected = match *domid {
+                7 => "read from 0ns, in 0ns",
+                domid if domid > most + 1 => NOT_ASKED,
+                _ => SILENT,
+            };
+            assert_eq!(words, expected, "{domid}");
+        }
+        // They come first now, and those who come last for it make room.
+        let id = u64::from(most) + 2;
+        let expected =
+            [connect(id, most + 2), connect(id + 1, most + 3), connect(id + 2, most + 4), connect(id + 3, 7)];
+        let closed = [most - 2, most - 1, most, most + 1].map(|domid| Action::Close(domid.into()));
+        let actions = run.at(10_000).begin(all.clone());
+        assert_eq!(actions[..3], expected[..3]);
+        assert_eq!(actions[3..], [&expected[3..], &closed[..]].concat());
+        for id in [id, id + 1, id + 2] {
+            assert!(run.answer(id).starts_with(&[Action::Close(id)]));
+        }
+        let answers = run.at(11_000).finish();
+        let good: Vec<u32> = answers.iter().filter(|(_, words)| words.starts_with("read")).map(|(id, _)| *id).collect();
+        assert_eq!(good, [most + 2, most + 3, most + 4]);
+    }
+
+    #[test]
+    fn qmp_late_guests_do_not_take_the_turns_of_others() {
+        let mut run = Run::new();
+        let most = AT_ONCE as u32;
+        // All of the first owe an answer from now on.
+        run.begin(1..=most);
+        (1..=most).for_each(|id| run.up_to(id.into(), Question::Drives));
+        run.at(1000).finish();
+        run.scheduler.first = most + 1;
+        assert_eq!(run.at(10_000).begin(1..=2 * most).len(), AT_ONCE);
+        // No more connections than that, so as not to use up all files.
+        (1..=most).for_each(|n| run.up_to((most + n).into(), Question::Drives));
+        run.at(11_000).finish();
+        run.scheduler.first = 2 * most + 1;
+        assert_eq!(run.at(20_000).begin(1..=2 * most + 1), []);
+        // Until one has answered.
+        assert_eq!(run.on(Event::Closed(1, None)), [connect(u64::from(2 * most) + 1, 2 * most + 1)]);
+    }
+
+    #[test]
+    fn qmp_full_queues_are_tried_again() {
+        let full = |run: &mut Run, id, errno: Errno| run.on(Event::NotConnected(id, errno.into()));
+        let mut run = Run::new();
+        assert_eq!(run.begin([5, 6, 7]), [connect(1, 5), connect(2, 6), connect(3, 7)]);
+        assert_eq!(full(&mut run, 1, Errno::AGAIN), []);
+        assert_eq!(full(&mut run, 2, Errno::CONNREFUSED), []);
+        assert_eq!(full(&mut run, 3, Errno::MFILE), []);
+        let mut id = 4;
+        for (at, next) in [(2, 6), (6, 14), (14, 30), (30, 62), (62, 94), (94, 126)] {
+            assert_eq!(run.scheduler.wake(), Some(run.start + Duration::from_millis(at)));
+            assert_eq!(run.at(at - 1).on(Event::Time), []);
+            assert_eq!(run.at(at).on(Event::Time), [connect(id, 5), connect(id + 1, 7)]);
+            assert_eq!(run.scheduler.wake(), Some(run.start + LIMIT));
+            full(&mut run, id, Errno::AGAIN);
+            full(&mut run, id + 1, Errno::MFILE);
+            assert_eq!(run.scheduler.wake(), Some(run.start + Duration::from_millis(next)));
+            id += 2;
+        }
+        assert_eq!(run.at(1000).on(Event::Time), []);
+        let expected = [
+            became(5, SILENT),
+            became(6, "cannot be asked: Connection refused (os error 111)"),
+            became(7, "was not asked: Too many open files (os error 24)"),
+        ];
+        assert_eq!(run.finish(), expected);
+        assert_eq!(run.at(10_000).begin([5, 6, 7])[0], connect(id, 7));
+    }
+
+    #[test]
+    fn qmp_memory_of_all_is_limited() {
+        let mut run = Run::new();
+        run.begin(1..=40);
+        let much = vec![b' '; MOST - 1000];
+        let mut closed = Vec::new();
+        run.on(Event::Received(40, b"{"));
+        for id in 1..40 {
+            closed.extend(run.on(Event::Received(id, &much[..MOST - 1000 - id as usize])));
+            let kept = || run.scheduler.talks.values().map(|talk| talk.line.len());
+            assert!(kept().sum::<usize>() <= MOST_IN_ALL && run.scheduler.talks[&40].line.len() == 1);
+        }
+        // Of all so far, each time the one with the most.
+        assert_eq!(closed, (1..=7).map(Action::Close).collect::<Vec<_>>());
+        let answers = run.at(1000).finish();
+        assert_eq!(answers.iter().filter(|(_, words)| words == "answers with more than 1048576 bytes").count(), 7);
+    }
+
+    #[test]
+    fn qmp_reads_first_what_says_little() {
+        let mut run = Run::new();
+        run.begin([1, 2, 3]);
+        run.on(Event::Received(1, &[b' '; SHARE]));
+        run.on(Event::Received(2, b" "));
+        assert_eq!(run.scheduler.in_order(), [3, 2, 1]);
+        let readable = |run: &Run| [1, 2, 3].map(|id| run.scheduler.may_read(id, run.now));
+        assert_eq!(readable(run.at(999)), [true; 3]);
+        assert_eq!(readable(run.at(1000)), [false, true, true]);
+        // With no poll to end, as when the program ends, all may be read.
+        run.finish();
+        assert_eq!(readable(&run), [true; 3]);
     }
 }

@@ -1,10 +1,11 @@
-//! What a QEMU answers when it is asked for its drives, and which of them are the guest's disks.
+//! A conversation with a QEMU about the guest's disks: the questions in their order, and what the replies say.
 //!
-//! Only what is wanted is read, into room that is known before: a guest that has taken over its QEMU says what it
-//! likes.
+//! A guest that has taken over its QEMU chooses the replies. So only what is needed is read of them, into memory of
+//! limited size.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::error;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -12,25 +13,24 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::collect::disks::qmp::Error;
 use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
-use crate::model::vdev::{self};
+use crate::model::vdev;
 
 /// One disk that QEMU serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Which of the guest's disks it is.
     pub id: DriveId,
-    /// What QEMU counted.
+    /// QEMU's counters.
     pub counters: VbdCounters,
 }
 
-/// What QEMU's name for a disk says.
+/// What QEMU's name for a disk means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriveId {
-    /// Xen's number, of a backend whose node is called after the guest's configuration, `xvda-raw`, `hdb-qcow2`; 0
-    /// where that has none.
+    /// The device number of a backend whose node is named after the guest's configuration, `xvda-raw`, `hdb-qcow2`; 0
+    /// where the name has none.
     Xen(u32),
     /// The nth disk of an emulated controller, on SCSI or else on IDE or AHCI: `ide1-hd0`, `scsi0-hd2`.
     Emulated {
@@ -41,48 +41,146 @@ pub enum DriveId {
     },
 }
 
-/// Disks of one guest, and drives without.
+/// The most disks of one guest, with drives that are no disks.
 pub const MOST_DISKS: usize = 64;
 
-/// Devices that QEMU may list beside them.
+/// The most devices that QEMU may list beside them.
 const MOST_DEVICES: usize = 4096;
 
-/// What was told before the counters.
+/// Why a reply cannot be used; ends a sentence that begins with its QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyError {
+    /// It is no QMP, or has not the expected form.
+    Garbage,
+    /// It lists more than [`MOST_DISKS`].
+    TooManyDisks,
+    /// QEMU refuses, with these words.
+    Refused(String),
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplyError::Garbage => f.write_str("answers with what is no QMP"),
+            ReplyError::TooManyDisks => write!(f, "answers with more than {MOST_DISKS} disks"),
+            ReplyError::Refused(words) => write!(f, "refuses: {words:?}"),
+        }
+    }
+}
+
+impl error::Error for ReplyError {}
+
+/// The questions, in the order in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Ends the negotiation of capabilities, after which QEMU takes commands.
+    Capabilities,
+    /// Lists the drives.
+    Drives,
+    /// Lists the devices, of which only the type says which backends are CD drives.
+    Devices,
+    /// The drives' counters.
+    Counters,
+}
+
+impl Question {
+    /// QEMU repeats it in the reply.
+    pub fn id(self) -> &'static str {
+        match self {
+            Question::Capabilities => "qmp_capabilities",
+            Question::Drives => "query-block",
+            Question::Devices => "qom-list",
+            Question::Counters => "query-blockstats",
+        }
+    }
+
+    /// The line to send.
+    pub fn line(self) -> &'static [u8] {
+        match self {
+            Question::Capabilities => b"{\"execute\":\"qmp_capabilities\",\"id\":\"qmp_capabilities\"}\n",
+            Question::Drives => b"{\"execute\":\"query-block\",\"id\":\"query-block\"}\n",
+            Question::Devices => {
+                b"{\"execute\":\"qom-list\",\"arguments\":{\"path\":\"/machine/unattached\"},\"id\":\"qom-list\"}\n"
+            }
+            Question::Counters => b"{\"execute\":\"query-blockstats\",\"id\":\"query-blockstats\"}\n",
+        }
+    }
+}
+
+/// What a line from QEMU leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More has to come.
+    Wait,
+    /// The next question is to be asked.
+    Ask(Question),
+    /// Everything is answered.
+    Done(Vec<Disk>),
+}
+
+/// The state of a conversation.
 #[derive(Default)]
-pub struct Drives {
+pub struct Replies {
+    /// The question that QEMU has not answered yet; `None` before its greeting.
+    asked: Option<Question>,
     drives: Option<Few<Drive, MOST_DISKS>>,
     cdroms: HashSet<String>,
 }
 
-impl Drives {
-    /// One whole line of QEMU's: the greeting, an event, or an answer, the last of which tells the disks.
-    pub fn hear(&mut self, line: &[u8]) -> Result<Option<Vec<Disk>>, Error> {
-        let Message { id, error, told } = read(line)?;
-        let id = id.as_deref().unwrap_or_default();
-        match (error, told.map(|told| told.get().as_bytes())) {
-            // Without it there is no more than a CD drive too many.
-            (Some(_), _) if id == "qom-list" => {}
-            (Some(Refusal { desc }), _) => return Err(Error::Refused(desc.chars().take(80).collect())),
-            (None, Some(told)) if id == "query-block" => self.drives = Some(read(told)?),
-            (None, Some(told)) if id == "qom-list" => self.cdroms = cdroms(read(told)?),
-            (None, Some(told)) if id == "query-blockstats" => {
-                let drives = self.drives.take().ok_or(Error::Garbage)?;
-                return disks(&drives, &self.cdroms, &read(told)?).map(Some);
-            }
-            // What nobody asked for.
-            _ => {}
+impl Replies {
+    /// The question that is not answered yet. It is `None` until QEMU has sent its greeting.
+    pub fn asked(&self) -> Option<Question> {
+        self.asked
+    }
+
+    /// Takes one whole line: the greeting, an event, or a reply. Replies to other questions than the one asked belong to
+    /// another client and are ignored.
+    pub fn push_line(&mut self, line: &[u8]) -> Result<Progress, ReplyError> {
+        let Message { greeting, id, error, result } = read(line)?;
+        let Some(asked) = self.asked else {
+            return Ok(if greeting.is_some() { self.ask(Question::Capabilities) } else { Progress::Wait });
+        };
+        if id.as_deref() != Some(asked.id()) {
+            return Ok(Progress::Wait);
         }
-        Ok(None)
+        let result = match (error, result) {
+            // Without the devices a CD drive may count as a disk: better than no disks.
+            (Some(_), _) if asked == Question::Devices => return Ok(self.ask(Question::Counters)),
+            (Some(Refusal { desc }), _) => return Err(ReplyError::Refused(desc.chars().take(80).collect())),
+            (None, result) => result.ok_or(ReplyError::Garbage)?.get().as_bytes(),
+        };
+        Ok(match asked {
+            Question::Capabilities => self.ask(Question::Drives),
+            Question::Drives => {
+                self.drives = Some(read(result)?);
+                self.ask(Question::Devices)
+            }
+            Question::Devices => {
+                self.cdroms = cdroms(read(result)?);
+                self.ask(Question::Counters)
+            }
+            Question::Counters => {
+                let drives = self.drives.take().ok_or(ReplyError::Garbage)?;
+                Progress::Done(disks(&drives, &self.cdroms, &read(result)?)?)
+            }
+        })
+    }
+
+    fn ask(&mut self, question: Question) -> Progress {
+        self.asked = Some(question);
+        Progress::Ask(question)
     }
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
+    #[serde(rename = "QMP")]
+    greeting: Option<IgnoredAny>,
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     error: Option<Refusal>,
     #[serde(borrow, rename = "return")]
-    told: Option<&'a RawValue>,
+    result: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -142,11 +240,11 @@ struct Stats {
     account_failed: bool,
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|_| Error::Garbage)
+fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ReplyError> {
+    serde_json::from_slice(json).map_err(|_| ReplyError::Garbage)
 }
 
-/// A list of which no more than `MOST` are kept.
+/// A list of which at most `MOST` items are kept.
 struct Few<T, const MOST: usize> {
     list: Vec<T>,
     are_all: bool,
@@ -183,21 +281,21 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST>
     }
 }
 
-/// Of QEMU's devices, the names of the backends that serve a CD: only their type tells.
+/// The names of the backends that serve a CD, which only their type shows.
 fn cdroms(devices: Few<Child, MOST_DEVICES>) -> HashSet<String> {
     let cdroms = devices.list.into_iter().filter(|child| child.kind == "child<xen-cdrom>");
     cdroms.map(|child| child.name).collect()
 }
 
-/// The disks in QEMU's answers to `query-block` and `query-blockstats`. Both list what guests can see; the files
-/// under it are inside of that. What has no medium, or one that can be taken out, is a CD drive or the like.
+/// The disks in the replies to `query-block` and `query-blockstats`. Both list the drives that the guest sees; the files
+/// under a drive are inside its entry. A drive without a medium, or with a removable one, is a CD drive or the like.
 fn disks(
     drives: &Few<Drive, MOST_DISKS>,
     cdroms: &HashSet<String>,
     stats: &Few<Entry, MOST_DISKS>,
-) -> Result<Vec<Disk>, Error> {
+) -> Result<Vec<Disk>, ReplyError> {
     if !(drives.are_all && stats.are_all) {
-        return Err(Error::TooMuch);
+        return Err(ReplyError::TooManyDisks);
     }
     let same = |one: &str, other: &str| !one.is_empty() && one == other;
     let mut disks = Vec::new();
@@ -211,14 +309,14 @@ fn disks(
         if drive.removable || drive.inserted.is_none() || backend.is_some_and(|device| cdroms.contains(device)) {
             continue;
         }
-        disks.push(Disk { id: id(device, node), counters: counters(stats).ok_or(Error::Garbage)? });
+        disks.push(Disk { id: id(device, node), counters: counters(stats).ok_or(ReplyError::Garbage)? });
     }
     Ok(disks)
 }
 
-/// `None` where one is missing that every QEMU tells.
+/// `None` if a counter is missing that every QEMU has.
 fn counters(stats: &Stats) -> Option<VbdCounters> {
-    // Of the time that requests took, QEMU knows whether it is that of those that failed too.
+    // QEMU says whether the time includes that of failed requests.
     let time = |reqs: u64, failed: Option<u64>, ns: Option<u64>| {
         let failed = if stats.account_failed { failed? } else { 0 };
         Some(Time { reqs: reqs.checked_add(failed)?, ns: ns? })
@@ -238,7 +336,7 @@ fn counters(stats: &Stats) -> Option<VbdCounters> {
     })
 }
 
-/// A backend has only its node's name, `VDEV-FORMAT`; what is emulated has that of its drive, as libxl gives it.
+/// A backend has only its node's name, `VDEV-FORMAT`; an emulated disk has a drive name that libxl chooses.
 fn id(device: &str, node: &str) -> DriveId {
     let number = |text: &str| decimal::<u32>(text).filter(|number| *number < 64);
     let emulated = |nth: Option<u32>, scsi| nth.map_or(DriveId::Xen(0), |nth| DriveId::Emulated { nth, scsi });
@@ -264,7 +362,7 @@ mod tests {
     // Whole conversations are in tests/it/disks.rs.
 
     #[test]
-    fn names() {
+    fn drive_ids() {
         let emulated = |nth, scsi| DriveId::Emulated { nth, scsi };
         for (device, node, expected) in [
             ("", "xvda-raw", DriveId::Xen(51712)),
@@ -279,7 +377,7 @@ mod tests {
             ("scsi0-hd12", "", emulated(12, true)),
             ("ahcidisk-5", "", emulated(5, false)),
             ("ahcidisk-x", "", DriveId::Xen(0)),
-            // What is not libxl's does not pass for a backend's.
+            // A drive name that is not libxl's is not taken for a backend.
             ("drive0", "xvda-raw", DriveId::Xen(0)),
             ("", "", DriveId::Xen(0)),
         ] {
@@ -287,17 +385,66 @@ mod tests {
         }
     }
 
-    /// How many disks a conversation with these answers tells.
-    fn told(query_block: &Value, query_blockstats: &Value) -> Result<usize, Error> {
-        let mut drives = Drives::default();
-        let line = |id: &str, told: &Value| json!({"id": id, "return": told}).to_string();
-        drives.hear(line("query-block", query_block).as_bytes())?;
-        let disks = drives.hear(line("query-blockstats", query_blockstats).as_bytes())?;
-        Ok(disks.unwrap().len())
+    /// A conversation with these replies, and how many disks it yields.
+    fn converse(query_block: &Value, query_blockstats: &Value) -> Result<usize, ReplyError> {
+        let mut replies = Replies::default();
+        let line = |question: Question, result: &Value| json!({"id": question.id(), "return": result}).to_string();
+        let mut push = |line: String| replies.push_line(line.as_bytes());
+        push(json!({"QMP": {}}).to_string())?;
+        push(line(Question::Capabilities, &json!({})))?;
+        push(line(Question::Drives, query_block))?;
+        push(line(Question::Devices, &json!([])))?;
+        match push(line(Question::Counters, query_blockstats))? {
+            Progress::Done(disks) => Ok(disks.len()),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn disks_and_what_is_none() {
+    fn qmp_questions_are_asked_one_by_one_after_the_greeting() {
+        use Progress::{Ask, Done, Wait};
+        let reply = |id: &str, result: Value| json!({"id": id, "return": result});
+        let refusal = |id: &str| json!({"id": id, "error": {"class": "GenericError", "desc": "no"}});
+        let greeting = json!({"QMP": {"version": {}, "capabilities": []}});
+        let mut replies = Replies::default();
+        for (what, line, expected) in [
+            ("an event", json!({"event": "STOP"}), Ok(Wait)),
+            ("a reply before the greeting", reply("qmp_capabilities", json!({})), Ok(Wait)),
+            ("the greeting", greeting.clone(), Ok(Ask(Question::Capabilities))),
+            ("another greeting", greeting, Ok(Wait)),
+            ("a reply to what was not asked yet", reply("query-blockstats", json!([])), Ok(Wait)),
+            ("a reply without an id", json!({"return": {}}), Ok(Wait)),
+            ("an error for another client", refusal("query-block"), Ok(Wait)),
+            ("an error without an id", json!({"error": {}}), Ok(Wait)),
+            ("capabilities", reply("qmp_capabilities", json!({})), Ok(Ask(Question::Drives))),
+            ("the same again", reply("qmp_capabilities", json!({})), Ok(Wait)),
+            ("drives", reply("query-block", json!([])), Ok(Ask(Question::Devices))),
+            ("devices are refused", refusal("qom-list"), Ok(Ask(Question::Counters))),
+            ("counters", reply("query-blockstats", json!([])), Ok(Done(vec![]))),
+        ] {
+            assert_eq!(replies.push_line(line.to_string().as_bytes()), expected, "{what}");
+        }
+        for (line, expected) in [
+            (refusal("qmp_capabilities"), ReplyError::Refused("no".into())),
+            (json!({"id": "qmp_capabilities"}), ReplyError::Garbage),
+            (json!(["no", "message"]), ReplyError::Garbage),
+        ] {
+            let mut replies = Replies { asked: Some(Question::Capabilities), ..Replies::default() };
+            assert_eq!(replies.push_line(line.to_string().as_bytes()), Err(expected));
+        }
+    }
+
+    #[test]
+    fn qmp_questions_have_their_ids() {
+        for question in [Question::Capabilities, Question::Drives, Question::Devices, Question::Counters] {
+            let line: Value = serde_json::from_slice(question.line()).unwrap();
+            assert_eq!((&line["id"], &line["execute"]), (&question.id().into(), &question.id().into()));
+            assert!(question.line().ends_with(b"\n"));
+        }
+    }
+
+    #[test]
+    fn disks_are_distinguished_from_other_drives() {
         let stats = json!({"rd_operations": 1, "wr_operations": 2, "rd_bytes": 1536, "wr_bytes": 513});
         let drive = |key: &str, more: Value| {
             let mut drive = json!({"removable": false, "inserted": {"node-name": "xvda-raw"}});
@@ -331,7 +478,7 @@ mod tests {
             ("more drives than anybody has", more, most_entries, Err("64 disks")),
             ("more counters", most, more_entries, Err("64 disks")),
         ] {
-            match (told(&blocks, &entries), found) {
+            match (converse(&blocks, &entries), found) {
                 (Ok(disks), found) => assert_eq!(Ok(disks), found, "{what}"),
                 (Err(error), found) => assert!(error.to_string().ends_with(found.unwrap_err()), "{what}: {error}"),
             }

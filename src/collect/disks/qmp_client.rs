@@ -1,0 +1,185 @@
+//! The sockets of the guests' QEMUs, for the state machine in `qmp`.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::collect::disks::qmp::{Action, Event, Guest, Id, SHARE, Scheduler};
+use crate::collect::disks::qmp_error::Answer;
+
+/// How long the end of the program waits for answers that QEMUs owe. Less than what a service manager allows for it.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// The number of questions that QEMUs have not answered, shared with the threads that end the program.
+#[derive(Debug, Default)]
+pub struct Owed {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    questions: usize,
+    /// Once set, nothing more is asked, and at this time the program ends.
+    stop_by: Option<Instant>,
+}
+
+impl Owed {
+    /// From now on nothing more is asked.
+    pub fn stop(&self) {
+        self.lock().stop_by.get_or_insert_with(|| Instant::now() + LAST_ANSWERS);
+    }
+
+    /// After [`stop`](Self::stop): waits until everything is answered, as long as the end of the program may wait.
+    pub fn wait(&self) {
+        let mut state = self.lock();
+        while let Some(stop_by) = state.stop_by.filter(|stop_by| state.questions > 0 && *stop_by > Instant::now()) {
+            let left = stop_by.saturating_duration_since(Instant::now());
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connections to all QEMUs. They last from poll to poll where an answer is owed or QEMU has not greeted.
+#[derive(Default)]
+pub struct Client {
+    scheduler: Scheduler,
+    sockets: BTreeMap<Id, UnixStream>,
+    owed: Arc<Owed>,
+}
+
+impl Client {
+    /// Without connections yet.
+    pub fn new(owed: Arc<Owed>) -> Self {
+        Self { owed, ..Self::default() }
+    }
+
+    /// Asks the QEMUs of these guests, sorted by domid, all of which have until `limit` is over; takes late answers to
+    /// earlier questions.
+    pub fn ask(&mut self, guests: Vec<Guest>, limit: Duration) -> BTreeMap<u32, Answer> {
+        if guests.is_empty() && self.sockets.is_empty() {
+            return BTreeMap::new();
+        }
+        let actions = self.scheduler.begin(guests, limit, Instant::now());
+        self.act(actions);
+        loop {
+            let now = Instant::now();
+            let is_over = self.scheduler.is_over(now);
+            let wake = self.scheduler.wake().filter(|_| !is_over).unwrap_or(now);
+            self.turn(wake.saturating_duration_since(now));
+            // What was read may have been an answer, and leave a little time for the next.
+            if is_over && self.scheduler.is_over(Instant::now()) {
+                return self.scheduler.finish();
+            }
+        }
+    }
+
+    /// Makes connections again, except those on which an answer is owed.
+    pub fn reopen(&mut self) {
+        self.on(Event::Reopen);
+    }
+
+    /// After [`Owed::stop`]: reads the answers that are owed.
+    pub fn close(&mut self) {
+        while self.scheduler.owed() > 0 {
+            let now = Instant::now();
+            let stop_by = self.owed.lock().stop_by;
+            match stop_by {
+                Some(stop_by) if stop_by > now => self.turn(stop_by - now),
+                _ => return,
+            }
+        }
+    }
+
+    /// Waits until QEMUs have sent something, and reads it.
+    fn turn(&mut self, patience: Duration) {
+        let ids = self.scheduler.in_order();
+        let ready = wait(ids.iter().filter_map(|id| Some((*id, self.sockets.get(id)?))).collect(), patience);
+        // Held until the questions are sent: who stops the program knows of each, or prevents it.
+        let owed = Arc::clone(&self.owed);
+        let mut owed_now = owed.lock();
+        if owed_now.stop_by.is_some() {
+            self.on(Event::Stop);
+        }
+        for id in ready {
+            if self.scheduler.may_read(id, Instant::now()) {
+                self.read(id);
+            }
+        }
+        self.on(Event::Time);
+        owed_now.questions = self.scheduler.owed();
+        owed.changed.notify_all();
+    }
+
+    /// Reads a share of what has come.
+    fn read(&mut self, id: Id) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let mut chunk = [0; SHARE];
+        match socket.read(&mut chunk) {
+            Ok(0) => self.on(Event::Closed(id, None)),
+            Ok(length) => self.on(Event::Received(id, &chunk[..length])),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => self.on(Event::Closed(id, Some(error))),
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        if let Event::Closed(id, _) = event {
+            self.sockets.remove(&id);
+        }
+        let actions = self.scheduler.on(event, Instant::now());
+        self.act(actions);
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Connect(id, socket) => match connect(&socket) {
+                    Ok(socket) => drop(self.sockets.insert(id, socket)),
+                    Err(error) => self.on(Event::NotConnected(id, error)),
+                },
+                Action::Ask(id, question) => {
+                    // So little always fits.
+                    let sent = self.sockets.get_mut(&id).map(|socket| socket.write_all(question.line()));
+                    if let Some(Err(error)) = sent {
+                        self.on(Event::Closed(id, Some(error)));
+                    }
+                }
+                Action::Close(id) => drop(self.sockets.remove(&id)),
+            }
+        }
+    }
+}
+
+/// Fails where QEMU's queue of connections is full.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&fd, &SocketAddrUnix::new(socket)?)?;
+    Ok(fd.into())
+}
+
+/// The connections on which something has come.
+fn wait(sockets: Vec<(Id, &UnixStream)>, patience: Duration) -> Vec<Id> {
+    let mut fds: Vec<PollFd> = sockets.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN)).collect();
+    let patience = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: patience.subsec_nanos().into() };
+    let polled = rustix::event::poll(&mut fds, Some(&patience));
+    let is_ready = |fd: &PollFd| match polled {
+        Ok(_) => !fd.revents().is_empty(),
+        // A signal; or no memory, and then all are tried.
+        Err(error) => error != Errno::INTR,
+    };
+    let ready = sockets.iter().zip(&fds).filter(|(_, fd)| is_ready(fd));
+    ready.map(|((id, _), _)| *id).collect()
+}

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::collect::disks::{DiskSource, Unavailable};
+use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
 use crate::collect::release;
 use crate::collect::vif::VifSource;
@@ -85,13 +85,14 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     lines.push(("networks", networks));
 
     let source = if snapshot.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
-    let in_error = count(&snapshot, |domain| disks(domain).filter(|vbd| vbd.counters.is_none()).count());
-    let found = count(&snapshot, |domain| disks(domain).count());
-    let text = format!("{found}, of which {in_error} in error, from {source}; xentop would show {xentop_disks}");
+    let in_error = count(&snapshot, |domain| vbds(domain).filter(|vbd| vbd.counters.is_none()).count());
+    let found = count(&snapshot, |domain| vbds(domain).count());
+    let shown = xentop_disks.as_ref().map(|number| format!("; xentop would show {number}")).unwrap_or_default();
+    let text = format!("{found}, of which {in_error} in error, from {source}{shown}");
     let of_domains = match &disk_error {
         Some(error) => (Bad, format!("omitted: cannot be read {error}")),
         None if !unavailable.is_empty() => (Bad, text),
-        None if found == "0" && xentop_disks != "0" && vbd => (Bad, text),
+        None if found == "0" && xentop_disks.is_some_and(|number| number != "0") && vbd => (Bad, text),
         None => part(vbd, text),
     };
     lines.push(("disks", of_domains));
@@ -104,7 +105,7 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     lines
 }
 
-fn disks(domain: &Domain) -> impl Iterator<Item = &Vbd> {
+fn vbds(domain: &Domain) -> impl Iterator<Item = &Vbd> {
     domain.vbds.iter().flatten()
 }
 
@@ -125,14 +126,21 @@ fn poll(sources: Sources) -> Result<Polled, String> {
     }
 }
 
-/// The networks and disks that libxenstat alone shows.
-fn xentop(sources: &Sources) -> (String, String) {
-    let sources = Sources { vifs: VifSource::Libxenstat, disks: DiskSource::Libxenstat, ..sources.clone() };
+/// The networks that libxenstat alone shows, and the disks. It is not asked for disks where QEMU may serve some: it
+/// would leave a QEMU before it has answered, beside a daemon that may be running.
+fn xentop(sources: &Sources) -> (String, Option<String>) {
+    let qemus_listen = disks::qemus_listen();
+    // In no time no QEMU is asked by us either.
+    let (disks, qmp_timeout) = match qemus_listen {
+        true => (DiskSource::Backends, Duration::ZERO),
+        false => (DiskSource::Libxenstat, sources.qmp_timeout),
+    };
+    let sources = Sources { vifs: VifSource::Libxenstat, disks, qmp_timeout, ..sources.clone() };
     let shown = poll(sources).and_then(|polled| polled.result.map_err(|error| error.to_string())).unwrap_or_default();
     let number = |is_collected, number: String| if is_collected { number } else { "none, as it fails".into() };
     (
         number(shown.collected.network, count(&shown, |domain| domain.vifs.len())),
-        number(shown.collected.vbd, count(&shown, |domain| disks(domain).count())),
+        (!qemus_listen).then(|| number(shown.collected.vbd, count(&shown, |domain| vbds(domain).count()))),
     )
 }
 

@@ -1,4 +1,4 @@
-//! The loop: it does what the [state machine](state) decides, with threads, clocks and signals.
+//! The loop: it does what the state machine in `state` decides, with threads, clocks and signals.
 //!
 //! Polling and sending have threads of their own, so that signals are handled at once whatever libxenstat and the
 //! servers do.

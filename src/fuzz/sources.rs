@@ -68,7 +68,7 @@ pub fn qmp(input: &[u8]) {
 
 fn beside_others(disks: Vec<Disk>) {
     assert!(disks.len() <= MOST_DISKS);
-    let told = disks.len();
+    let known = disks.len();
     let moment = Moment { at: Instant::now(), took: Duration::from_millis(1) };
     let counters = Some(VbdCounters { rd_reqs: u64::MAX, wr_sects: 1, ..VbdCounters::default() });
     let vbd = |kind, dev| Vbd { kind, dev, counters, read: Some(moment), ..Vbd::default() };
@@ -79,7 +79,7 @@ fn beside_others(disks: Vec<Disk>) {
     let vbds = merge(kernels, tapdisks, Some((disks, moment)));
     assert!(vbds.is_sorted_by_key(|vbd| vbd.dev));
     // What is served by backends has a place of its own; what is emulated may be another way to one of them.
-    assert!((4 + own_disks..=4 + told).contains(&vbds.len()), "{vbds:?}");
+    assert!((4 + own_disks..=4 + known).contains(&vbds.len()), "{vbds:?}");
 }
 
 /// A file of tapdisk3's, as of either kind.
@@ -108,9 +108,9 @@ pub fn blkback(input: &[u8]) {
         files.get(place.expect("a file that blkback has")).map(|text| (*text).to_owned())
     };
     if let Some(counters) = blkback::counters(file) {
-        let told = [counters.oo_reqs, Some(counters.rd_reqs), Some(counters.wr_reqs)];
-        for (told, text) in told.into_iter().zip(&files) {
-            assert_eq!(told.map(|told| told.to_string()).as_deref(), Some(text.trim_end()));
+        let known = [counters.oo_reqs, Some(counters.rd_reqs), Some(counters.wr_reqs)];
+        for (known, text) in known.into_iter().zip(&files) {
+            assert_eq!(known.map(|known| known.to_string()).as_deref(), Some(text.trim_end()));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Pacing: how the datagrams of a poll are spread over time.
 //!
 //! A server's default receive buffer holds about 90 datagrams, and the kernel drops what does not fit. So a poll of up
-//! to [`MAX_BURST`] datagrams is sent at once, and a larger one in bursts that are spread over a part of the interval,
-//! as small as possible, so that the server may pause as long as possible. If bursts would be closer than [`GAP`] they
-//! grow up to [`MAX_BURST`], because a wake-up costs more than a send. Datagrams with a larger [`truesize`] count for
+//! to `MAX_BURST` datagrams is sent at once, and a larger one in bursts that are spread over a part of the interval,
+//! as small as possible, so that the server may pause as long as possible. If bursts would be closer than `GAP` they
+//! grow up to `MAX_BURST`, because a wake-up costs more than a send. Datagrams with a larger `truesize` count for
 //! more.
 
 use std::time::Duration;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::backoff::Backoff;
-use crate::collect::xenstat::Error;
+use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::Collectors;
 
 /// The collectors to ask for, and those to ask for when that fails: first without what most often fails.

@@ -6,3 +6,4 @@ pub mod poller;
 pub mod release;
 pub mod vif;
 pub mod xenstat;
+pub mod xenstat_error;

@@ -12,7 +12,8 @@ use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
 use crate::collect::vif::{self, VifSource};
-use crate::collect::xenstat::{Error, Xenstat};
+use crate::collect::xenstat::Xenstat;
+use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::{Collectors, Moment, Snapshot};
 use crate::on_drop::OnDrop;
 

@@ -7,9 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
-use std::error;
 use std::ffi::{CStr, c_char, c_uint, c_void};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +18,7 @@ use xenstat_sys as sys;
 use xenstat_sys::libloading;
 
 use crate::collect::release;
+use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 
 /// The devices through which libxenctrl reaches the hypervisor; the second is that of kernels before 3.3.
@@ -58,85 +57,6 @@ struct Node<'a> {
     node: NonNull<sys::xenstat_node>,
     asked: Collectors,
     owner: &'a Xenstat,
-}
-
-/// Why there is no reading. Each prints as one line that names the cause and, where there is one, the remedy.
-#[derive(Debug)]
-pub enum Error {
-    /// None of the usual libraries exists.
-    NotFound {
-        /// All files that were tried.
-        tried: String,
-    },
-    /// A library exists, or was named, but cannot be loaded.
-    Unloadable(libloading::Error),
-    /// The library is no libxenstat, or one too old: it lacks a function.
-    Lacks {
-        /// The file.
-        library: PathBuf,
-        /// Names the function.
-        source: libloading::Error,
-    },
-    /// The hypervisor cannot be reached from here.
-    NoXen {
-        /// The device that cannot be opened.
-        device: &'static str,
-        /// Why it cannot.
-        source: io::Error,
-    },
-    /// `xenstat_init` returned NULL. The details libxenstat prints to standard error itself (fact 26).
-    Init(io::Error),
-    /// `xenstat_get_node` returned NULL.
-    Node(io::Error),
-    /// `xenstat_get_node` found no domain, not even the Domain-0 that this program runs in. That is its answer
-    /// when xenstored has gone away under an open handle (fact 8).
-    NoDomains,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::NotFound { tried } => write!(
-                f,
-                "no libxenstat found (tried {tried}): install Xen's tools (Debian: xen-utils-4.17 or its like), \
-                 or name the file with --libxenstat"
-            ),
-            Error::Unloadable(error) => write!(f, "libxenstat cannot be loaded: {error}"),
-            Error::Lacks { library, source } => {
-                write!(f, "{} is not a libxenstat of Xen 4.0 or later: {source}", library.display())
-            }
-            Error::NoXen { device, source } if source.kind() == io::ErrorKind::NotFound => write!(
-                f,
-                "the hypervisor cannot be reached: no {device}: this is no Xen dom0, or the module xen-privcmd is not \
-                 loaded"
-            ),
-            Error::NoXen { device, source } => {
-                write!(f, "the hypervisor cannot be reached: {device}: {source}; it wants root")
-            }
-            Error::Init(error) => {
-                write!(f, "xenstat_init failed: {error}: is xenstored running, and may this user reach it?")
-            }
-            Error::Node(error) => write!(f, "xenstat_get_node failed: {error}"),
-            Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
-        }
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Error::Unloadable(source) | Error::Lacks { source, .. } => Some(source),
-            Error::NoXen { source, .. } | Error::Init(source) | Error::Node(source) => Some(source),
-            Error::NotFound { .. } | Error::NoDomains => None,
-        }
-    }
-}
-
-impl Error {
-    /// Whether it may pass by itself, once the program has started well.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Error::Node(_) | Error::NoDomains)
-    }
 }
 
 impl Xenstat {
@@ -396,12 +316,12 @@ impl Library {
     fn open(file: &Path, why: &'static str) -> Result<Self, Error> {
         // SAFETY: loading runs the library's initialisers. Those of libxenstat and of what it links touch nothing of
         // ours; for a file that the admin names the admin vouches.
-        let library = unsafe { libloading::Library::new(file) }.map_err(Error::Unloadable)?;
+        let library = unsafe { libloading::Library::new(file) }.map_err(|error| Error::Unloadable(error.into()))?;
         // SAFETY: it is only looked up, never called.
         let needs_xen = unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok();
         // SAFETY: every release declares these functions as the header we are built with (fact 27).
         let functions = unsafe { sys::Xenstat::from_library(library) };
-        let functions = functions.map_err(|source| Error::Lacks { library: file.to_owned(), source })?;
+        let functions = functions.map_err(|source| Error::Lacks { library: file.to_owned(), source: source.into() })?;
         // SAFETY: as above; no initialiser runs a second time.
         let vbd_error = unsafe { sys::XenstatVbdError::new(file) }.ok();
         let path = file_of(&functions).unwrap_or_else(|| file.to_owned());

@@ -8,7 +8,7 @@ use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
 use crate::collect::release;
 use crate::collect::vif::VifSource;
-use crate::collect::xenstat::Error;
+use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::report::Reporter;
 use crate::statsd::destination::Destination;

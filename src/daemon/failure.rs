@@ -5,13 +5,13 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::collect::xenstat;
+use crate::collect::xenstat_error;
 
 /// A failure at run time. Its text is one line.
 #[derive(Debug)]
 pub enum Failure {
     /// The first poll failed and retrying is of no use, or all polls of `--count` failed.
-    Poll(xenstat::Error),
+    Poll(xenstat_error::Error),
     /// A poll took longer than `--poll-timeout`.
     PollTimedOut(Duration),
     /// Standard output cannot be written to.

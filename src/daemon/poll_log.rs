@@ -8,7 +8,7 @@ use log::{info, warn};
 use crate::collect::disks::Unavailable;
 use crate::collect::poller::Notes;
 use crate::collect::release;
-use crate::collect::xenstat::Error;
+use crate::collect::xenstat_error::Error;
 use crate::logging::throttle::{GOOD_POLLS, Throttle};
 use crate::model::snapshot::{Collectors, Snapshot};
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::lines::{are_whole, read, text};
-use super::names::{WAYS, named};
-use super::snapshots::change;
-use super::{Input, steers};
+use crate::fuzz::input::{Input, steers};
+use crate::fuzz::lines::{are_whole, read, text};
+use crate::fuzz::names::{WAYS, named};
+use crate::fuzz::snapshots::change;
 use crate::metrics::delta::{NetView, Previous, Span};
 use crate::metrics::devices::Detail;
 use crate::metrics::domain::DOMAIN;
@@ -19,7 +19,8 @@ use crate::model::snapshot::Snapshot;
 use crate::naming::name::Name;
 use crate::naming::namer::Namer;
 use crate::naming::sanitize::fold_case;
-use crate::naming::scheme::{Charset, Layout, Scheme, TagFormat};
+use crate::naming::scheme::{Charset, Layout, Scheme};
+use crate::naming::tags::TagFormat;
 use crate::report::json::{self, Taken};
 use crate::report::series::{OnVanish, Selection, Series};
 use crate::report::table::{Order, Table};

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::{Input, is_plain, steers};
+use crate::fuzz::input::{Input, is_plain, steers};
 use crate::metrics::decimal::EXACT;
 use crate::naming::name::Name;
 use crate::naming::namer::{MAX_NAME, MAX_TAGGED};
-use crate::naming::scheme::TagFormat;
+use crate::naming::tags::TagFormat;
 use crate::statsd::batch::{Batch, BatchWriter};
 
 /// One gauge after another: the length of its name in a byte, and its value in eight.

@@ -5,17 +5,17 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
 
-use super::{Input, is_plain, steers};
 use crate::cli::config::Config;
 use crate::cli::options::Options;
 use crate::cli::usage_error::one_line;
+use crate::fuzz::input::{Input, is_plain, steers};
 use crate::model::device::DeviceKind;
 use crate::model::text::printable;
 use crate::naming::name::Name;
 use crate::naming::namer::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Namer};
 use crate::naming::sanitize::fold_case;
-use crate::naming::scheme::{Charset, Layout, Scheme, TagFormat};
-use crate::naming::tags::{self, Tag};
+use crate::naming::scheme::{Charset, Layout, Scheme};
+use crate::naming::tags::{self, Tag, TagFormat};
 use crate::naming::template::{Prefix, Template};
 use crate::statsd::destination::Destination;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Input;
+use crate::fuzz::input::Input;
 use crate::model::snapshot::{
     AccessPath, Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif,
 };

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::steers;
 use crate::collect::disks::blkback;
 use crate::collect::disks::merge;
 use crate::collect::disks::qmp_replies::{Disk, DriveId, MOST_DISKS, Progress, Question, Replies};
 use crate::collect::disks::tapdisk;
 use crate::collect::vif;
+use crate::fuzz::input::steers;
 use crate::model::snapshot::{Moment, Vbd, VbdCounters};
 
 /// `/proc/net/dev`, from its third line on; what a NUL ends before that is the `device/nodename` of interfaces that

@@ -4,9 +4,8 @@
 //! One of a disk's counters is also a field in `snapshot`, filled in by the sources that know it (`xenstat`, `blkback`,
 //! `qmp_replies`, `tapdisk`), and a key in `json`.
 
-use crate::metrics::Entry;
 use crate::metrics::delta::{Devices, Earlier, Paired, Sample, Span};
-use crate::metrics::metric::{Kind, Metric, counter, exact, gauge, interval};
+use crate::metrics::metric::{Entry, Kind, Metric, counter, exact, gauge, interval};
 use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Time, Vbd, VbdCounters, Vcpu, Vif};
 

@@ -25,6 +25,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A row of the docs' tables: metric, kind, meaning.
+pub type Entry = (String, Kind, &'static str);
+
 /// One metric; `F` computes its value.
 #[derive(Debug)]
 pub struct Metric<F> {

@@ -10,7 +10,7 @@ pub mod node;
 pub mod self_metrics;
 
 pub use domain::DOMAIN;
-pub use metric::Kind;
+pub use metric::{Entry, Kind};
 
 use devices::Detail;
 use node::NODE;
@@ -18,9 +18,6 @@ use self_metrics::{HEALTH, Health};
 
 use crate::model::snapshot::Snapshot;
 use crate::naming::scheme::{Layout, RESERVED};
-
-/// A row of the docs' tables: metric, kind, meaning.
-pub type Entry = (String, Kind, &'static str);
 
 /// The metrics of the host and of this program that have a value: group, name, value.
 pub fn host_values(

@@ -148,9 +148,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fuzz::{assert_distinct, named};
-    use crate::naming::scheme::{Charset, Layout, TagFormat};
-    use crate::naming::tags::Tag;
+    use crate::fuzz::names::{assert_distinct, named};
+    use crate::naming::scheme::{Charset, Layout};
+    use crate::naming::tags::{Tag, TagFormat};
     use crate::naming::template::Prefix;
 
     /// Four ways of naming that differ in the names of domains.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::naming::sanitize::fold_case;
-use crate::naming::tags::Tag;
+use crate::naming::tags::{Tag, TagFormat};
 use crate::naming::template::{Piece, Prefix, Template};
 
 /// `--layout`.
@@ -42,22 +42,6 @@ impl Charset {
     pub fn apply(self, name: String) -> String {
         if self == Charset::Strict { fold_case(&name) } else { name }
     }
-}
-
-/// `--tag-format`.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagFormat {
-    /// Host, domain and device in the name, which every server understands
-    None,
-    /// DogStatsD: xen.mem_k:5|g|#host:h,domain:d
-    Datadog,
-    /// Graphite: xen.mem_k;host=h;domain=d:5|g
-    Graphite,
-    /// InfluxDB, Telegraf: xen.mem_k,host=h,domain=d:5|g
-    Influx,
-    /// SignalFX: xen.mem_k[host=h,domain=d]:5|g
-    #[value(name = "signalfx")]
-    SignalFx,
 }
 
 /// The components that stand in place of a domain's in the names of the host's and this program's metrics. No domain

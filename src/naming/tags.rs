@@ -9,7 +9,22 @@ use std::str::FromStr;
 
 use crate::model::text::is_invisible;
 use crate::naming::name::Name;
-use crate::naming::scheme::TagFormat;
+
+/// `--tag-format`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagFormat {
+    /// Host, domain and device in the name, which every server understands
+    None,
+    /// DogStatsD: xen.mem_k:5|g|#host:h,domain:d
+    Datadog,
+    /// Graphite: xen.mem_k;host=h;domain=d:5|g
+    Graphite,
+    /// InfluxDB, Telegraf: xen.mem_k,host=h,domain=d:5|g
+    Influx,
+    /// SignalFX: xen.mem_k[host=h,domain=d]:5|g
+    #[value(name = "signalfx")]
+    SignalFx,
+}
 
 /// The keys of our own tags.
 const OWN: [&str; 3] = ["host", "domain", "device"];

@@ -1,5 +1,6 @@
 //! Integration tests of the shipped binary, with the shim as libxenstat, the real xentop, and real statsd servers.
 
+mod architecture;
 mod bad_input;
 mod building;
 mod check;

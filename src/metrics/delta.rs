@@ -36,6 +36,10 @@ pub struct Previous<'a> {
     pub vifs: Span,
 }
 
+/// The part of the time between two readings that it may be wrong by: a tenth. Clocks differ by at most a thousandth,
+/// NTP's corrections included; the wrong counters that are known, by years.
+const TOLERANCE: u32 = 10;
+
 /// The time between two readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -52,18 +56,20 @@ impl Span {
         Self { elapsed: now.at.duration_since(earlier.at), uncertainty: now.took.abs_diff(earlier.took) }
     }
 
-    /// Whether the uncertainty is at most a tenth, as it is not if one of the two calls hung. Else there are no
-    /// interval values.
+    /// Whether the uncertainty is within the [`TOLERANCE`], as it is not if one of the two calls hung. Else there are
+    /// no interval values.
     pub fn is_certain(&self) -> bool {
-        !self.elapsed.is_zero() && self.uncertainty * 10 <= self.elapsed
+        !self.elapsed.is_zero() && self.uncertainty * TOLERANCE <= self.elapsed
     }
 
-    /// As xentop: nanoseconds used / 10 / microseconds elapsed. `None` if that is more than so many vcpus could use:
-    /// the counter is wrong then (fact 18).
+    /// As xentop: nanoseconds used / 10 / microseconds elapsed, but at most 100 for each vcpu. Xen measures the one,
+    /// dom0 the other, whose clock NTP may slow down: busy vcpus then use a little more time than there was. `None` if
+    /// it is more by over a [`TOLERANCE`] and the uncertainty: the counter is wrong then (fact 18).
     pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
-        let at_most = (self.elapsed + self.uncertainty).as_nanos() * u128::from(vcpus);
+        let at_most = (self.elapsed + self.elapsed / TOLERANCE + self.uncertainty).as_nanos() * u128::from(vcpus);
         let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;
-        (self.is_certain() && u128::from(used) <= at_most).then(|| (used as f64 / 10.0) / us_elapsed)
+        let percent = ((used as f64 / 10.0) / us_elapsed).min(100.0 * f64::from(vcpus));
+        (self.is_certain() && u128::from(used) <= at_most).then_some(percent)
     }
 
     /// The sum of these increases, per second; `None` if one of them is `None`, because its counter was reset.

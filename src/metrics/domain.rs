@@ -273,9 +273,11 @@ mod tests {
             (domain(1, "web", 2_500_000_000), second, Some(0.0)),
             (domain(1, "web", 1_000_000_000), second * 3, Some(50.0)),
             (domain(1, "web", 1_000_000_000), Duration::ZERO, None),
-            // All that two vcpus can use, and a millisecond more.
+            // All that two vcpus can use; up to a tenth more, by another clock; and more than that.
             (domain(1, "web", 500_000_000), second, Some(200.0)),
-            (domain(1, "web", 499_000_000), second, None),
+            (domain(1, "web", 499_900_000), second, Some(200.0)),
+            (domain(1, "web", 300_000_000), second, Some(200.0)),
+            (domain(1, "web", 299_000_000), second, None),
             // Less CPU time, another domid (a reboot), another name: another domain.
             (domain(1, "web", 2_500_000_001), second, None),
             (domain(2, "web", 1_000_000_000), second, None),
@@ -308,8 +310,19 @@ mod tests {
             assert_eq!(span.per_second([Some(25), Some(25)].into_iter()), percent, "{then:?} {now:?}");
         }
         let span = Span { elapsed: ms(1000), uncertainty: ms(50) };
-        assert_eq!(span.percent_of_cpu(1_050_000_000, 1), Some(105.0));
-        assert_eq!(span.percent_of_cpu(1_051_000_000, 1), None, "more than there was");
+        for (used, vcpus, percent) in [
+            (1_000_050_000, 1, Some(100.0)),
+            (1_150_000_000, 1, Some(100.0)),
+            (1_151_000_000, 1, None),
+            (4_600_000_000, 4, Some(400.0)),
+            (4_601_000_000, 4, None),
+            (0, 0, Some(0.0)),
+            (1, 0, None),
+            // A leaked flag appears.
+            (1 << 63, 128, None),
+        ] {
+            assert_eq!(span.percent_of_cpu(used, vcpus), percent, "{used} by {vcpus}");
+        }
         assert_eq!(span.per_second([Some(1), None].into_iter()), None, "a reset");
     }
 

@@ -47,7 +47,7 @@ pub fn names(input: &[u8]) {
     let mut domains: Vec<(&[u8], u32)> = raw.zip(0..).collect();
     let namer = named("xen1.example.com", way);
     // And one that already has the name that another gets.
-    let Some(name) = namer.domains(&domains, &HashSet::new()).pop() else { return };
+    let Some(name) = namer.domains(&domains, &[], &HashSet::new()).pop() else { return };
     domains.push((name.as_bytes(), 1000));
     assert_distinct(&namer, way.2, &domains, usize::from(many));
     for (name, _) in &domains {
@@ -56,7 +56,7 @@ pub fn names(input: &[u8]) {
         assert!(tag.len() <= 3 * name.len().max(1) && format!("k={tag}").parse::<Tag>().is_ok(), "{tag:?}");
     }
     // No domain but Domain-0 gets a freed name.
-    let names = namer.domains(&domains, &freed.iter().map(String::as_str).collect());
+    let names = namer.domains(&domains, &[], &freed.iter().map(String::as_str).collect());
     let is_freed = |name: &&String| freed.iter().any(|freed| fold_case(freed) == fold_case(name));
     assert_eq!(names.iter().skip(1).find(is_freed), None, "of {freed:?}");
     let distinct: HashSet<String> = names.iter().map(|name| fold_case(name)).collect();
@@ -67,7 +67,7 @@ pub fn names(input: &[u8]) {
 /// rotated by `turn`, or reversed.
 pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], u32)], turn: usize) {
     let by_domid = |domains: &[(&[u8], u32)]| {
-        let names = namer.domains(domains, &HashSet::new());
+        let names = namer.domains(domains, &[], &HashSet::new());
         domains.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
     };
     let names = by_domid(domains);
@@ -84,26 +84,44 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
             assert!(whole.path.chars().all(|c| is_plain(c) || c == '.') && whole.tags.is_empty(), "{whole:?}");
         }
     }
-    // As servers see them: one that folds them, npm's statsd with tags, and Datadog.
-    let of_datadog = |name: &String| {
-        let kept = |c: char| c.is_alphanumeric() || "-:./".contains(c);
-        let text: String = name.to_lowercase().chars().map(|c| if kept(c) { c } else { '_' }).collect();
-        text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
-    };
-    let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_plain(c) && c != '.', "");
-    let mut views: Vec<Vec<String>> = vec![names.values().map(|name| fold_case(name)).collect()];
-    if tagged {
-        views.push(names.values().map(of_datadog).collect());
-        views.push(names.values().map(of_npm).collect());
-    }
-    for view in views {
-        assert_eq!(view.iter().collect::<HashSet<_>>().len(), domains.len(), "{names:?} as {view:?}");
+    no_server_confuses(names.values(), tagged);
+    // The first ones were there before: they keep their names, but for Domain-0's, and all are still distinct.
+    let (old, _) = domains.split_at(turn % domains.len());
+    let held = namer.domains(old, &[], &HashSet::new());
+    let kept: Vec<Option<&str>> = held.iter().map(|name| Some(&**name)).collect();
+    let later = namer.domains(domains, &kept, &HashSet::new());
+    no_server_confuses(later.iter(), tagged);
+    if old.iter().any(|(_, domid)| *domid == 0) || domains.iter().all(|(_, domid)| *domid != 0) {
+        assert_eq!(later[..old.len()], held);
     }
     let mut other = domains.to_vec();
     other.rotate_left(turn % domains.len());
     assert_eq!(by_domid(&other), names);
     other.reverse();
     assert_eq!(by_domid(&other), names);
+}
+
+/// Asserts that servers see as many names: one that folds them, npm's statsd with tags, and Datadog.
+fn no_server_confuses<'a>(names: impl Iterator<Item = &'a String> + Clone, tagged: bool) {
+    let of_datadog = |name: &String| {
+        let kept = |c: char| c.is_alphanumeric() || "-:./".contains(c);
+        let text: String = name.to_lowercase().chars().map(|c| if kept(c) { c } else { '_' }).collect();
+        text.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+    };
+    let of_npm = |name: &String| name.replace('/', "-").replace(|c: char| !is_plain(c) && c != '.', "");
+    let mut views: Vec<Vec<String>> = vec![names.clone().map(|name| fold_case(name)).collect()];
+    if tagged {
+        views.push(names.clone().map(of_datadog).collect());
+        views.push(names.clone().map(of_npm).collect());
+    }
+    for view in views {
+        assert_eq!(
+            view.iter().collect::<HashSet<_>>().len(),
+            view.len(),
+            "{:?} as {view:?}",
+            names.clone().collect::<Vec<_>>()
+        );
+    }
 }
 
 /// A byte that selects naming options, then lines: template, prefix, host, and tags of every metric.
@@ -138,7 +156,7 @@ pub fn templates(input: &[u8]) {
         assert!(path.split('.').all(|part| !part.is_empty()), "{name:?}");
         assert!(seen.insert(fold_case(&format!("{}{}", name.path, name.tags))), "{name:?} twice");
     };
-    for domain in namer.domains(&domains, &HashSet::new()) {
+    for domain in namer.domains(&domains, &[], &HashSet::new()) {
         for (device, metric) in [
             (None, "vcpus"),
             (None, "state.running"),

@@ -63,8 +63,8 @@ impl Namer {
     }
 
     /// The name of each domain, see [`UniqueNames::assign`].
-    pub fn domains(&self, domains: &[(&[u8], u32)], freed: &HashSet<&str>) -> Vec<String> {
-        self.domains.assign(domains, freed)
+    pub fn domains(&self, domains: &[(&[u8], u32)], held: &[Option<&str>], freed: &HashSet<&str>) -> Vec<String> {
+        self.domains.assign(domains, held, freed)
     }
 
     /// Writes the whole name of a metric of the host itself, or of this program, over `name`.
@@ -186,7 +186,7 @@ mod tests {
 
     fn names_of(namer: &Namer, domains: &[(&str, u32)]) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        namer.domains(&domains, &HashSet::new())
+        namer.domains(&domains, &[], &HashSet::new())
     }
 
     /// Hostile names: near each other in every way there is, or any bytes at all.
@@ -218,7 +218,7 @@ mod tests {
             let mut domains: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
             // And one that already has the name that another gets.
             let borrowed: Vec<(&[u8], u32)> = domains.iter().map(|(name, domid)| (&**name, *domid)).collect();
-            let called = namer.domains(&borrowed, &HashSet::new()).pop().unwrap();
+            let called = namer.domains(&borrowed, &[], &HashSet::new()).pop().unwrap();
             domains.push((called.into_bytes(), 1000));
             (way.2, namer, domains)
         })
@@ -308,7 +308,7 @@ mod tests {
             // Servers do not take them for another's: npm's statsd drops letters, Datadog `_`.
             (&[("we\u{e9}b", 1), ("web", 2)], &["we\u{e9}b_0fed40b9", "web"]),
             (&[("we\u{e9}b", 1), ("we_b", 2)], &["we\u{e9}b_0fed40b9", "we_b"]),
-            (&[("x_y", 1), ("x__y", 2), ("x_y ", 3)], &["x_y_c0cade9a", "x__y_0d7def90", "x_y__02d9b0ad"]),
+            (&[("x_y", 1), ("x__y", 2), ("x_y ", 3)], &["x_y", "x__y_0d7def90", "x_y__02d9b0ad"]),
             (&[("\u{65e5}\u{672c}", 1)], &["\u{65e5}\u{672c}_b4ceb0a4"]),
         ] {
             assert_eq!(names_of(&tagged, domains), names, "{domains:?}");
@@ -328,7 +328,7 @@ mod tests {
         let long = "n".repeat(300);
         let domains = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
         let namer = named("xen1.example.com", WAYS[0]);
-        let names = namer.domains(&domains, &HashSet::new());
+        let names = namer.domains(&domains, &[], &HashSet::new());
         assert_ne!(names[0], names[1]);
         for name in &names {
             assert_eq!(whole(&namer, name, None, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());

@@ -33,13 +33,16 @@ impl UniqueNames {
     /// The name of each of a host's domains, as component or tag. They are given as (raw name, domid) in any order, no
     /// domid twice.
     ///
-    /// If several domains would get one name, even one that only a server takes for the same, the domain whose raw name
-    /// is clean keeps it. Each other gets `_` and eight digits of a hash of its raw name, and if that name is shared
-    /// too, as by two domains of the same raw name, the domid. A name made to look like another's hashed one moves
-    /// both.
+    /// A domain that holds a name keeps it. `held` are the names of the first domains, none of which a server takes for
+    /// another; the rest hold none. Only Domain-0 goes before.
+    ///
+    /// If several others would get one name, even one that only a server takes for the same, the domain whose raw name
+    /// is clean keeps it; of several clean ones that differ the one with the lowest domid, which is the oldest. Each
+    /// other gets `_` and eight digits of a hash of its raw name, and if that name is shared too, as by two domains of
+    /// the same raw name, the domid. A name made to look like another's hashed one moves both.
     ///
     /// `freed` are names whose series ended lately: neither they nor anything a server takes for them is given out.
-    pub fn assign(&self, domains: &[(&[u8], u32)], freed: &HashSet<&str>) -> Vec<String> {
+    pub fn assign(&self, domains: &[(&[u8], u32)], held: &[Option<&str>], freed: &HashSet<&str>) -> Vec<String> {
         let freed: HashSet<String> = freed.iter().flat_map(|name| self.server_views(name)).collect();
         let choose = |i: usize, attempt: &mut u32| loop {
             let name = self.candidate(domains, i, *attempt);
@@ -48,8 +51,18 @@ impl UniqueNames {
             }
             *attempt += 1;
         };
+        let of_dom0 = (0..domains.len()).filter(|&i| domains[i].1 == 0).map(|i| self.candidate(domains, i, 0));
+        let of_dom0: HashSet<String> = of_dom0.flat_map(|name| self.server_views(&name).collect::<Vec<_>>()).collect();
+        let held: Vec<Option<&str>> = (0..domains.len())
+            .map(|i| {
+                let name = held.get(i).copied().flatten().filter(|_| domains[i].1 != 0)?;
+                (!self.server_views(name).any(|view| of_dom0.contains(&view))).then_some(name)
+            })
+            .collect();
+        let is_fixed = |i: usize| domains[i].1 == 0 || held[i].is_some();
         let mut attempts = vec![0; domains.len()];
-        let mut names: Vec<String> = attempts.iter_mut().enumerate().map(|(i, attempt)| choose(i, attempt)).collect();
+        let mut names: Vec<String> =
+            (0..domains.len()).map(|i| held[i].map_or_else(|| choose(i, &mut attempts[i]), str::to_owned)).collect();
         let mut contenders: HashMap<String, Vec<usize>> = HashMap::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             self.server_views(name).for_each(|view| contenders.entry(view).or_default().push(i));
@@ -59,7 +72,8 @@ impl UniqueNames {
         let mut owners: HashMap<String, Option<usize>> = HashMap::with_capacity(names.len());
         let mut losers: HashSet<usize> = HashSet::new();
         for (view, contenders) in contenders {
-            let winner = self.winner(&contenders, domains, &attempts);
+            let fixed = contenders.iter().copied().find(|&i| is_fixed(i));
+            let winner = fixed.or_else(|| self.winner(&contenders, domains, &attempts));
             losers.extend(contenders.iter().filter(|&&i| Some(i) != winner));
             owners.insert(view, winner);
         }
@@ -71,8 +85,7 @@ impl UniqueNames {
             names[i] = choose(i, &mut attempts[i]);
             let views: Vec<String> = self.server_views(&names[i]).collect();
             let taken: Vec<Option<usize>> = views.iter().filter_map(|view| owners.get(view).copied()).collect();
-            // Only Domain-0 always keeps its name.
-            let evicted: HashSet<usize> = taken.iter().flatten().copied().filter(|&i| domains[i].1 != 0).collect();
+            let evicted: HashSet<usize> = taken.iter().flatten().copied().filter(|&i| !is_fixed(i)).collect();
             for owner in evicted {
                 moving.push(owner);
                 owners.extend(self.server_views(&names[owner]).map(|view| (view, None)));
@@ -104,22 +117,20 @@ impl UniqueNames {
         format!("{}{suffix}", &spelled[..length])
     }
 
-    /// Which of those that contend for a name may keep it: the one with the highest priority, if there is only one.
+    /// Which of those that contend for a name may keep it: the one with a clean raw name; of several the one with the
+    /// lowest domid, but none of those that share a raw name: nothing says whose it is.
     fn winner(&self, contenders: &[usize], domains: &[(&[u8], u32)], attempts: &[u32]) -> Option<usize> {
-        let priority = |i: &usize| match domains[*i] {
-            (_, 0) => 3,
-            _ if attempts[*i] > 0 => 0,
-            // A tag may have letters beyond ASCII, but not every server keeps them.
-            (raw, domid) if raw != self.spell_for_layout(raw, domid).as_bytes() || !raw.is_ascii() => 0,
-            (raw, _) if raw != fold_case(&String::from_utf8_lossy(raw)).as_bytes() => 1,
-            _ => 2,
-        };
         if let &[alone] = contenders {
             return Some(alone);
         }
-        let highest = contenders.iter().map(priority).max().filter(|&priority| priority > 0)?;
-        let mut winners = contenders.iter().filter(|i| priority(i) == highest);
-        winners.next().copied().filter(|_| winners.next().is_none())
+        // A tag may have letters beyond ASCII, but not every server keeps them.
+        let is_clean = |i: usize| {
+            let (raw, domid) = domains[i];
+            attempts[i] == 0 && raw.is_ascii() && raw == self.spell_for_layout(raw, domid).as_bytes()
+        };
+        let shares = |i: usize| contenders.iter().any(|&other| other != i && domains[other].0 == domains[i].0);
+        let clean = contenders.iter().copied().filter(|&i| is_clean(i) && !shares(i));
+        clean.min_by_key(|&i| domains[i].1)
     }
 
     /// Whether no domain may have this name: the host's own metrics have it; or a server that turns dots to `_` would
@@ -183,7 +194,7 @@ mod tests {
 
     fn assign(names: &UniqueNames, domains: &[(&str, u32)]) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        names.assign(&domains, &HashSet::new())
+        names.assign(&domains, &[], &HashSet::new())
     }
 
     #[test]
@@ -195,7 +206,10 @@ mod tests {
             (&[("web_1", 2), ("web 1", 1)], &["web_1", "web_1_6f761bb8"]),
             // The same to a server that folds case and dashes.
             (&[("web", 1), ("WEB", 2)], &["web", "WEB_9390a188"]),
-            (&[("Web", 1), ("WEB", 2)], &["Web_92812a48", "WEB_9390a188"]),
+            // Of several clean ones the one with the lower domid, whatever its case.
+            (&[("Web", 1), ("WEB", 2)], &["Web", "WEB_9390a188"]),
+            (&[("web", 9), ("WEB", 2)], &["web_16d2ffe8", "WEB"]),
+            (&[("web", 1), ("WEB", 7), ("web", 9)], &["web_16d2ffe8_1", "WEB", "web_16d2ffe8_9"]),
             // One name twice.
             (&[("web", 5), ("web", 9)], &["web_16d2ffe8_5", "web_16d2ffe8_9"]),
             // A name made to look like another's hashed one: nobody gets it.
@@ -225,11 +239,33 @@ mod tests {
             (true, "web.1", "web_1", "web.1"),
         ] {
             let names = UniqueNames { tagged, ..unique_names(Layout::Xentop) };
-            let assigned = names.assign(&[(name.as_bytes(), 7)], &HashSet::from([freed]));
+            let assigned = names.assign(&[(name.as_bytes(), 7)], &[], &HashSet::from([freed]));
             assert_eq!(assigned, [expected], "{name} after {freed}");
         }
         let names = unique_names(Layout::Xentop);
-        assert_eq!(names.assign(&[(b"Domain-0", 0)], &HashSet::from(["domain_0"])), ["Domain-0"]);
+        assert_eq!(names.assign(&[(b"Domain-0", 0)], &[], &HashSet::from(["domain_0"])), ["Domain-0"]);
+    }
+
+    #[test]
+    fn unique_names_are_kept_by_their_holders() {
+        let hashed = "web_1_6f761bb8";
+        for (domains, held, expected) in [
+            // A newcomer has the suffix, whatever its case, its domid, and however clean.
+            (&[("DB01", 5), ("db01", 3)][..], &[Some("DB01"), None][..], &["DB01", "db01_51c853cf"][..]),
+            (&[("web", 5), ("web", 9)], &[Some("web"), None], &["web", "web_16d2ffe8"]),
+            (&[("web 1", 5), ("web_1", 9)], &[Some("web_1"), None], &["web_1", "web_1_6d04544f"]),
+            // So has the one that was second when the first has gone.
+            (&[("web_1", 9)], &[Some("web_1_6d04544f")], &["web_1_6d04544f"]),
+            // A name like another's hashed one, which came later, or earlier.
+            (&[("web 1", 1), (hashed, 3)], &[Some(hashed), None], &[hashed, "web_1_6f761bb8_d14ae3a3"]),
+            (&[(hashed, 3), ("web_1", 2), ("web 1", 1)], &[Some(hashed)], &[hashed, "web_1", "web_1_6f761bb8_1"]),
+            // Domain-0 keeps its own, even if it comes later.
+            (&[("domain_0", 7), ("Domain-0", 0)], &[Some("domain_0"), None], &["domain_0_32c457ca", "Domain-0"]),
+        ] {
+            let raw: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
+            let assigned = unique_names(Layout::Xentop).assign(&raw, held, &HashSet::new());
+            assert_eq!(assigned, expected, "{domains:?}");
+        }
     }
 
     #[test]
@@ -237,7 +273,7 @@ mod tests {
         // With the hash of `domain.0` as the host's name, `domain.0` is moved to Domain-0's own name.
         let host = format!("{:08x}", hash(b"domain.0"));
         let names = UniqueNames { host: host.clone(), ..unique_names(Layout::Legacy) };
-        let names = names.assign(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &HashSet::new());
+        let names = names.assign(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &[], &HashSet::new());
         assert_eq!(names[0], format!("Domain-0-{host}"));
         assert_eq!(names[1], format!("domain-0_{host}_5"));
     }
@@ -253,8 +289,8 @@ mod tests {
         }
         let domains: Vec<(&[u8], u32)> = chain.iter().zip(1..).map(|(name, domid)| (name.as_slice(), domid)).collect();
         let distinct = |names: Vec<String>| names.iter().map(|name| fold_case(name)).collect::<HashSet<_>>().len();
-        assert_eq!(distinct(names.assign(&domains, &HashSet::new())), domains.len());
-        assert_eq!(distinct(names.assign(&[(&b"web"[..], 1); 300], &HashSet::new())), 300);
+        assert_eq!(distinct(names.assign(&domains, &[], &HashSet::new())), domains.len());
+        assert_eq!(distinct(names.assign(&[(&b"web"[..], 1); 300], &[], &HashSet::new())), 300);
     }
 
     #[test]
@@ -264,7 +300,7 @@ mod tests {
         let domains: Vec<(&[u8], u32)> =
             raw.iter().zip([9, 8, 7, 6, 5, 4, 3, 0, 2, 1, 10]).map(|(n, d)| (n.as_bytes(), d)).collect();
         let names = |domains: &[(&[u8], u32)]| {
-            let names = unique_names(Layout::Xentop).assign(domains, &HashSet::new());
+            let names = unique_names(Layout::Xentop).assign(domains, &[], &HashSet::new());
             domains.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
         };
         let expected = names(&domains);

@@ -1,5 +1,5 @@
 //! Series of each domain: names, values last sent, zeros still owed once it vanishes. Rebuilt only when the set of
-//! (domid, name) changes.
+//! (domid, name) changes. A domain that is present keeps its name in metrics, so that no zeros are sent for it.
 //!
 //! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, those of its metrics that
 //! are no counters are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
@@ -63,8 +63,6 @@ pub struct Series {
     active: Vec<DomainSeries>,
     /// Those that still owe zeros.
     retired: Vec<DomainSeries>,
-    /// Whether names became free since the last rebuild.
-    freed: bool,
     scratch: Scratch,
 }
 
@@ -126,15 +124,7 @@ impl Series {
         let named = |row: &'static DomainMetric| Some((row, row.name_in(selection.layout)?));
         let is_selected = |(_, name): &(_, &str)| selection.filter.metric(&[name], &mut String::new());
         let columns = DOMAIN.iter().filter_map(named).filter(is_selected).collect();
-        Self {
-            selection,
-            columns,
-            poll: 0,
-            active: Vec::new(),
-            retired: Vec::new(),
-            freed: false,
-            scratch: Scratch::default(),
-        }
+        Self { selection, columns, poll: 0, active: Vec::new(), retired: Vec::new(), scratch: Scratch::default() }
     }
 
     /// Which metrics are sent, and by which names.
@@ -152,7 +142,7 @@ impl Series {
         self.poll += 1;
         let mut pairs = self.active.iter().zip(&node.domains);
         let same = self.active.len() == node.domains.len() && pairs.all(|(series, domain)| series.is(domain));
-        if same && !std::mem::take(&mut self.freed) {
+        if same {
             self.active.iter_mut().enumerate().for_each(|(place, series)| series.previous_place = Some(place));
         } else {
             self.rebuild(node);
@@ -160,24 +150,26 @@ impl Series {
     }
 
     fn rebuild(&mut self, node: &Snapshot) {
-        let metric_names = self.metric_names(node);
         let places: HashMap<(u32, &[u8]), usize> =
             self.active.iter().enumerate().map(|(place, series)| ((series.id, &*series.name), place)).collect();
         let previous_places: Vec<Option<usize>> =
             node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
+        let metric_names = self.metric_names(node, &previous_places);
 
         // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
-        let known = self.active.drain(..).filter(DomainSeries::has_sent).chain(self.retired.drain(..));
-        let mut leaving: HashMap<String, DomainSeries> =
-            known.map(|series| (series.metric_name.clone(), series)).collect();
+        let present: HashSet<usize> = previous_places.iter().flatten().copied().collect();
+        let known = self.active.drain(..).enumerate().map(|(place, series)| (present.contains(&place), series));
+        let known = known.chain(self.retired.drain(..).map(|series| (false, series)));
+        let mut known: HashMap<String, (bool, DomainSeries)> =
+            known.map(|(is_present, series)| (series.metric_name.clone(), (is_present, series))).collect();
         for ((domain, metric_name), previous_place) in node.domains.iter().zip(metric_names).zip(previous_places) {
             let is_selected = self.selection.filter.domain(&domain.name);
             let has_metrics = is_selected && !domain.is_migrating();
-            let continued = if has_metrics { leaving.remove(&metric_name) } else { None };
+            let continued = if has_metrics { known.remove(&metric_name) } else { None };
             let (names, sent, details) = match continued {
-                Some(series) => (series.names, series.sent, series.details),
-                None if has_metrics => (self.names(&metric_name), 0, BTreeMap::new()),
-                None => (Names::default(), 0, BTreeMap::new()),
+                Some((_, series)) if series.has_metrics => (series.names, series.sent, series.details),
+                _ if has_metrics => (self.names(&metric_name), 0, BTreeMap::new()),
+                _ => (Names::default(), 0, BTreeMap::new()),
             };
             self.active.push(DomainSeries {
                 id: domain.id,
@@ -192,7 +184,9 @@ impl Series {
                 zeros: ZEROS_ON_RETIRE,
             });
         }
-        self.retired.extend(leaving.into_values());
+        // Zeros would be false for a domain that is present and only changed its metric name, as for Domain-0's sake.
+        let leaving = known.into_values().filter(|(is_present, series)| !is_present && series.has_sent());
+        self.retired.extend(leaving.map(|(_, series)| series));
         self.retired.sort_by(|a, b| a.metric_name.cmp(&b.metric_name));
     }
 
@@ -200,34 +194,35 @@ impl Series {
         self.selection.namer.names(metric_name, self.columns.iter().map(|(_, name)| *name))
     }
 
-    /// The name in metrics of each domain of the snapshot. A freed name is not reused while zeros for it are still
+    /// The name in metrics of each domain of the snapshot. A domain keeps the one that it has, also across a reboot,
+    /// after which it is another domain of the same raw name. A freed name is not reused while zeros for it are still
     /// being sent.
-    fn metric_names(&self, node: &Snapshot) -> Vec<String> {
-        let present: HashSet<(u32, &[u8])> = node.domains.iter().map(|domain| (domain.id, &*domain.name)).collect();
-        let (staying, leaving): (Vec<&DomainSeries>, Vec<&DomainSeries>) = self
-            .active
-            .iter()
-            .filter(|series| series.has_sent())
-            .partition(|series| present.contains(&(series.id, &*series.name)));
-        let mut reserved: HashSet<&str> = HashSet::new();
-        let mut names: Vec<&str> =
-            leaving.into_iter().chain(&self.retired).map(|series| &*series.metric_name).collect();
-        // First reserve the names of retired domains only. Domains that stay lose theirs only if that forces a
-        // collision.
-        for staying in [Vec::new(), staying] {
-            names.extend(staying.iter().map(|series| &*series.metric_name));
-            loop {
-                let metric_names = self.selection.metric_names(node, &reserved);
-                let taken: HashSet<&str> = metric_names.iter().map(String::as_str).collect();
-                let is_reserved = |name: &&str| reserved.contains(name) || !taken.contains(name);
-                let now_reserved: HashSet<&str> = names.iter().copied().filter(is_reserved).collect();
-                if now_reserved.len() == reserved.len() {
-                    break;
-                }
-                reserved = now_reserved;
-            }
+    fn metric_names(&self, node: &Snapshot, previous_places: &[Option<usize>]) -> Vec<String> {
+        let present: HashSet<usize> = previous_places.iter().flatten().copied().collect();
+        let gone = self.active.iter().enumerate().filter(|(place, _)| !present.contains(place));
+        let mut gone: Vec<&DomainSeries> = gone.map(|(_, series)| series).chain(&self.retired).collect();
+        let mut held: Vec<Option<&str>> = Vec::with_capacity(node.domains.len());
+        for (domain, place) in node.domains.iter().zip(previous_places) {
+            let rebooted = || gone.iter().position(|series| series.name == domain.name);
+            held.push(match place {
+                Some(place) => Some(&*self.active[*place].metric_name),
+                None => rebooted().map(|place| &*gone.remove(place).metric_name),
+            });
         }
-        self.selection.metric_names(node, &reserved)
+        let names: Vec<&str> =
+            gone.iter().filter(|series| series.has_sent()).map(|series| &*series.metric_name).collect();
+        // A name that is taken over as it is needs no zeros, and so is not reserved.
+        let mut reserved: HashSet<&str> = HashSet::new();
+        loop {
+            let metric_names = self.selection.metric_names(node, &held, &reserved);
+            let taken: HashSet<&str> = metric_names.iter().map(String::as_str).collect();
+            let is_reserved = |name: &&str| reserved.contains(name) || !taken.contains(name);
+            let now_reserved: HashSet<&str> = names.iter().copied().filter(is_reserved).collect();
+            if now_reserved.len() == reserved.len() {
+                return metric_names;
+            }
+            reserved = now_reserved;
+        }
     }
 
     /// The selected domains of the latest snapshot, with their names in metrics.
@@ -240,7 +235,7 @@ impl Series {
 
     /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
     pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
-        let Self { selection, columns, poll, active, retired, freed, scratch } = self;
+        let Self { selection, columns, poll, active, retired, scratch } = self;
         let Scratch { devices, device_name, joined, name } = scratch;
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
@@ -287,17 +282,16 @@ impl Series {
                 each(name.parts(), 0.0);
             }
             series.zeros -= 1;
-            *freed |= series.zeros == 0;
             series.zeros > 0
         });
     }
 }
 
 impl Selection {
-    /// The name in metrics of each domain, none of which may be confused with a reserved one.
-    fn metric_names(&self, node: &Snapshot, reserved: &HashSet<&str>) -> Vec<String> {
+    /// The name in metrics of each domain: the one that it holds, or one that cannot be confused with a reserved one.
+    fn metric_names(&self, node: &Snapshot, held: &[Option<&str>], reserved: &HashSet<&str>) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.namer.domains(&domains, reserved)
+        self.namer.domains(&domains, held, reserved)
     }
 
     fn sample<'a>(
@@ -333,7 +327,7 @@ impl Selection {
         let row = DOMAIN.iter().find(|row| row.metric.name == "cpu_sec")?;
         let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(&[metric], &mut String::new()))?;
         let has_metrics = |(domain, _): &(&Domain, String)| self.filter.domain(&domain.name) && !domain.is_migrating();
-        let mut domains = node.domains.iter().zip(self.metric_names(node, &HashSet::new()));
+        let mut domains = node.domains.iter().zip(self.metric_names(node, &[], &HashSet::new()));
         let (domain, metric_name) = domains.rfind(has_metrics)?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());

@@ -306,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn lists_may_have_blanks() {
+        for (spaced, plain) in [
+            (&["--include", "web*, db*"][..], &["--include", "web*,db*"][..]),
+            (&["--exclude", " a ,b"], &["--exclude", "a,b"]),
+            (&["--metrics", "cpu_*, node.*"], &["--metrics", "cpu_*,node.*"]),
+            (&["--no-metrics", "cpu_*, node.*"], &["--no-metrics", "cpu_*,node.*"]),
+            (&["--detail", "vbds, vifs"], &["--detail", "vbds,vifs"]),
+            (&["--tag-format", "influx", "--tag", "a=1, b=2"], &["--tag-format", "influx", "--tag", "a=1,b=2"]),
+            (&["--statsd", "udp://a, udp://b"], &["--statsd", "udp://a,udp://b"]),
+        ] {
+            let debug = |arguments| format!("{:?}", config(arguments, &[]).unwrap());
+            assert_eq!(debug(spaced), debug(plain), "{spaced:?}");
+        }
+    }
+
+    #[test]
     fn conflicts() {
         for (arguments, environment, line) in [
             (&["--jitter", "11s"][..], &[][..], "a --jitter of 11s is longer than the --interval of 10s"),

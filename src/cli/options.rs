@@ -3,15 +3,18 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, EnumValueParser, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use glob::Pattern;
 use log::LevelFilter;
 
-use crate::cli::values::{LogFilter, LogFilterParser, count, max_datagram, pattern, spread, time, time_within};
+use crate::cli::values::{
+    LogFilter, LogFilterParser, Trimmed, count, max_datagram, pattern, spread, time, time_within,
+};
 use crate::cli::variables::with_variable;
 use crate::collect::disks::DiskSource;
 use crate::collect::vif::VifSource;
@@ -153,31 +156,32 @@ pub struct Options {
     /// Metrics beyond xentop's columns [default: none]
     ///
     /// Repeatable; commas separate several values.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Metrics")]
+    #[arg(long, value_name = "LIST", value_parser = Trimmed(EnumValueParser::<Detail>::new()), value_delimiter = ',',
+          help_heading = "Metrics")]
     pub(super) detail: Vec<Detail>,
 
     /// Report only domains whose name matches, such as web* [default: all]
     ///
     /// Repeatable; commas separate several values.
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
+    #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
     pub(super) include: Vec<Pattern>,
 
     /// Omit domains whose name matches [default: none]
     ///
     /// Repeatable; commas separate several values.
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
+    #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
     pub(super) exclude: Vec<Pattern>,
 
     /// Send only metrics that match, such as cpu_* or node.* [default: all]
     ///
     /// Repeatable; commas separate several values. The table shows only columns that match.
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
+    #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
     pub(super) metrics: Vec<Pattern>,
 
     /// Omit metrics that match [default: none]
     ///
     /// Repeatable; commas separate several values.
-    #[arg(long, value_name = "GLOB", value_parser = pattern, value_delimiter = ',', help_heading = "Metrics")]
+    #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
     pub(super) no_metrics: Vec<Pattern>,
 
     /// Handling of gauges whose domain or device disappears [default: zero]
@@ -214,7 +218,7 @@ pub struct Options {
     /// Tag of every metric, such as env=prod [default: none]
     ///
     /// Needs --tag-format. Repeatable; commas separate several values.
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Names")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Trimmed(Tag::from_str), value_delimiter = ',', help_heading = "Names")]
     pub(super) tag: Vec<Tag>,
 
     /// Check that everything needed is available, and exit

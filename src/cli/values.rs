@@ -42,6 +42,23 @@ pub fn pattern(text: &str) -> Result<Pattern, String> {
     })
 }
 
+/// Parses a value of a comma-separated list, around which there may be blanks.
+#[derive(Debug, Clone)]
+pub struct Trimmed<P>(pub P);
+
+impl<P: TypedValueParser> TypedValueParser for Trimmed<P> {
+    type Value = P::Value;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<P::Value, clap::Error> {
+        let trimmed = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        self.0.parse_ref(command, arg, trimmed)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
+}
+
 /// `--spread`.
 pub fn spread(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|fraction| (0.0..=0.9).contains(fraction)).ok_or("not a fraction from 0 to 0.9")

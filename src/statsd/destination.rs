@@ -187,7 +187,7 @@ impl fmt::Display for DestinationError {
         match self {
             Self::NotAUrl(text) if text.is_empty() => write!(f, "not a URL: {SUPPORTED}"),
             Self::NotAUrl(path) if path.starts_with('/') => write!(f, "not a URL: did you mean unix://{path}?"),
-            Self::NotAUrl(host) => write!(f, "not a URL: did you mean udp://{host}?"),
+            Self::NotAUrl(text) => write!(f, "not a URL: did you mean {}?", likely_url(text)),
             Self::UnsupportedScheme(scheme) => write!(f, "unsupported scheme '{scheme}://': {SUPPORTED}"),
             Self::RelativePath(url) => write!(f, "the path of a socket must be absolute: {url}"),
             Self::InvalidPath(error) => write!(f, "invalid socket path: {error}"),
@@ -198,6 +198,17 @@ impl fmt::Display for DestinationError {
             Self::AfterBrackets(text) => write!(f, "expected ':PORT' after the brackets, not '{text}'"),
             Self::InvalidPort(port) => write!(f, "invalid port '{port}': must be from 1 to 65535"),
         }
+    }
+}
+
+/// What is probably meant by a text without `://`: a host, or a URL without its slashes.
+fn likely_url(text: &str) -> String {
+    match text.split_once(':') {
+        Some((scheme @ ("udp" | "tcp"), rest)) if rest.contains(|c: char| !c.is_ascii_digit()) => {
+            format!("{scheme}://{}", rest.trim_start_matches('/'))
+        }
+        Some((scheme @ ("unix" | "unixgram"), path)) => format!("{scheme}:///{}", path.trim_start_matches('/')),
+        _ => format!("udp://{text}"),
     }
 }
 
@@ -231,6 +242,10 @@ mod tests {
             ("unixgram:///run/a b", Ok(Destination::Unix("/run/a b".into()))),
             ("localhost:8125", Err("not a URL: did you mean udp://localhost:8125?")),
             ("/run/statsd", Err("not a URL: did you mean unix:///run/statsd?")),
+            ("udp:h:8125", Err("not a URL: did you mean udp://h:8125?")),
+            ("tcp:/stats", Err("not a URL: did you mean tcp://stats?")),
+            ("udp:8125", Err("not a URL: did you mean udp://udp:8125?")),
+            ("unix:/run/statsd", Err("not a URL: did you mean unix:///run/statsd?")),
             ("", Err("not a URL: use udp://, tcp:// or unix://")),
             ("http://h", Err("unsupported scheme 'http://': use udp://, tcp:// or unix://")),
             ("unix://run/statsd", Err("the path of a socket must be absolute: unix:///run/statsd")),

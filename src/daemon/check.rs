@@ -28,7 +28,8 @@ use Verdict::{Bad, Good, Note};
 /// Prints the lines; returns whether all are good.
 pub fn run(sources: &Sources, reporter: &Reporter) -> io::Result<bool> {
     let mut lines = libxenstat(sources, reporter);
-    lines.extend(reporter.servers().destinations().map(|server| ("destination", destination(server))));
+    let servers = reporter.servers();
+    lines.extend(servers.destinations().flat_map(|server| destination(server, servers.max_datagram())));
     let mut out = io::stdout().lock();
     for (subject, (verdict, text)) in &lines {
         let verdict = match verdict {
@@ -144,12 +145,17 @@ fn xentop(sources: &Sources) -> (String, Option<String>) {
     )
 }
 
-/// Whether the server can be reached.
-fn destination(destination: &Destination) -> (Verdict, String) {
-    let Probe { address, result } = probe(destination);
-    let at = address.map_or_else(|| destination.to_string(), |address| format!("{destination} at {address}"));
-    match result {
-        Ok(text) => (Good, format!("{at}: {text}")),
-        Err(error) => (Bad, format!("{at}: {error}")),
-    }
+/// Whether the server can be reached, at each of its addresses. One that works is enough.
+fn destination(destination: &Destination, max_datagram: usize) -> Vec<Line> {
+    let probes = probe(destination, max_datagram);
+    let any_works = probes.iter().any(|probe| probe.result.is_ok());
+    let line = |Probe { address, result }: Probe| {
+        let at = address.map_or_else(|| destination.to_string(), |address| format!("{destination} at {address}"));
+        match result {
+            Ok(success) => (Good, format!("{at}: {success}")),
+            Err(error) if any_works => (Note, format!("{at}: {error}; another address is used")),
+            Err(error) => (Bad, format!("{at}: {error}")),
+        }
+    };
+    probes.into_iter().map(|probe| ("destination", line(probe))).collect()
 }

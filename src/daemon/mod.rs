@@ -262,7 +262,7 @@ impl Running {
     fn health(&self, poll: PollHealth) -> Health {
         let PollHealth { up, poll, running, domains, collected } = poll;
         let polls = self.state.counts();
-        let Count { sent, dropped, errors } = self.reporter.servers().count().unwrap_or_default();
+        let Count { sent, dropped, errors, .. } = self.reporter.servers().count().unwrap_or_default();
         Health {
             up,
             poll,

@@ -109,7 +109,7 @@ impl Reporter {
             host,
             filter_checked: false,
             statsd: BatchWriter::new(statsd.max_datagram),
-            servers: Servers::new(statsd.destinations, statsd.timing),
+            servers: Servers::new(statsd),
             name: Name::default(),
             joined: String::new(),
             printer,

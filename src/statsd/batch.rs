@@ -18,6 +18,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Where each datagram ends.
     ends: Vec<usize>,
+    /// Where the second lines of gauges begin.
+    second_lines: Vec<usize>,
 }
 
 impl Batch {
@@ -41,9 +43,15 @@ impl Batch {
         &self.bytes
     }
 
+    /// Whether one datagram may end and the next begin here, which is the end of a line: between two gauges.
+    pub fn may_cut_at(&self, end: usize) -> bool {
+        self.second_lines.binary_search(&end).is_err()
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.second_lines.clear();
     }
 }
 
@@ -65,6 +73,8 @@ pub struct BatchWriter {
     /// The line being written, kept for its capacity.
     line: String,
     packer: MultiLineWriter<Batch>,
+    /// Bytes of the batch so far.
+    written: usize,
     /// Batches that were handed out, to be reused when their readers have dropped them.
     batches: Vec<Arc<Batch>>,
 }
@@ -74,7 +84,7 @@ impl BatchWriter {
     pub fn new(max_datagram: usize) -> Self {
         // Lines bring their newlines: cadence would add none to an oversized line.
         let packer = MultiLineWriter::with_ending(Batch::default(), max_datagram, "");
-        Self { line: String::new(), packer, batches: Vec::new() }
+        Self { line: String::new(), packer, written: 0, batches: Vec::new() }
     }
 
     /// Adds a gauge. One without a [value](Decimal) is omitted.
@@ -85,9 +95,11 @@ impl BatchWriter {
         if value < Decimal::ZERO {
             write_line(&mut self.line, name, Decimal::ZERO);
             self.line.push('\n');
+            self.packer.get_mut().second_lines.push(self.written + self.line.len());
         }
         write_line(&mut self.line, name, value);
         self.line.push('\n');
+        self.written += self.line.len();
         self.packer.write_all(self.line.as_bytes()).expect("memory takes every write");
     }
 
@@ -102,6 +114,7 @@ impl BatchWriter {
         let batch = Arc::get_mut(&mut self.batches[n]).expect("no reader has it");
         batch.clear();
         mem::swap(batch, self.packer.get_mut());
+        self.written = 0;
         Arc::clone(&self.batches[n])
     }
 }

@@ -1,6 +1,7 @@
 //! Delivery of gauges to statsd servers: a sender for each, its counts, and what the log says of it.
 
 pub mod batch;
+pub mod datagrams;
 pub mod delivery;
 pub mod destination;
 pub mod line;
@@ -11,12 +12,13 @@ pub mod resolver;
 pub mod sender;
 pub mod socket;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::info;
+use log::{debug, info};
 
 use crate::logging::throttle::Throttle;
 use crate::statsd::batch::Batch;
@@ -25,6 +27,9 @@ use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::End;
 use crate::statsd::pacing::{Pace, Timing};
 use crate::statsd::sender::Sender;
+
+/// So many addresses of a server are remembered as logged.
+const MAX_LOGGED_ADDRESSES: usize = 32;
 
 /// How gauges are delivered.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub struct Settings {
 pub struct Servers {
     servers: Vec<Server>,
     timing: Timing,
+    max_datagram: usize,
     too_fast: Throttle,
 }
 
@@ -56,6 +62,8 @@ struct Server {
     /// The address it was last connected to at, and the one of the last good delivery.
     address: Option<SocketAddr>,
     good_address: Option<SocketAddr>,
+    /// The last of the addresses that were logged.
+    logged_addresses: VecDeque<SocketAddr>,
 }
 
 /// What became of datagrams.
@@ -63,15 +71,18 @@ struct Server {
 pub struct Count {
     /// Taken by the kernel.
     pub sent: u64,
-    /// Not sent, or refused by the server.
+    /// Not sent, or lost after that.
     pub dropped: u64,
+    /// Lost after they were sent.
+    pub lost: u64,
     /// Polls of which something was dropped.
     pub errors: u64,
 }
 
 impl Servers {
     /// Nothing is sent before the [start](Self::start).
-    pub fn new(destinations: Vec<Destination>, timing: Timing) -> Self {
+    pub fn new(settings: Settings) -> Self {
+        let Settings { destinations, timing, max_datagram } = settings;
         let server = |destination| Server {
             destination,
             sender: None,
@@ -81,18 +92,26 @@ impl Servers {
             dropping: Throttle::default(),
             address: None,
             good_address: None,
+            logged_addresses: VecDeque::new(),
         };
-        Self { servers: destinations.into_iter().map(server).collect(), timing, too_fast: Throttle::default() }
+        let servers = destinations.into_iter().map(server).collect();
+        Self { servers, timing, max_datagram, too_fast: Throttle::default() }
     }
 
     /// Starts a thread for each; `report` gets the number of the server and what it reports.
     pub fn start(&mut self, report: impl Fn(usize, Report) + Clone + Send + 'static) -> io::Result<()> {
         for (n, server) in self.servers.iter_mut().enumerate() {
             let report = report.clone();
-            let sender = Sender::start(server.destination.clone(), self.timing, move |what| report(n, what))?;
+            let report = move |what| report(n, what);
+            let sender = Sender::start(server.destination.clone(), self.timing, self.max_datagram, report)?;
             server.sender = Some(sender);
         }
         Ok(())
+    }
+
+    /// `--max-datagram`.
+    pub fn max_datagram(&self) -> usize {
+        self.max_datagram
     }
 
     /// The destinations, if there are any.
@@ -141,13 +160,14 @@ impl Servers {
         self.servers.iter().map(|server| server.count).reduce(|one, other| Count {
             sent: one.sent + other.sent,
             dropped: one.dropped + other.dropped,
+            lost: one.lost + other.lost,
             errors: one.errors + other.errors,
         })
     }
 
-    /// The first server for which there were gauges, all of which were dropped.
+    /// The first server for which there were gauges, none of which may have reached it.
     pub fn without_gauges(&self) -> Option<&Destination> {
-        let all_dropped = |Count { sent, dropped, .. }: Count| dropped > 0 && sent <= dropped;
+        let all_dropped = |Count { sent, dropped, lost, .. }: Count| dropped > 0 && sent <= lost;
         self.servers.iter().find(|server| all_dropped(server.count)).map(|server| &server.destination)
     }
 
@@ -177,7 +197,7 @@ impl Server {
                 self.unreachable.raise(format!("cannot reach {destination}: {error}; retrying"));
             }
             Report::Connected(address) => {
-                self.unreachable.clear(|| format!("connected to {destination}{}", at(address)));
+                self.unreachable.clear(|| format!("{} {destination}{}", connected(destination), at(address)));
                 self.address = address;
             }
             Report::Delivered(outcome) => self.on_delivered(outcome),
@@ -189,6 +209,7 @@ impl Server {
         let Self { destination, dropping, unreachable, count, .. } = self;
         count.sent += outcome.sent;
         count.dropped += outcome.dropped;
+        count.lost += outcome.lost;
         count.errors += outcome.errors;
         match outcome.reason {
             Some(DropReason::NotConnected) => {
@@ -196,19 +217,55 @@ impl Server {
                     unreachable.raise(format!("not connected to {destination} yet: metrics are dropped until then"));
                 }
             }
+            Some(DropReason::ConnectionLost(error)) => {
+                dropping.raise(format!("the connection to {destination} broke, so metrics may be lost: {error}"));
+            }
             Some(reason) => dropping.raise(format!("metrics for {destination} are dropped: {reason}")),
             None => {
-                dropping.ok(|| format!("metrics for {destination} are no longer dropped"));
+                let was_dropping = dropping.is_raised();
+                dropping.ok(|| match destination.is_lossy() {
+                    // Whether anything arrives is not known.
+                    true => format!("sending to {destination}{} without errors again", at(self.address)),
+                    false => format!("metrics for {destination} are no longer dropped"),
+                });
                 // While it is refused, another of its addresses may only have been tried.
-                if self.good_address != self.address && !dropping.is_raised() {
-                    if self.good_address.is_some() {
-                        info!("now connected to {destination}{}", at(self.address));
-                    }
-                    self.good_address = self.address;
+                if !dropping.is_raised() {
+                    self.on_good_address(was_dropping && self.destination.is_lossy());
                 }
             }
         }
     }
+
+    /// Logs that it has another address. Of a name that has one address of several each time, each is logged once.
+    fn on_good_address(&mut self, is_logged: bool) {
+        let (Some(address), Some(before)) = (self.address, self.good_address) else {
+            self.good_address = self.address;
+            self.logged_addresses.extend(self.address);
+            return;
+        };
+        if address == before {
+            return;
+        }
+        self.good_address = Some(address);
+        let destination = &self.destination;
+        let message = format!("now {} {destination} at {address}", connected(destination));
+        if self.logged_addresses.contains(&address) {
+            debug!("{message}");
+        } else {
+            if !is_logged {
+                info!("{message}");
+            }
+            self.logged_addresses.push_back(address);
+            if self.logged_addresses.len() > MAX_LOGGED_ADDRESSES {
+                self.logged_addresses.pop_front();
+            }
+        }
+    }
+}
+
+/// What a socket says of the server: over UDP it is known of no server whether it is there.
+fn connected(destination: &Destination) -> &'static str {
+    if destination.is_lossy() { "sending to" } else { "connected to" }
 }
 
 /// The address, to end a message.
@@ -222,22 +279,42 @@ mod tests {
 
     fn servers(urls: &[&str]) -> Servers {
         let timing = Timing { interval: Duration::from_secs(1), spread: 0.5, resolve_every: Duration::from_secs(60) };
-        Servers::new(urls.iter().map(|url| url.parse().unwrap()).collect(), timing)
+        let destinations = urls.iter().map(|url| url.parse().unwrap()).collect();
+        Servers::new(Settings { destinations, timing, max_datagram: 1432 })
+    }
+
+    /// Over TCP and unix sockets what is dropped is mostly not sent, over UDP it was sent before.
+    #[test]
+    fn servers_count_and_name_the_one_without_gauges() {
+        let mut servers = servers(&["udp://a", "tcp://b", "tcp://c"]);
+        assert!(servers.without_gauges().is_none());
+        let mut deliver = |server, sent, dropped, lost| {
+            let outcome = Outcome { sent, dropped, lost, errors: u64::from(dropped > 0), reason: None };
+            servers.on_report(server, Report::Delivered(outcome));
+        };
+        deliver(0, 2, 2, 1);
+        deliver(1, 1, 30, 0);
+        deliver(2, 0, 3, 0);
+        deliver(2, 2, 5, 2);
+        let count = servers.count().unwrap();
+        assert_eq!((count.sent, count.dropped, count.lost, count.errors), (5, 40, 3, 4));
+        assert_eq!(servers.without_gauges().unwrap().to_string(), "tcp://c:8125");
     }
 
     #[test]
-    fn servers_count_and_name_the_one_without_gauges() {
-        let mut servers = servers(&["udp://a", "tcp://b"]);
-        assert!(servers.without_gauges().is_none());
-        let mut deliver = |server, sent, dropped| {
-            let outcome = Outcome { sent, dropped, errors: u64::from(dropped > 0), reason: None };
-            servers.on_report(server, Report::Delivered(outcome));
-        };
-        deliver(0, 2, 1);
-        deliver(1, 1, 1);
-        deliver(0, 2, 0);
-        let count = servers.count().unwrap();
-        assert_eq!((count.sent, count.dropped, count.errors), (5, 2, 2));
-        assert_eq!(servers.without_gauges().unwrap().to_string(), "tcp://b:8125");
+    fn servers_remember_which_addresses_they_have_logged() {
+        let mut servers = servers(&["udp://a"]);
+        for n in 0..100 {
+            let address = SocketAddr::from(([10, 1, 0, 1 + n % 3], 8125));
+            servers.on_report(0, Report::Connected(Some(address)));
+            servers.on_report(0, Report::Delivered(Outcome { sent: 1, ..Outcome::default() }));
+            assert_eq!(servers.servers[0].good_address, Some(address));
+        }
+        assert_eq!(servers.servers[0].logged_addresses.len(), 3);
+        for n in 0..200 {
+            servers.on_report(0, Report::Connected(Some(([10, 2, 0, n], 8125).into())));
+            servers.on_report(0, Report::Delivered(Outcome { sent: 1, ..Outcome::default() }));
+        }
+        assert_eq!(servers.servers[0].logged_addresses.len(), MAX_LOGGED_ADDRESSES);
     }
 }

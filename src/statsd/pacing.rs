@@ -47,9 +47,15 @@ impl Timing {
         self.interval.mul_f64(self.spread).min(MAX_WINDOW)
     }
 
-    /// After this time a connection whose peer acknowledges or reads nothing is given up.
+    /// After this time a connection whose peer reads nothing is given up.
     pub fn peer_timeout(&self) -> Duration {
         self.interval.clamp(MIN_PEER_TIMEOUT, MAX_PEER_TIMEOUT)
+    }
+
+    /// After this time a connection whose peer acknowledges nothing is given up: before the next poll, if that is not
+    /// soon, so that only one poll is lost.
+    pub fn ack_timeout(&self) -> Duration {
+        self.interval.mul_f64(0.9).clamp(MIN_PEER_TIMEOUT, MAX_PEER_TIMEOUT)
     }
 }
 
@@ -72,7 +78,8 @@ impl Pace {
         Self::new(batch.datagrams(), batch.longest(), window)
     }
 
-    fn new(datagrams: usize, bytes: usize, window: Duration) -> Self {
+    /// Spreads so many datagrams of at most so many bytes evenly over the window.
+    pub fn new(datagrams: usize, bytes: usize, window: Duration) -> Self {
         let by_size = |number: usize| (number * truesize(DEFAULT_DATAGRAM.into()) / truesize(bytes)).clamp(1, number);
         let (max_burst, burst) = (by_size(MAX_BURST), by_size(BURST));
         if datagrams <= max_burst || window.is_zero() {

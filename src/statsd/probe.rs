@@ -1,4 +1,4 @@
-//! `--check`: whether a destination can be reached.
+//! `--check`: whether a destination can be reached, at each of its addresses.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::{fmt, thread};
 
 use crate::statsd::destination::Destination;
 use crate::statsd::resolver;
-use crate::statsd::socket::{self, SendError, Unreachable};
+use crate::statsd::socket::{self, Limits, PeerState, SendError, Socket, Unreachable, probe_path};
 
 /// How long each step may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,13 +16,36 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refusal is waited for.
 const REFUSAL: Duration = Duration::from_millis(300);
 
-/// What was found out about a destination.
+/// What was found out about an address of a destination.
 #[derive(Debug)]
 pub struct Probe {
-    /// The address that was connected to, if there is one.
+    /// The address, if there is one.
     pub address: Option<SocketAddr>,
     /// What a success means, or why there is none.
-    pub result: Result<&'static str, ProbeError>,
+    pub result: Result<Success, ProbeError>,
+}
+
+/// What can be said of a destination that nothing has failed at.
+#[derive(Debug)]
+pub struct Success {
+    verdict: &'static str,
+    /// Bytes of the datagrams that are sent, and of the longest that the path takes whole, if that is less.
+    fragmented: Option<(usize, usize)>,
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict)?;
+        match self.fragmented {
+            Some((sent, max)) => {
+                write!(
+                    f,
+                    "; the path takes {max} bytes in one piece, not {sent}: --max-datagram {max} avoids fragments"
+                )
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a destination does not work.
@@ -32,7 +55,7 @@ pub enum ProbeError {
     NameServer,
     /// It cannot be resolved or connected to.
     Unreachable(Unreachable),
-    /// It was connected to, but an empty datagram could not be sent.
+    /// It was connected to, but a datagram could not be sent, or was refused.
     Send(SendError),
     /// It has closed the connection.
     Closed,
@@ -59,28 +82,44 @@ impl Error for ProbeError {
     }
 }
 
-/// Resolves and connects to a destination and sends it empty datagrams, which hold no gauge, to see whether they are
-/// refused.
-pub fn probe(destination: &Destination) -> Probe {
-    let failed = |error| Probe { address: None, result: Err(error) };
-    let addresses = match addresses(destination) {
-        Ok(addresses) => addresses,
-        Err(error) => return failed(error),
+/// Resolves and connects to a destination, and sends each of its addresses datagrams that hold no gauge.
+pub fn probe(destination: &Destination, max_datagram: usize) -> Vec<Probe> {
+    let limits = Limits { ack_timeout: TIMEOUT, max_datagram };
+    let probe = |address: Option<SocketAddr>| {
+        let socket = socket::open(destination, address.as_slice(), limits).map_err(ProbeError::Unreachable);
+        Probe { address, result: socket.and_then(|socket| send(socket, destination, max_datagram)) }
     };
-    let mut socket = match socket::open(destination, &addresses, TIMEOUT) {
-        Ok(socket) => socket,
-        Err(error) => return failed(ProbeError::Unreachable(error)),
-    };
-    let address = socket.peer();
-    // The kernel learns of the refusal of the first, and reports it with the second.
-    for _ in 0..2 {
-        if let Err(error) = socket.send(b"", Instant::now() + TIMEOUT) {
-            return Probe { address, result: Err(ProbeError::Send(error)) };
-        }
-        thread::sleep(REFUSAL);
+    match addresses(destination) {
+        Ok(addresses) if addresses.is_empty() => vec![probe(None)],
+        Ok(addresses) => addresses.into_iter().map(Some).map(probe).collect(),
+        Err(error) => vec![Probe { address: None, result: Err(error) }],
     }
-    let result = if socket.is_stale() { Err(ProbeError::Closed) } else { Ok(socket.verdict()) };
-    Probe { address, result }
+}
+
+/// Sends an empty datagram, and one of full size where that may make a difference: of newlines alone. The kernel learns
+/// of the refusal of one, and reports it with the next.
+fn send(mut socket: Box<dyn Socket>, destination: &Destination, max_datagram: usize) -> Result<Success, ProbeError> {
+    let send = |socket: &mut Box<dyn Socket>, datagram: &[u8]| {
+        socket.send(datagram, Instant::now() + TIMEOUT).map_err(ProbeError::Send)?;
+        thread::sleep(REFUSAL);
+        socket.refusal().map_or(Ok(()), |error| Err(ProbeError::Send(error)))
+    };
+    send(&mut socket, b"")?;
+    let mut fragmented = None;
+    if destination.is_lossy() {
+        let max_datagram = socket.max_datagram().map_or(max_datagram, |max| max.min(max_datagram));
+        let datagram = vec![b'\n'; max_datagram];
+        let path = socket.peer().and_then(|address| probe_path(address, &datagram).ok());
+        send(&mut socket, &datagram)?;
+        fragmented = path.and_then(|path| path.max()).map(|max| (max_datagram, max));
+    } else {
+        send(&mut socket, b"")?;
+    }
+    match socket.peer_state() {
+        PeerState::Present => Ok(Success { verdict: socket.verdict(), fragmented }),
+        PeerState::Gone => Err(ProbeError::Closed),
+        PeerState::Failed(error) => Err(ProbeError::Send(error)),
+    }
 }
 
 fn addresses(destination: &Destination) -> Result<Vec<SocketAddr>, ProbeError> {

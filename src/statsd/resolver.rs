@@ -15,6 +15,8 @@ pub struct Resolver {
     /// Whether there is a name to look up.
     has_name: bool,
     addresses: Vec<SocketAddr>,
+    /// The one to be used unless it refuses.
+    preferred: Option<SocketAddr>,
     in_flight: bool,
     /// When the last look-up ended, and when the next one is due.
     ended: Option<Instant>,
@@ -29,7 +31,8 @@ impl Resolver {
     pub fn new(host: Option<&Host>, interval: Duration, min_interval: Duration, now: Instant) -> Self {
         let addresses: Vec<SocketAddr> = host.and_then(Host::address).into_iter().collect();
         let has_name = host.is_some() && addresses.is_empty();
-        Self { has_name, addresses, in_flight: false, ended: None, due: now, interval, min_interval }
+        let preferred = addresses.first().copied();
+        Self { has_name, addresses, preferred, in_flight: false, ended: None, due: now, interval, min_interval }
     }
 
     /// The addresses in the order to try them in.
@@ -63,15 +66,28 @@ impl Resolver {
     pub fn resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Instant) -> Result<bool, Unreachable> {
         (self.in_flight, self.ended, self.due) = (false, Some(now), now + self.interval);
         let error = match result {
-            Ok(addresses) if !addresses.is_empty() => {
-                let addresses = ipv4_first(addresses);
-                return Ok(std::mem::replace(&mut self.addresses, addresses) != self.addresses);
-            }
+            Ok(addresses) if !addresses.is_empty() => return Ok(self.replace(ipv4_first(addresses))),
             Ok(_) => Unreachable::NoAddress,
             Err(error) => Unreachable::Resolve(error),
         };
         self.expire(now);
         if self.addresses.is_empty() { Err(error) } else { Ok(false) }
+    }
+
+    /// Name servers may answer in another order each time: what is preferred, and what is used, stays so.
+    fn replace(&mut self, mut addresses: Vec<SocketAddr>) -> bool {
+        let known = addresses.iter().all(|address| self.addresses.contains(address));
+        if known && addresses.len() == self.addresses.len() {
+            return false;
+        }
+        let preferred = self.preferred.filter(|preferred| addresses.contains(preferred));
+        self.preferred = preferred.or(addresses.first().copied());
+        let used = self.addresses.first().filter(|used| addresses.contains(used)).copied();
+        if let Some(n) = addresses.iter().position(|&address| Some(address) == used.or(self.preferred)) {
+            addresses.rotate_left(n);
+        }
+        self.addresses = addresses;
+        true
     }
 
     /// Has the name looked up soon, after an error of the server.
@@ -85,12 +101,23 @@ impl Resolver {
         self.due = now;
     }
 
-    /// Moves the first address, which does not work, to the end. Returns whether there is another one.
-    pub fn rotate(&mut self) -> bool {
+    /// Moves the first address, which refuses, to the end.
+    pub fn rotate(&mut self) {
         if !self.addresses.is_empty() {
             self.addresses.rotate_left(1);
         }
-        self.addresses.len() > 1
+    }
+
+    /// The preferred address, if another one is used because it refused.
+    pub fn refused(&self) -> Option<SocketAddr> {
+        self.preferred.filter(|preferred| self.addresses.first() != Some(preferred))
+    }
+
+    /// Has the preferred address used again.
+    pub fn restore(&mut self) {
+        if let Some(n) = self.addresses.iter().position(|&address| Some(address) == self.preferred) {
+            self.addresses.rotate_left(n);
+        }
     }
 }
 
@@ -142,8 +169,28 @@ mod tests {
         assert!(resolver.resolved(found, now).unwrap());
         let expected = addresses(&["10.1.0.9:9", "10.1.0.8:9", "[::1]:9", "[::2]:9"]).unwrap();
         assert_eq!(resolver.addresses(), expected);
-        assert!(resolver.rotate());
-        assert_eq!(resolver.addresses()[0], expected[1]);
+    }
+
+    #[test]
+    fn resolver_keeps_the_preferred_address() {
+        let now = Instant::now();
+        let mut resolver = resolver("udp://statsd", now);
+        let [a, b, c] = ["10.1.0.8:9", "10.1.0.9:9", "[::1]:9"];
+        let parsed = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(resolver.resolved(addresses(&[a, b]), now).unwrap());
+        assert!(!resolver.resolved(addresses(&[b, a]), now).unwrap(), "the order means nothing");
+        assert_eq!((resolver.addresses()[0], resolver.refused()), (parsed(a), None));
+        resolver.rotate();
+        assert_eq!((resolver.addresses()[0], resolver.refused()), (parsed(b), Some(parsed(a))));
+        assert!(resolver.resolved(addresses(&[c, a, b]), now).unwrap());
+        assert_eq!((resolver.addresses()[0], resolver.refused()), (parsed(b), Some(parsed(a))), "still in use");
+        resolver.restore();
+        assert_eq!((resolver.addresses()[0], resolver.refused()), (parsed(a), None));
+        resolver.rotate();
+        assert!(resolver.resolved(addresses(&[c]), now).unwrap());
+        assert_eq!((resolver.addresses(), resolver.refused()), (&[parsed(c)][..], None));
+        resolver.rotate();
+        assert_eq!(resolver.refused(), None, "there is no other");
     }
 
     #[test]

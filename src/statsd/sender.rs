@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crate::on_drop::OnDrop;
 use crate::statsd::batch::Batch;
 use crate::statsd::delivery::report::Report;
-use crate::statsd::delivery::{Action, Close, Delivery, Event};
+use crate::statsd::delivery::{Action, Close, Delivery, Event, Opened};
 use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::{End, Mailbox};
 use crate::statsd::pacing::Timing;
 use crate::statsd::resolver;
-use crate::statsd::socket::{self, Socket};
+use crate::statsd::socket::{self, Limits, Socket};
 
 /// How long a server may take to read the last of a connection.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub struct Sender(Arc<Mailbox>);
 
 impl Sender {
     /// Starts the thread, which calls `report`.
-    pub fn start<R>(destination: Destination, timing: Timing, report: R) -> io::Result<Self>
+    pub fn start<R>(destination: Destination, timing: Timing, max_datagram: usize, report: R) -> io::Result<Self>
     where
         R: Fn(Report) + Send + 'static,
     {
@@ -32,7 +32,8 @@ impl Sender {
         let sender = Self(Arc::clone(&mailbox));
         let run = move || {
             let _ended = OnDrop(|| report(Report::Ended));
-            run(&destination, timing, &mailbox, &report);
+            let limits = Limits { ack_timeout: timing.ack_timeout(), max_datagram };
+            run(&destination, timing, limits, &mailbox, &report);
         };
         thread::Builder::new().name("sender".into()).spawn(run)?;
         Ok(sender)
@@ -54,20 +55,31 @@ impl Sender {
     }
 }
 
-fn run(destination: &Destination, timing: Timing, mailbox: &Arc<Mailbox>, report: &impl Fn(Report)) {
+fn run(destination: &Destination, timing: Timing, limits: Limits, mailbox: &Arc<Mailbox>, report: &impl Fn(Report)) {
     const IS_OPEN: &str = "it asks this of an open socket only";
     let mut socket: Option<Box<dyn Socket>> = None;
+    let mut probe: Option<Box<dyn Socket>> = None;
     let mut now = Instant::now();
     let mut delivery = Delivery::new(destination, timing, now);
     loop {
         let answer = match delivery.next(now) {
             Action::Resolve => resolve(destination, mailbox),
             Action::Open => {
-                let opened = socket::open(destination, delivery.addresses(), timing.peer_timeout());
-                let peer = |opened: Box<dyn Socket>| socket.insert(opened).peer();
-                Some(Event::Opened(opened.map(peer)))
+                let opened = socket::open(destination, delivery.addresses(), limits);
+                let opened = opened.map(|opened| {
+                    let socket = socket.insert(opened);
+                    Opened { peer: socket.peer(), max_datagram: socket.max_datagram() }
+                });
+                Some(Event::Opened(opened))
             }
-            Action::CheckPeer => Some(Event::Checked(socket.as_mut().expect(IS_OPEN).is_stale())),
+            Action::CheckPeer => Some(Event::Checked(socket.as_mut().expect(IS_OPEN).peer_state())),
+            Action::Probe(address) => {
+                probe = socket::open(destination, &[address], limits).ok();
+                let sent = probe.as_mut().map(|probe| probe.send(b"", Instant::now()));
+                probe = probe.filter(|_| matches!(sent, Some(Ok(()))));
+                None
+            }
+            Action::CheckProbe => Some(Event::Probed(probe.take().is_some_and(|probe| probe.refusal().is_none()))),
             Action::Send(n, deadline) => {
                 Some(Event::Sent(socket.as_mut().expect(IS_OPEN).send(delivery.datagram(n), deadline)))
             }
@@ -75,11 +87,13 @@ fn run(destination: &Destination, timing: Timing, mailbox: &Arc<Mailbox>, report
             Action::Close(how) => {
                 let mut socket = socket.take().expect(IS_OPEN);
                 match how {
-                    Close::Now => {}
-                    Close::Reset => socket.reset(),
-                    Close::Finish => socket.finish(Instant::now() + FINISH_TIMEOUT),
+                    Close::Now => None,
+                    Close::Reset => {
+                        socket.reset();
+                        None
+                    }
+                    Close::Finish => Some(Event::Finished(socket.finish(Instant::now() + FINISH_TIMEOUT))),
                 }
-                None
             }
             Action::Report(what) => {
                 report(what);

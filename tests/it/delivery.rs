@@ -403,7 +403,7 @@ fn a_name_that_moves_is_followed() {
     // Those of polls before the name was resolved.
     let dropped = next_own(&lines, "dropped_datagrams");
     std::fs::write(&hosts, "10.1.0.9 statsd\n").unwrap();
-    let log = daemon.wait_for_log("now connected to udp://statsd:8125 at 10.1.0.9:8125");
+    let log = daemon.wait_for_log("now sending to udp://statsd:8125 at 10.1.0.9:8125");
 
     std::fs::write(&hosts, "").unwrap();
     wait_for_more(&lines, "datagrams", 60);
@@ -443,7 +443,7 @@ fn a_link_that_goes_down_is_survived() {
     // All datagrams are counted as dropped.
     wait_for_more(&lines, "dropped_datagrams", 20);
     out_of(&mut in_network_of(&daemon, "ip link set d0 up"));
-    daemon.wait_for_log("connected to udp://10.1.0.9:8125 at 10.1.0.9:8125");
+    daemon.wait_for_log("sending to udp://10.1.0.9:8125 at 10.1.0.9:8125");
     wait_for_more(&lines, "datagrams", 20);
     daemon.signal("TERM");
     let said = daemon.end();

@@ -11,6 +11,7 @@ mod disks;
 mod exporter;
 mod lifecycle;
 mod looking;
+mod network;
 mod oracle;
 mod privileges;
 mod process;

@@ -220,7 +220,7 @@ fn a_host_name_is_looked_up_until_it_is_found() {
     lines.skip_old();
     lines.next();
     std::fs::write(&hosts, "127.0.0.1 statsd.xenmonitor.invalid\n").unwrap();
-    let log = daemon.wait_for_log(&format!("connected to {url} at 127.0.0.1:{port}"));
+    let log = daemon.wait_for_log(&format!("sending to {url} at 127.0.0.1:{port}"));
     assert!(!log.contains("cannot reach"), "told once: {log}");
     listener.datagram_with("Domain-0.mem_k:");
     daemon.signal("TERM");
@@ -237,7 +237,7 @@ fn a_name_with_two_addresses_is_refused_once() {
     let url = "udp://statsd.xenmonitor.invalid:9";
     let said = run(command.args(["--interval", "20ms", "--count", "20", "--statsd", url]));
     assert_eq!(said.err.matches("are dropped: Connection refused").count(), 1, "{}", said.err);
-    assert!(!said.err.contains("now connected to"), "{}", said.err);
+    assert!(!said.err.contains("now sending to"), "{}", said.err);
 }
 
 /// The log has a line for a late poll even if it is the last.

@@ -3,24 +3,31 @@
 //!
 //! What is unsent when the next batch comes is dropped and counted: there are never more than two.
 
+mod connection;
+mod protocol;
 pub mod report;
+mod sending;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::statsd::batch::Batch;
+pub use crate::statsd::delivery::connection::Opened;
+use crate::statsd::delivery::connection::{Connection, Open};
+pub use crate::statsd::delivery::protocol::{Action, Close, Event};
 use crate::statsd::delivery::report::{DropReason, Outcome, Report};
+use crate::statsd::delivery::sending::Sending;
 use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::End;
-use crate::statsd::pacing::{Pace, Timing};
+use crate::statsd::pacing::Timing;
 use crate::statsd::resolver::Resolver;
-use crate::statsd::socket::{SendError, Unreachable};
+use crate::statsd::socket::{PeerState, SendError, Unreachable};
 
 /// Time from a failed attempt to connect or to resolve to the next one: at first, and at most.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,119 +37,26 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 const MIN_STALL: Duration = Duration::from_millis(100);
 const MAX_STALL: Duration = Duration::from_secs(10);
 
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// There are gauges to send.
-    Batch(Arc<Batch>),
-    /// So many datagrams, of so many batches, were replaced by newer ones before they could be taken.
-    Replaced(usize, u64),
-    /// The destination is to be resolved and connected to again.
-    Reopen,
-    /// The sender is to end.
-    End(End),
-    /// A look-up has ended.
-    Resolved(io::Result<Vec<SocketAddr>>),
-    /// The answer to [`Action::Open`]: the address of the server, if it has one.
-    Opened(Result<Option<SocketAddr>, Unreachable>),
-    /// The answer to [`Action::CheckPeer`]: whether the server is gone.
-    Checked(bool),
-    /// The answer to [`Action::Send`].
-    Sent(Result<(), SendError>),
-    /// The answer to [`Action::CheckRefusal`].
-    Refusal(Option<io::Error>),
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Action {
-    /// Look the name up, without waiting for the result.
-    Resolve,
-    /// Open a socket to the first of the [addresses](Delivery::addresses) that works.
-    Open,
-    /// Find out whether the server is still at the other end.
-    CheckPeer,
-    /// Send this [datagram](Delivery::datagram). A slow reader may be waited for until this time.
-    Send(usize, Instant),
-    /// Find out whether the last datagram was refused.
-    CheckRefusal,
-    /// Close the socket.
-    Close(Close),
-    /// Report to the daemon.
-    Report(Report),
-    /// Wait for an event, or for this time if there is one.
-    Wait(Option<Instant>),
-    /// End the thread.
-    Exit,
-}
-
-/// How to close a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
-    /// At once.
-    Now,
-    /// So that the server does not take a cut line for a whole one.
-    Reset,
-    /// After the server has read everything.
-    Finish,
-}
-
 /// The state of the delivery to one server.
 #[derive(Debug)]
 pub struct Delivery {
     is_stream: bool,
+    /// Datagrams are dropped silently, and the socket may be replaced at any time.
+    is_lossy: bool,
     timing: Timing,
     resolver: Resolver,
     connection: Connection,
+    /// The socket that is being closed by [`Close::Finish`].
+    finishing: Option<Open>,
     backoff: Backoff<Duration>,
+    /// When the [refused](Resolver::refused) address was sent an empty datagram that is to be checked.
+    probed: Option<Instant>,
+    /// An address the path to which takes only so many bytes, though more were known.
+    narrow: Option<(SocketAddr, usize)>,
     sending: Option<Sending>,
     end: Option<End>,
     /// Actions that come before any other.
     queue: VecDeque<Action>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Connection {
-    /// Not tried before this time.
-    Closed(Instant),
-    /// To this address, if the server has one.
-    Open(Option<SocketAddr>),
-}
-
-/// A batch on its way.
-#[derive(Debug)]
-struct Sending {
-    batch: Arc<Batch>,
-    /// The next datagram.
-    next: usize,
-    /// When its burst is due.
-    due: Instant,
-    /// The burst that has begun: the datagram after it, and how long each may wait for a slow reader.
-    burst: Option<(usize, Instant)>,
-    /// `None` before the first burst.
-    pace: Option<Pace>,
-    /// When the next batch is expected.
-    expires: Instant,
-    /// The socket was open when the batch came, and may be stale.
-    check_peer: bool,
-    /// Why the socket had to be replaced.
-    broken: Option<SendError>,
-    outcome: Outcome,
-}
-
-impl Sending {
-    fn drop_rest(&mut self, reason: DropReason) {
-        self.outcome.drop(self.batch.datagrams() - self.next, reason);
-        self.next = self.batch.datagrams();
-    }
-
-    /// A burst that was late, as on a busy machine, is not made up for by all the bursts that are due: the next one
-    /// comes half a gap later at the earliest.
-    fn end_burst(&mut self, now: Instant) {
-        let gap = self.pace.map_or(Duration::ZERO, |pace| pace.gap);
-        self.due = (self.due + gap).max(now + gap / 2);
-        self.burst = None;
-    }
 }
 
 impl Delivery {
@@ -151,10 +65,14 @@ impl Delivery {
         let max_retry = timing.interval.clamp(RETRY, MAX_RETRY);
         Self {
             is_stream: destination.is_stream(),
+            is_lossy: destination.is_lossy(),
             timing,
             resolver: Resolver::new(destination.host(), timing.resolve_every, max_retry, now),
             connection: Connection::Closed(now),
+            finishing: None,
             backoff: Backoff::new(RETRY, max_retry),
+            probed: None,
+            narrow: None,
             sending: None,
             end: None,
             queue: VecDeque::new(),
@@ -168,7 +86,7 @@ impl Delivery {
 
     /// A datagram of the batch that is being sent.
     pub fn datagram(&self, n: usize) -> &[u8] {
-        self.sending.as_ref().map_or(&[], |sending| sending.batch.datagram(n))
+        self.sending.as_ref().map_or(&[], |sending| sending.datagrams.get(n))
     }
 
     /// Takes an event.
@@ -185,22 +103,33 @@ impl Delivery {
             Event::Reopen => {
                 self.close(Close::Finish, now);
                 self.resolver.expire_now(now);
+                self.narrow = None;
             }
             Event::End(end) => self.on_end(end, now),
             Event::Resolved(result) => self.on_resolved(result, now),
             Event::Opened(result) => self.on_opened(result, now),
-            Event::Checked(is_gone) => {
-                if is_gone {
+            Event::Checked(state) => self.on_checked(state, now),
+            Event::Probed(works) => {
+                self.probed = None;
+                if works {
+                    self.resolver.restore();
                     self.close(Close::Now, now);
+                } else {
+                    self.probe_refused(now);
                 }
             }
             Event::Sent(result) => self.on_sent(result, now),
             Event::Refusal(refusal) => {
-                if let (Some(error), Some(sending)) = (refusal, &mut self.sending) {
-                    sending.outcome.drop(1, DropReason::Send(SendError::Refused(error)));
-                    self.resolver.expire(now);
-                }
+                refusal.into_iter().for_each(|error| self.on_refused(error, now));
                 self.finish_batch();
+                if matches!(&self.connection, Connection::Open(open) if open.has_refused) {
+                    self.close(Close::Now, now);
+                }
+            }
+            Event::Finished(error) => {
+                if let (Some(error), Some(mut open)) = (error, self.finishing.take()) {
+                    self.lose(open.lost(&error), DropReason::ConnectionLost(error));
+                }
             }
         }
     }
@@ -215,7 +144,7 @@ impl Delivery {
                 return Action::Resolve;
             }
             let Some(sending) = &mut self.sending else {
-                match (self.end, self.connection) {
+                match (self.end, &self.connection) {
                     (None, _) => return Action::Wait(self.resolver.due()),
                     (Some(End::Finish), Connection::Open(_)) => self.close(Close::Finish, now),
                     (Some(_), _) => return Action::Exit,
@@ -223,7 +152,7 @@ impl Delivery {
                 continue;
             };
             match self.connection {
-                Connection::Open(_) if sending.next == sending.batch.datagrams() => return Action::CheckRefusal,
+                Connection::Open(_) if sending.is_over() => return Action::CheckRefusal,
                 _ if now >= sending.expires && self.end.is_none() => self.finish_batch(),
                 Connection::Open(_) if std::mem::take(&mut sending.check_peer) => return Action::CheckPeer,
                 Connection::Open(_) if now < sending.due => {
@@ -255,17 +184,8 @@ impl Delivery {
                 false
             }
         };
-        self.sending = Some(Sending {
-            batch,
-            next: 0,
-            due: now,
-            burst: None,
-            pace: None,
-            expires: now + self.timing.interval,
-            check_peer,
-            broken: None,
-            outcome: Outcome::default(),
-        });
+        self.sending = Some(Sending::new(batch, self.timing.interval, check_peer, now));
+        self.probe_refused(now);
     }
 
     fn on_end(&mut self, end: End, now: Instant) {
@@ -284,21 +204,31 @@ impl Delivery {
     fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Instant) {
         match self.resolver.resolved(result, now) {
             // The server may have moved: away from the peer, or to an address that can be connected to.
-            Ok(true) => match self.connection {
-                Connection::Open(Some(peer)) if self.addresses().contains(&peer) => {}
-                _ => self.close(Close::Finish, now),
-            },
+            Ok(true) => {
+                self.probed = None;
+                let peer = if let Connection::Open(open) = &self.connection { open.peer } else { None };
+                if !peer.is_some_and(|peer| self.addresses().contains(&peer)) {
+                    self.close(Close::Finish, now);
+                }
+            }
             Ok(false) => {}
             Err(error) => self.queue.push_back(Action::Report(Report::Unreachable(error))),
         }
     }
 
-    fn on_opened(&mut self, result: Result<Option<SocketAddr>, Unreachable>, now: Instant) {
+    fn on_opened(&mut self, result: Result<Opened, Unreachable>, now: Instant) {
         let report = match result {
-            Ok(peer) => {
-                self.connection = Connection::Open(peer);
+            Ok(opened) => {
+                let mut open = Open::new(opened, now);
+                if let Some((_, max)) = self.narrow.filter(|&(peer, _)| open.peer == Some(peer)) {
+                    open.limit(max);
+                }
+                self.connection = Connection::Open(open);
+                if let Some(sending) = &mut self.sending {
+                    sending.check_peer = false;
+                }
                 self.backoff.reset();
-                Report::Connected(peer)
+                Report::Connected(opened.peer)
             }
             Err(error) => {
                 self.connection = Connection::Closed(now + self.backoff.wait());
@@ -313,43 +243,107 @@ impl Delivery {
         self.queue.push_back(Action::Report(report));
     }
 
-    /// Sends the next datagram, as the first of a burst if none has begun.
+    fn on_checked(&mut self, state: PeerState, now: Instant) {
+        let Connection::Open(open) = &mut self.connection else { return };
+        match state {
+            PeerState::Present => {
+                open.begin_batch(self.timing.ack_timeout() + self.timing.interval, now);
+                // A socket keeps its source address and port. Routes may have changed, and NAT keeps to what it did
+                // with this port before.
+                if self.is_lossy && (open.has_refused || now >= open.since + self.timing.resolve_every) {
+                    self.close(Close::Now, now);
+                }
+            }
+            PeerState::Gone => self.close(Close::Now, now),
+            PeerState::Failed(SendError::Broken(error)) => {
+                let datagrams = open.lost(&error);
+                self.resolver.expire(now);
+                self.lose(datagrams, DropReason::ConnectionLost(error));
+                self.close(Close::Now, now);
+            }
+            PeerState::Failed(error) => {
+                self.on_refused(error, now);
+                self.close(Close::Now, now);
+            }
+        }
+    }
+
+    /// The preferred address may not refuse any more. Another one may do nothing with what it is sent.
+    fn probe_refused(&mut self, now: Instant) {
+        let Some(refused) = self.resolver.refused() else { return };
+        match self.probed {
+            None => {
+                self.probed = Some(now);
+                self.queue.push_back(Action::Probe(refused));
+            }
+            Some(probed) if now >= probed + RETRY => self.queue.push_back(Action::CheckProbe),
+            Some(_) => {}
+        }
+    }
+
+    /// The datagram before was refused, by the server or by the path.
+    fn on_refused(&mut self, error: SendError, now: Instant) {
+        if let Connection::Open(open) = &mut self.connection {
+            match error {
+                SendError::TooLong(max) => {
+                    max.into_iter().for_each(|max| open.limit(max));
+                    self.narrow = open.peer.zip(open.max_datagram);
+                }
+                _ => {
+                    open.has_refused = true;
+                    self.resolver.expire(now);
+                    self.resolver.rotate();
+                }
+            }
+        }
+        self.lose(1, DropReason::Send(error));
+    }
+
+    /// Sends the next datagram.
     fn send(&mut self, now: Instant) -> Action {
-        let Some(sending) = &mut self.sending else { return Action::Wait(None) };
+        let (Some(sending), Connection::Open(open)) = (&mut self.sending, &self.connection) else {
+            return Action::Wait(None);
+        };
+        sending.limit(open.max_datagram);
         let left = sending.expires.saturating_duration_since(now);
-        let pace = *sending.pace.get_or_insert_with(|| Pace::of(&sending.batch, self.timing.window().min(left)));
-        let (_, deadline) = *sending.burst.get_or_insert_with(|| {
-            let end = sending.batch.datagrams().min(sending.next + pace.burst);
-            // To give up a stream is expensive.
-            let stall = if self.is_stream { self.timing.peer_timeout() } else { left.clamp(MIN_STALL, MAX_STALL) };
-            (end, now + stall)
-        });
+        // To give up a stream is expensive.
+        let stall = if self.is_stream { self.timing.peer_timeout() } else { left.clamp(MIN_STALL, MAX_STALL) };
+        let deadline = sending.deadline(self.timing.window(), stall, now);
         Action::Send(sending.next, deadline)
     }
 
     fn on_sent(&mut self, result: Result<(), SendError>, now: Instant) {
-        let Some(sending) = &mut self.sending else { return };
+        let (Some(sending), Connection::Open(open)) = (&mut self.sending, &mut self.connection) else { return };
         let (mut close, mut retry_at) = (None, now);
         match result {
             Ok(()) => {
                 sending.outcome.sent += 1;
                 sending.next += 1;
+                open.on_sent();
             }
             Err(error @ SendError::Dropped(_)) => {
                 sending.outcome.drop(1, DropReason::Send(error));
                 sending.next += 1;
             }
-            Err(error @ SendError::Refused(_)) => {
+            Err(error @ (SendError::Refused(_) | SendError::TooLong(_))) => {
                 // Not this datagram but the one before it. The server may listen on another of its addresses.
-                sending.outcome.drop(1, DropReason::Send(error));
-                self.resolver.expire(now);
-                close = self.resolver.rotate().then_some(Close::Now);
+                let peer = open.peer;
+                self.on_refused(error, now);
+                close = (peer.as_ref() != self.addresses().first()).then_some(Close::Now);
             }
             Err(error @ SendError::Stalled) => {
                 sending.drop_rest(DropReason::Send(error));
-                (close, retry_at) = (self.is_stream.then_some(Close::Reset), now + RETRY);
+                if self.is_stream {
+                    let error = ErrorKind::ConnectionReset.into();
+                    sending.outcome.lose(open.lost(&error), DropReason::ConnectionLost(error));
+                    (close, retry_at) = (Some(Close::Reset), now + RETRY);
+                }
             }
-            Err(error @ SendError::Broken(_)) => {
+            Err(SendError::Broken(error)) => {
+                if self.is_stream {
+                    sending.outcome.lose(open.lost(&error), DropReason::ConnectionLost(copy(&error)));
+                }
+                let error = SendError::Broken(error);
                 match sending.broken {
                     Some(_) => sending.drop_rest(DropReason::Send(error)),
                     None => sending.broken = Some(error),
@@ -358,8 +352,9 @@ impl Delivery {
                 close = Some(Close::Now);
             }
         }
-        let is_over = sending.next == sending.batch.datagrams();
-        if is_over || close.is_some() || sending.burst.is_some_and(|(end, _)| sending.next == end) {
+        let Some(sending) = &mut self.sending else { return };
+        let is_over = sending.is_over();
+        if close.is_some() || sending.is_burst_over() {
             sending.end_burst(now);
         }
         if let Some(close) = close {
@@ -373,7 +368,7 @@ impl Delivery {
     /// Reports what became of the batch. What is unsent is dropped.
     fn finish_batch(&mut self) {
         let Some(mut sending) = self.sending.take() else { return };
-        if sending.next < sending.batch.datagrams() {
+        if !sending.is_over() {
             let reason = sending.broken.take().map_or_else(|| self.drop_reason(), DropReason::Send);
             sending.drop_rest(reason);
         }
@@ -387,12 +382,28 @@ impl Delivery {
         }
     }
 
+    /// Counts datagrams that were sent.
+    fn lose(&mut self, datagrams: usize, reason: DropReason) {
+        if let Some(sending) = &mut self.sending {
+            sending.outcome.lose(datagrams, reason);
+        } else if datagrams > 0 {
+            let mut outcome = Outcome::default();
+            outcome.lose(datagrams, reason);
+            self.queue.push_back(Action::Report(Report::Delivered(outcome)));
+        }
+    }
+
     fn close(&mut self, close: Close, retry_at: Instant) {
-        if let Connection::Open(_) = self.connection {
+        if let Connection::Open(open) = std::mem::replace(&mut self.connection, Connection::Closed(retry_at)) {
+            self.finishing = (close == Close::Finish).then_some(open);
             self.queue.push_back(Action::Close(close));
         }
-        self.connection = Connection::Closed(retry_at);
     }
+}
+
+/// Errors of the system cannot be cloned.
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 fn earlier(one: Option<Instant>, other: Instant) -> Instant {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use crate::statsd::socket::{SendError, Unreachable};
@@ -24,8 +25,10 @@ pub enum Report {
 pub struct Outcome {
     /// Taken by the kernel.
     pub sent: u64,
-    /// Not sent, or refused by the server.
+    /// Not sent, or lost after that.
     pub dropped: u64,
+    /// Lost after they were sent: refused by the server, or on their way in a connection that broke.
+    pub lost: u64,
     /// Batches of which something was dropped.
     pub errors: u64,
     /// Why the first was dropped.
@@ -39,6 +42,14 @@ impl Outcome {
         self.errors = self.errors.max(1);
         self.reason.get_or_insert(reason);
     }
+
+    /// Adds datagrams that were sent and are lost.
+    pub fn lose(&mut self, datagrams: usize, reason: DropReason) {
+        if datagrams > 0 {
+            self.lost += datagrams as u64;
+            self.drop(datagrams, reason);
+        }
+    }
 }
 
 /// Why datagrams were dropped.
@@ -50,6 +61,8 @@ pub enum DropReason {
     Late,
     /// The server does not read, or its socket has failed.
     Send(SendError),
+    /// The connection broke after they were sent.
+    ConnectionLost(io::Error),
 }
 
 impl fmt::Display for DropReason {
@@ -58,6 +71,7 @@ impl fmt::Display for DropReason {
             Self::NotConnected => f.write_str("not connected"),
             Self::Late => f.write_str("not sent before the next poll"),
             Self::Send(error) => error.fmt(f),
+            Self::ConnectionLost(error) => error.fmt(f),
         }
     }
 }
@@ -67,6 +81,7 @@ impl Error for DropReason {
         match self {
             Self::NotConnected | Self::Late => None,
             Self::Send(error) => Some(error),
+            Self::ConnectionLost(error) => Some(error),
         }
     }
 }

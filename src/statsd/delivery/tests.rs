@@ -18,10 +18,16 @@ enum Step {
     Opens(&'static [Option<ErrorKind>]),
     /// What the next datagrams come to; those after them are sent.
     Sends(Vec<Result<(), SendError>>),
-    /// The server is gone when it is checked next.
-    Gone,
+    /// The peer is found so when it is checked next.
+    Peer(PeerState),
     /// The last datagram is refused.
-    Refused,
+    Refused(SendError),
+    /// The empty datagram to the refused address was refused too.
+    ProbeRefused,
+    /// The server has not read everything at the end.
+    Unread(ErrorKind),
+    /// The path takes datagrams of so many bytes.
+    Path(usize),
     /// The name has these addresses.
     Resolved(&'static [&'static str]),
     Unresolved,
@@ -34,8 +40,11 @@ struct Simulation {
     start: Instant,
     opens: VecDeque<Option<ErrorKind>>,
     sends: VecDeque<Result<(), SendError>>,
-    is_gone: bool,
-    is_refused: bool,
+    peer: Option<PeerState>,
+    refusal: Option<SendError>,
+    probe_refused: bool,
+    unread: Option<ErrorKind>,
+    max_datagram: Option<usize>,
 }
 
 impl Simulation {
@@ -45,7 +54,8 @@ impl Simulation {
         let start = Instant::now();
         let delivery = Delivery::new(&url.parse().unwrap(), timing, start);
         let (opens, sends) = (VecDeque::new(), VecDeque::new());
-        Self { delivery, start, opens, sends, is_gone: false, is_refused: false }
+        let (peer, refusal, probe_refused, unread, max_datagram) = (None, None, false, None, None);
+        Self { delivery, start, opens, sends, peer, refusal, probe_refused, unread, max_datagram }
     }
 
     /// What is done at this time, in milliseconds, until there is something to wait for.
@@ -62,12 +72,24 @@ impl Simulation {
                 self.sends.extend(results);
                 None
             }
-            Step::Gone => {
-                self.is_gone = true;
+            Step::Peer(state) => {
+                self.peer = Some(state);
                 None
             }
-            Step::Refused => {
-                self.is_refused = true;
+            Step::Refused(error) => {
+                self.refusal = Some(error);
+                None
+            }
+            Step::ProbeRefused => {
+                self.probe_refused = true;
+                None
+            }
+            Step::Unread(error) => {
+                self.unread = Some(error);
+                None
+            }
+            Step::Path(bytes) => {
+                self.max_datagram = Some(bytes);
                 None
             }
             Step::Resolved(addresses) => {
@@ -85,15 +107,17 @@ impl Simulation {
                 Action::Wait(_) | Action::Exit => break,
                 Action::Open => Event::Opened(match self.opens.pop_front().flatten() {
                     Some(error) => Err(Unreachable::Connect(error.into())),
-                    None => Ok(self.delivery.addresses().first().copied()),
+                    None => {
+                        let peer = self.delivery.addresses().first().copied();
+                        Ok(Opened { peer, max_datagram: self.max_datagram })
+                    }
                 }),
-                Action::CheckPeer => Event::Checked(std::mem::take(&mut self.is_gone)),
+                Action::CheckPeer => Event::Checked(self.peer.take().unwrap_or(PeerState::Present)),
+                Action::CheckProbe => Event::Probed(!std::mem::take(&mut self.probe_refused)),
+                Action::Close(Close::Finish) => Event::Finished(self.unread.take().map(Into::into)),
                 Action::Send(..) => Event::Sent(self.sends.pop_front().unwrap_or(Ok(()))),
-                Action::CheckRefusal => {
-                    let refused = std::mem::take(&mut self.is_refused);
-                    Event::Refusal(refused.then(|| ErrorKind::ConnectionRefused.into()))
-                }
-                Action::Resolve | Action::Close(_) | Action::Report(_) => continue,
+                Action::CheckRefusal => Event::Refusal(self.refusal.take()),
+                Action::Resolve | Action::Probe(_) | Action::Close(_) | Action::Report(_) => continue,
             };
             self.delivery.on(answer, now);
         }
@@ -101,14 +125,17 @@ impl Simulation {
     }
 
     fn describe(&self, action: &Action, now: Instant) -> String {
+        let name = |address: &SocketAddr| if *address == A.parse().unwrap() { "a" } else { "b" };
         let millis = |time: &Instant| time.duration_since(self.start).as_millis();
         match action {
             Action::Resolve => "resolve".into(),
             Action::Open => match self.delivery.addresses().first() {
-                Some(address) => format!("open {}", if *address == A.parse().unwrap() { "a" } else { "b" }),
+                Some(address) => format!("open {}", name(address)),
                 None => "open".into(),
             },
             Action::CheckPeer => "check peer".into(),
+            Action::Probe(address) => format!("probe {}", name(address)),
+            Action::CheckProbe => "check probe".into(),
             Action::Send(n, deadline) => {
                 assert!(*deadline > now && !self.delivery.datagram(*n).is_empty());
                 format!("send {n}")
@@ -117,7 +144,7 @@ impl Simulation {
             Action::Close(how) => format!("close {how:?}").to_lowercase(),
             Action::Report(Report::Connected(_)) => "connected".into(),
             Action::Report(Report::Unreachable(_)) => "unreachable".into(),
-            Action::Report(Report::Delivered(Outcome { sent, dropped, errors, reason })) => {
+            Action::Report(Report::Delivered(Outcome { sent, dropped, errors, reason, .. })) => {
                 assert_eq!(reason.is_some(), *dropped > 0 && *errors > 0);
                 let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
                 format!("{sent} sent, {dropped} dropped{reason}")
@@ -164,8 +191,8 @@ fn run<const N: usize>(url: &str, table: [(u64, Step, &str); N]) {
     }
 }
 
-fn refused() -> Result<(), SendError> {
-    Err(SendError::Refused(ErrorKind::ConnectionRefused.into()))
+fn refusal() -> SendError {
+    SendError::Refused(ErrorKind::ConnectionRefused.into())
 }
 
 fn broken() -> Result<(), SendError> {
@@ -253,7 +280,7 @@ fn delivery_backs_off_when_a_stream_cannot_be_opened() {
             (12_000, Step::Batch(1), "0 sent, 1 dropped: not connected; wait 15000"),
             (15_000, Step::Time, "open a; connected; send 0..1; check refusal; 1 sent, 0 dropped; wait"),
             // After a success it begins again.
-            (16_000, Step::Gone, "wait"),
+            (16_000, Step::Peer(PeerState::Gone), "wait"),
             (16_000, Step::Opens(&[REFUSED]), "wait"),
             (16_000, Step::Batch(1), "check peer; close now; open a; unreachable; wait 17000"),
             (17_000, Step::Time, "open a; connected; send 0..1; check refusal; 1 sent, 0 dropped; wait"),
@@ -291,7 +318,7 @@ fn delivery_resets_a_stream_that_is_not_read() {
             (
                 0,
                 Step::Batch(9),
-                "open a; connected; send 0..2; close reset; 1 sent, 8 dropped: the server does not read; wait",
+                "open a; connected; send 0..2; close reset; 1 sent, 9 dropped: the server does not read; wait",
             ),
             (900, Step::Batch(1), "wait 1000"),
             (1000, Step::Time, "open a; connected; send 0..1; check refusal; 1 sent, 0 dropped; wait"),
@@ -321,14 +348,14 @@ fn delivery_replaces_a_broken_socket_once_a_batch() {
                 0,
                 Step::Batch(4),
                 "open a; connected; send 0..2; close now; open a; connected; send 1..4; check refusal; \
-                 4 sent, 0 dropped; wait",
+                 4 sent, 1 dropped: broken pipe; wait",
             ),
             (4000, Step::Sends(vec![broken(), Ok(()), broken()]), "wait"),
             (
                 4000,
                 Step::Batch(4),
                 "check peer; send 0..1; close now; open a; connected; send 0..2; close now; \
-                 1 sent, 3 dropped: broken pipe; wait",
+                 1 sent, 4 dropped: broken pipe; wait",
             ),
             // Why it cannot be opened again is reported.
             (8000, Step::Sends(vec![broken()]), "wait"),
@@ -345,7 +372,7 @@ fn delivery_replaces_a_socket_whose_server_is_gone() {
         "unix:///run/statsd",
         [
             (0, Step::Batch(1), "open; connected; send 0..1; check refusal; 1 sent, 0 dropped; wait"),
-            (4000, Step::Gone, "wait"),
+            (4000, Step::Peer(PeerState::Gone), "wait"),
             (
                 4000,
                 Step::Batch(1),
@@ -355,38 +382,76 @@ fn delivery_replaces_a_socket_whose_server_is_gone() {
     );
 }
 
+/// A socket keeps its port, which NAT may send elsewhere, and its address.
 #[test]
-fn delivery_counts_refusals() {
+fn delivery_counts_refusals_and_replaces_the_socket() {
+    const REFUSED: &str = "connection refused";
     run(
         "udp://10.1.0.8:9",
         [
-            (0, Step::Refused, "wait"),
+            (0, Step::Refused(refusal()), "wait"),
             (
                 0,
                 Step::Batch(1),
-                "open a; connected; send 0..1; check refusal; 1 sent, 1 dropped: connection refused; wait",
+                &format!("open a; connected; send 0..1; check refusal; 1 sent, 1 dropped: {REFUSED}; close now; wait"),
             ),
-            (4000, Step::Sends(vec![Ok(()), refused()]), "wait"),
+            (4000, Step::Sends(vec![Ok(()), Err(refusal())]), "wait"),
             // The first is refused, the second sent.
             (
                 4000,
                 Step::Batch(2),
-                "check peer; send 0..2; send 1..2; check refusal; 2 sent, 1 dropped: connection refused; wait",
+                &format!(
+                    "open a; connected; send 0..2; send 1..2; check refusal; 2 sent, 1 dropped: {REFUSED}; \
+                     close now; wait"
+                ),
             ),
             (8000, Step::Sends(vec![Err(SendError::Dropped(ErrorKind::OutOfMemory.into()))]), "wait"),
-            (8000, Step::Batch(2), "check peer; send 0..2; check refusal; 1 sent, 1 dropped: out of memory; wait"),
+            (
+                8000,
+                Step::Batch(2),
+                "open a; connected; send 0..2; check refusal; 1 sent, 1 dropped: out of memory; wait",
+            ),
+            // It comes late.
+            (12_000, Step::Peer(PeerState::Failed(refusal())), "wait"),
+            (
+                12_000,
+                Step::Batch(2),
+                &format!(
+                    "check peer; close now; open a; connected; send 0..2; check refusal; 2 sent, 1 dropped: {REFUSED}; \
+                     wait"
+                ),
+            ),
         ],
     );
 }
 
 #[test]
-fn delivery_tries_another_address_after_a_refusal() {
+fn delivery_replaces_a_udp_socket_at_intervals() {
+    let sent = "send 0..1; check refusal; 1 sent, 0 dropped; wait";
+    for (url, refreshed) in
+        [("udp://10.1.0.8:9", "check peer; close now; open a; connected; "), ("tcp://10.1.0.8:9", "check peer; ")]
+    {
+        run(
+            url,
+            [
+                (0, Step::Batch(1), &format!("open a; connected; {sent}")),
+                (59_999, Step::Batch(1), &format!("check peer; {sent}")),
+                (63_999, Step::Batch(1), &format!("{refreshed}{sent}")),
+                (67_999, Step::Batch(1), &format!("check peer; {sent}")),
+            ],
+        );
+    }
+}
+
+/// The other one may do nothing with what it is sent.
+#[test]
+fn delivery_goes_back_to_an_address_that_refused() {
     run(
         "udp://statsd:9",
         [
             (0, Step::Time, "resolve; wait"),
             (0, Step::Resolved(&[A, B]), "wait 60000"),
-            (0, Step::Sends(vec![Ok(()), refused()]), "wait 60000"),
+            (0, Step::Sends(vec![Ok(()), Err(refusal())]), "wait 60000"),
             (
                 0,
                 Step::Batch(3),
@@ -394,8 +459,71 @@ fn delivery_tries_another_address_after_a_refusal() {
                  3 sent, 1 dropped: connection refused; wait 4000",
             ),
             (4000, Step::Time, "resolve; wait"),
+            (4000, Step::Resolved(&[B, A]), "wait 64000"),
+            (4000, Step::Batch(1), "probe a; check peer; send 0..1; check refusal; 1 sent, 0 dropped; wait 64000"),
+            (8000, Step::ProbeRefused, "wait 64000"),
+            (
+                8000,
+                Step::Batch(1),
+                "check probe; probe a; check peer; send 0..1; check refusal; 1 sent, 0 dropped; wait 64000",
+            ),
+            // Its refusal may still come.
+            (8999, Step::Batch(1), "check peer; send 0..1; check refusal; 1 sent, 0 dropped; wait 64000"),
+            (
+                12_000,
+                Step::Batch(1),
+                "check probe; close now; open a; connected; send 0..1; check refusal; 1 sent, 0 dropped; wait 64000",
+            ),
+            (16_000, Step::Batch(1), "check peer; send 0..1; check refusal; 1 sent, 0 dropped; wait 64000"),
         ],
     );
+}
+
+/// Known at the next poll, when the socket is needed again, or at the end.
+#[test]
+fn delivery_counts_what_a_lost_connection_may_have_cost() {
+    let broken = |error: ErrorKind| Step::Peer(PeerState::Failed(SendError::Broken(error.into())));
+    let send = "open a; connected; send 0..3; check refusal; 3 sent";
+    run(
+        "tcp://10.1.0.8:9",
+        [
+            (0, Step::Batch(3), &format!("{send}, 0 dropped; wait")),
+            (4000, broken(ErrorKind::ConnectionReset), "wait"),
+            (4000, Step::Batch(3), &format!("check peer; close now; {send}, 3 dropped: connection reset; wait")),
+            (8000, Step::Batch(2), "check peer; send 0..2; check refusal; 2 sent, 0 dropped; wait"),
+            // Not acknowledged for a while.
+            (12_000, broken(ErrorKind::TimedOut), "wait"),
+            (12_000, Step::Batch(3), &format!("check peer; close now; {send}, 5 dropped: timed out; wait")),
+            (16_000, Step::Peer(PeerState::Gone), "wait"),
+            (16_000, Step::Batch(3), &format!("check peer; close now; {send}, 0 dropped; wait")),
+            (17_000, Step::Unread(ErrorKind::ConnectionReset), "wait"),
+            (17_000, Step::Event(Event::End(End::Finish)), "close finish; 0 sent, 3 dropped: connection reset; exit"),
+        ],
+    );
+}
+
+#[test]
+fn delivery_cuts_datagrams_for_the_path() {
+    let mut simulation = Simulation::new("udp://10.1.0.8:9");
+    simulation.step(0, Step::Path(18));
+    let mut writer = BatchWriter::new(600);
+    let mut step = |time, sends, expected: &str| {
+        (0..9).for_each(|_| writer.gauge(Parts { path: "a", tags: "" }, 1.0));
+        simulation.step(time, Step::Sends(sends));
+        assert_eq!(simulation.step(time, Step::Event(Event::Batch(writer.take()))), expected, "{time}");
+    };
+    let too_long = |max| Err(SendError::TooLong(Some(max)));
+    step(0, vec![], "open a; connected; send 0..3; check refusal; 3 sent, 0 dropped; wait");
+    // The first was too long.
+    step(
+        4000,
+        vec![Ok(()), too_long(12)],
+        "check peer; send 0..2; send 1..4; check refusal; 4 sent, 1 dropped: too long for the path, which takes 12 \
+         bytes; wait",
+    );
+    step(8000, vec![], "check peer; send 0..5; check refusal; 5 sent, 0 dropped; wait");
+    // The system has forgotten it.
+    step(60_000, vec![], "check peer; close now; open a; connected; send 0..5; check refusal; 5 sent, 0 dropped; wait");
 }
 
 #[test]

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use crate::statsd::destination::Destination;
 
+pub use udp::{PathProbe, probe_path};
+
 /// An open socket to a server. It is closed when it is dropped.
 pub trait Socket {
-    /// Sends one datagram. Waits for a slow reader until `deadline`; only TCP may take longer, if the peer reads a
+    /// Sends one datagram of at most [`max_datagram`](Self::max_datagram) bytes. Waits for a slow reader until `deadline`; only TCP may take longer, if the peer reads a
     /// little now and then.
     fn send(&mut self, datagram: &[u8], deadline: Instant) -> Result<(), SendError>;
 
@@ -26,33 +28,59 @@ pub trait Socket {
         None
     }
 
-    /// A refusal of the last datagram, which otherwise the next [`send`](Self::send) would return.
-    fn refusal(&self) -> Option<io::Error> {
+    /// Bytes of the longest datagram that the path takes whole, as far as is known.
+    fn max_datagram(&self) -> Option<usize> {
         None
     }
 
-    /// Whether the server is known to be gone from the other end.
-    fn is_stale(&mut self) -> bool {
-        false
+    /// A refusal of the last datagram, which otherwise the next [`send`](Self::send) would return.
+    fn refusal(&self) -> Option<SendError> {
+        None
     }
 
-    /// Waits until the server has read everything, but not beyond `deadline`.
-    fn finish(&mut self, _deadline: Instant) {}
+    /// What is known of the server at the other end.
+    fn peer_state(&mut self) -> PeerState {
+        PeerState::Present
+    }
+
+    /// Waits until the server has read everything, but not beyond `deadline`. Returns why it cannot any more.
+    fn finish(&mut self, _deadline: Instant) -> Option<io::Error> {
+        None
+    }
 
     /// Has the socket closed so that the server discards the last line, which may be cut.
     fn reset(&mut self) {}
 }
 
-/// Opens a socket to a destination: to the first of its addresses that can be connected to. A TCP peer that
-/// acknowledges nothing for `peer_timeout` is considered gone.
+/// What is known of the server at the other end of a socket.
+#[derive(Debug)]
+pub enum PeerState {
+    /// Nothing has come that says otherwise.
+    Present,
+    /// It has gone. Everything was read.
+    Gone,
+    /// It has gone, or refuses: what was sent last may be lost.
+    Failed(SendError),
+}
+
+/// What a socket is opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A TCP peer that acknowledges nothing for this time is considered gone.
+    pub ack_timeout: Duration,
+    /// `--max-datagram`.
+    pub max_datagram: usize,
+}
+
+/// Opens a socket to a destination: to the first of its addresses that can be connected to.
 pub fn open(
     destination: &Destination,
     addresses: &[SocketAddr],
-    peer_timeout: Duration,
+    limits: Limits,
 ) -> Result<Box<dyn Socket>, Unreachable> {
     match destination {
-        Destination::Udp(_) => first(addresses, udp::connect),
-        Destination::Tcp(_) => first(addresses, |address| tcp::connect(address, peer_timeout)),
+        Destination::Udp(_) => first(addresses, |address| udp::connect(address, limits.max_datagram)),
+        Destination::Tcp(_) => first(addresses, |address| tcp::connect(address, limits.ack_timeout)),
         Destination::Unix(path) => in_file_system(unix::connect(path)),
     }
 }
@@ -121,6 +149,9 @@ impl Error for Unreachable {
 pub enum SendError {
     /// The datagram before it was refused. This one was not tried.
     Refused(io::Error),
+    /// The datagram before it was too long for the path, which [takes](Socket::max_datagram) less than was known. This
+    /// one was not tried.
+    TooLong(Option<usize>),
     /// It is dropped. The next one may be sent.
     Dropped(io::Error),
     /// The server does not read.
@@ -133,6 +164,8 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) | Self::Dropped(error) | Self::Broken(error) => error.fmt(f),
+            Self::TooLong(Some(max)) => write!(f, "too long for the path, which takes {max} bytes"),
+            Self::TooLong(None) => f.write_str("too long for the path"),
             Self::Stalled => f.write_str("the server does not read"),
         }
     }
@@ -142,7 +175,7 @@ impl Error for SendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Refused(error) | Self::Dropped(error) | Self::Broken(error) => Some(error),
-            Self::Stalled => None,
+            Self::TooLong(_) | Self::Stalled => None,
         }
     }
 }

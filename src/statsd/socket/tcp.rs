@@ -4,18 +4,31 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{set_socket_linger, set_tcp_user_timeout};
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_user_timeout,
+};
 
-use super::{SendError, Socket, retry, timeout};
+use super::{PeerState, SendError, Socket, retry, timeout};
 
 /// How long each address of a server is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After so much idle time an empty segment is sent, so that no NAT or firewall between forgets the connection (the
+/// shortest of their usual time-outs are four minutes), then at these intervals and so many times until one is
+/// answered.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVES: u32 = 4;
+
 pub struct Tcp(TcpStream);
 
-pub fn connect(address: SocketAddr, peer_timeout: Duration) -> io::Result<Tcp> {
+pub fn connect(address: SocketAddr, ack_timeout: Duration) -> io::Result<Tcp> {
     let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
-    set_tcp_user_timeout(&stream, u32::try_from(peer_timeout.as_millis()).unwrap_or(u32::MAX))?;
+    set_tcp_user_timeout(&stream, u32::try_from(ack_timeout.as_millis()).unwrap_or(u32::MAX))?;
+    set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+    set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
+    set_tcp_keepcnt(&stream, KEEPALIVES)?;
+    set_socket_keepalive(&stream, true)?;
     Ok(Tcp(stream))
 }
 
@@ -36,21 +49,13 @@ impl Socket for Tcp {
         self.0.peer_addr().ok()
     }
 
-    /// Whether the server has closed its end.
-    fn is_stale(&mut self) -> bool {
-        has_closed(&mut self.0).unwrap_or(true)
+    fn peer_state(&mut self) -> PeerState {
+        peer_state(&mut self.0).unwrap_or_else(|error| PeerState::Failed(SendError::Broken(error)))
     }
 
     /// To close with data of the server's unread would discard what was sent: its replies are read until it closes.
-    fn finish(&mut self, deadline: Instant) {
-        let _ = self.0.shutdown(Shutdown::Write);
-        let mut replies = [0; 4096];
-        while Instant::now() < deadline {
-            let set = self.0.set_read_timeout(Some(timeout(deadline)));
-            if set.is_err() || !matches!(self.0.read(&mut replies), Ok(1..)) {
-                return;
-            }
-        }
+    fn finish(&mut self, deadline: Instant) -> Option<io::Error> {
+        finish(&mut self.0, deadline).err()
     }
 
     /// Closed by a reset instead of an end of file, the server does not take a cut line for a whole one.
@@ -59,20 +64,39 @@ impl Socket for Tcp {
     }
 }
 
-/// Whether the peer has closed its end. What it sends is discarded.
-fn has_closed(stream: &mut TcpStream) -> io::Result<bool> {
+/// What the peer sends is discarded. If it closes its end before it has read everything, or without reading what
+/// arrives later, its kernel resets the connection.
+fn peer_state(stream: &mut TcpStream) -> io::Result<PeerState> {
+    stream.take_error()?.map_or(Ok(()), Err)?;
     stream.set_nonblocking(true)?;
     let mut replies = [0; 4096];
-    let closed = loop {
+    let state = loop {
         match retry(|| stream.read(&mut replies)) {
-            Ok(0) => break true,
+            Ok(0) => break PeerState::Gone,
             Ok(length) if length == replies.len() => {}
-            Ok(_) => break false,
-            Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            Ok(_) => break PeerState::Present,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break PeerState::Present,
+            Err(error) => return Err(error),
         }
     };
     stream.set_nonblocking(false)?;
-    Ok(closed)
+    Ok(state)
+}
+
+fn finish(stream: &mut TcpStream, deadline: Instant) -> io::Result<()> {
+    stream.take_error()?.map_or(Ok(()), Err)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut replies = [0; 4096];
+    while Instant::now() < deadline {
+        stream.set_read_timeout(Some(timeout(deadline)))?;
+        match stream.read(&mut replies) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    stream.take_error()?.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -118,20 +142,51 @@ mod tests {
             let mut text = String::new();
             texts.send(server.read_to_string(&mut text).map(|_| text)).unwrap();
         });
-        socket.finish(Instant::now() + Duration::from_secs(30));
+        assert!(socket.finish(Instant::now() + Duration::from_secs(30)).is_none());
         assert_eq!(inbox.try_recv().unwrap().unwrap(), "a:1|g\n");
     }
 
+    /// Waits until the peer is not present any more.
+    fn end_state(socket: &mut Tcp) -> PeerState {
+        let start = Instant::now();
+        loop {
+            match socket.peer_state() {
+                PeerState::Present => assert!(start.elapsed() < Duration::from_secs(60)),
+                state => return state,
+            }
+        }
+    }
+
     #[test]
-    fn tcp_socket_is_stale_once_the_server_has_closed() {
+    fn tcp_peer_is_gone_once_it_has_closed() {
         let (mut socket, mut server) = pair();
         server.write_all(b"hello").unwrap();
-        assert!(!socket.is_stale());
-        server.shutdown(Shutdown::Write).unwrap();
-        // The first read may find the greeting alone.
-        let start = Instant::now();
-        while !socket.is_stale() {
-            assert!(start.elapsed() < Duration::from_secs(60));
-        }
+        assert!(matches!(socket.peer_state(), PeerState::Present));
+        send(&mut socket, b"a:1|g\n");
+        server.read_exact(&mut [0; 6]).unwrap();
+        drop(server);
+        assert!(matches!(end_state(&mut socket), PeerState::Gone), "it has read everything");
+    }
+
+    #[test]
+    fn tcp_peer_fails_if_it_closes_before_it_has_read() {
+        let (mut socket, server) = pair();
+        send(&mut socket, b"a:1|g\n");
+        drop(server);
+        assert!(matches!(end_state(&mut socket), PeerState::Failed(_)));
+
+        let (mut socket, server) = pair();
+        drop(server);
+        assert!(matches!(end_state(&mut socket), PeerState::Gone));
+        send(&mut socket, b"a:1|g\n");
+        assert!(socket.finish(Instant::now() + Duration::from_secs(5)).is_some());
+    }
+
+    #[test]
+    fn tcp_keeps_idle_connections_alive() {
+        use rustix::net::sockopt::{socket_keepalive, tcp_keepidle};
+        let (socket, _server) = pair();
+        assert!(socket_keepalive(&socket.0).unwrap());
+        assert!(tcp_keepidle(&socket.0).unwrap() < Duration::from_secs(240));
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{SendError, Socket, is_temporary, retry, timeout};
+use super::{PeerState, SendError, Socket, is_temporary, retry, timeout};
 
 pub struct Unix {
     socket: UnixDatagram,
@@ -43,9 +43,12 @@ impl Socket for Unix {
         "accepts datagrams"
     }
 
-    /// Whether another socket has taken its place. A server may hold the replaced one open.
-    fn is_stale(&mut self) -> bool {
-        inode(&self.path).is_ok_and(|inode| inode != self.inode)
+    /// Another socket may have taken its place. A server may hold the replaced one open.
+    fn peer_state(&mut self) -> PeerState {
+        match inode(&self.path) {
+            Ok(inode) if inode != self.inode => PeerState::Gone,
+            _ => PeerState::Present,
+        }
     }
 }
 
@@ -54,18 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unix_socket_is_stale_once_it_is_replaced() {
+    fn unix_peer_is_gone_once_its_socket_is_replaced() {
         let path = std::env::temp_dir().join(format!("xenmonitor-stale-{}", std::process::id()));
         let server = UnixDatagram::bind(&path).unwrap();
         let mut socket = connect(&path).unwrap();
-        assert!(!socket.is_stale());
+        assert!(matches!(socket.peer_state(), PeerState::Present));
         // Its name alone is removed: the server may still read.
         fs::remove_file(&path).unwrap();
-        assert!(!socket.is_stale());
+        assert!(matches!(socket.peer_state(), PeerState::Present));
         let _second = UnixDatagram::bind(&path).unwrap();
-        assert!(socket.is_stale());
+        assert!(matches!(socket.peer_state(), PeerState::Gone));
         drop(server);
-        assert!(!connect(&path).unwrap().is_stale());
+        assert!(matches!(connect(&path).unwrap().peer_state(), PeerState::Present));
         fs::remove_file(&path).unwrap();
     }
 }

@@ -168,11 +168,12 @@ pub fn on_the_shims_clock(command: &mut Command) -> &mut Command {
 }
 
 /// Log lines that depend on the load of the machine: a poll was late, or was not sent in time.
-const LATENESS: [&str; 4] = [
+const LATENESS: [&str; 5] = [
     "a poll takes longer than the interval",
     "polls take less than the interval again",
     "are dropped: not sent before the next poll",
     "are no longer dropped",
+    "without errors again",
 ];
 
 /// The lines of a log, except those that depend on the load of the machine.

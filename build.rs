@@ -1,4 +1,4 @@
-//! Stamps what `--version` tells besides the version: git revision and the Xen release of the bound header.
+//! Sets what `--version` shows besides the version: git revision and the Xen release of the bound header.
 
 use std::env;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn main() {
     }
     let revision = git(&["rev-parse", "--short", "HEAD"]);
     let revision = revision.map_or(String::new(), |revision| format!("revision {revision}, "));
-    let release = env::var("DEP_XENSTAT_RELEASE").expect("xenstat-sys tells the release of its header");
+    let release = env::var("DEP_XENSTAT_RELEASE").expect("xenstat-sys sets the release of its header");
     println!("cargo::rustc-env=XENMONITOR_BUILD={revision}header of Xen {release}");
 }
 

@@ -1,5 +1,5 @@
-//! How the daemon treats QEMUs: a QEMU may crash, and its guest lose its disks, when a client leaves before its question
-//! is answered.
+//! How the daemon treats QEMUs: a QEMU may crash, and its guest lose its disks, when a client leaves before its
+//! question is answered.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;

@@ -113,8 +113,8 @@ impl Talk {
         self.replies.asked().is_some()
     }
 
-    /// Takes what QEMU has sent; returns how the conversation ends, if it does. `ask` says whether it has asked the next
-    /// question: otherwise this is the moment to close, as nothing is owed.
+    /// Takes what QEMU has sent; returns how the conversation ends, if it does. `ask` returns whether the next question
+    /// is asked: otherwise this is the moment to close, as nothing is owed.
     fn push(&mut self, bytes: &[u8], now: Instant, mut ask: impl FnMut(Question) -> bool) -> Option<Answer> {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -480,8 +480,8 @@ mod tests {
         }
     }
 
-    /// This program had no turn until the time was over: what has come is read, and the rest is still asked for. But nobody
-    /// can draw that out.
+    /// This program had no turn until the time was over: what has come is read, and the rest is still asked for. But
+    /// nobody can draw that out.
     #[test]
     fn qmp_questions_have_a_little_time_each() {
         let mut run = Run::new();

@@ -133,8 +133,8 @@ impl Replies {
         self.asked
     }
 
-    /// Takes one whole line: the greeting, an event, or a reply. Replies to other questions than the one asked belong to
-    /// another client and are ignored.
+    /// Takes one whole line: the greeting, an event, or a reply. Replies to other questions than the one asked belong
+    /// to another client and are ignored.
     pub fn push_line(&mut self, line: &[u8]) -> Result<Progress, ReplyError> {
         let Message { greeting, id, error, result } = read(line)?;
         let Some(asked) = self.asked else {
@@ -287,8 +287,9 @@ fn cdroms(devices: Few<Child, MOST_DEVICES>) -> HashSet<String> {
     cdroms.map(|child| child.name).collect()
 }
 
-/// The disks in the replies to `query-block` and `query-blockstats`. Both list the drives that the guest sees; the files
-/// under a drive are inside its entry. A drive without a medium, or with a removable one, is a CD drive or the like.
+/// The disks in the replies to `query-block` and `query-blockstats`. Both list the drives that the guest sees; the
+/// files under a drive are inside its entry. A drive without a medium, or with a removable one, is a CD drive or the
+/// like.
 fn disks(
     drives: &Few<Drive, MOST_DISKS>,
     cdroms: &HashSet<String>,

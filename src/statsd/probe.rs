@@ -8,7 +8,8 @@ use std::{fmt, thread};
 
 use crate::statsd::destination::Destination;
 use crate::statsd::resolver;
-use crate::statsd::socket::{self, Limits, PeerState, SendError, Socket, Unreachable, probe_path};
+use crate::statsd::socket::udp::probe_path;
+use crate::statsd::socket::{self, Limits, PeerState, SendError, Socket, Unreachable};
 
 /// How long each step may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

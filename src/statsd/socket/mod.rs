@@ -1,7 +1,7 @@
 //! Open sockets to servers, one file a transport, and what their errors mean for delivery.
 
 mod tcp;
-mod udp;
+pub mod udp;
 mod unix;
 
 use std::error::Error;
@@ -11,8 +11,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::statsd::destination::Destination;
-
-pub use udp::{PathProbe, probe_path};
 
 /// An open socket to a server. It is closed when it is dropped.
 pub trait Socket {

@@ -21,6 +21,7 @@ const IPV6_MIN_MTU: usize = 1280;
 /// No network has a larger MTU, only the loopback interface.
 const MAX_NETWORK_MTU: usize = 16_384;
 
+/// A connected UDP socket.
 pub struct Udp {
     socket: UdpSocket,
     address: SocketAddr,
@@ -28,6 +29,7 @@ pub struct Udp {
     max_datagram: usize,
 }
 
+/// Opens a socket of the address's family, with a source address and port of its own.
 pub fn connect(address: SocketAddr, max_datagram: usize) -> io::Result<Udp> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, PATIENCE, Said, Scratch, run, scenario, with_files, xenmonitor};
+use crate::support::{Daemon, PATIENCE, Said, Scratch, clean, out_of, run, scenario, with_files, xenmonitor};
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
@@ -253,6 +253,53 @@ fn udp_passes_a_path_with_a_small_mtu() {
         let most = lengths.iter().copied().max().unwrap();
         assert!(lengths.len() > 10 && most <= longest && most > longest - 80, "{case}: {lengths:?}");
     }
+}
+
+/// Some are lost before the router says so. It is logged once, and the next are shorter.
+#[test]
+fn udp_learns_what_a_path_takes() {
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scenario("demo"));
+    command.args(["--count", "6", "--interval", "1s", "--resolve-every", "1s", "--max-datagram", "1450"]);
+    command.args(["--print", "statsd", "--statsd", "udp://[fd77:2::3]"]);
+    let said = run(&mut behind_a_narrow_router(&command, &scratch, false));
+    let words = "metrics for udp://[fd77:2::3]:8125 are dropped: too long for the path, which takes 1372 bytes\n";
+    assert!(said.err.matches(words).count() == 1 && counts(&said).1 > 0, "{}", said.err);
+    let lengths = std::fs::read_to_string(scratch.join("lengths")).unwrap();
+    let most = lengths.lines().map(|line| line.parse().unwrap()).max().unwrap();
+    assert!((1300..=1372).contains(&most), "{lengths}");
+    let text = std::fs::read_to_string(scratch.join("text")).unwrap();
+    let polls = |text: &str| text.matches("xenmonitor.up:1|g").count();
+    assert!(polls(&text) >= 3 && said.out.ends_with(&text[text.len() - 2000..]), "{}: {}", polls(&text), said.err);
+}
+
+/// As when a firewall has forgotten the connection: nothing is acknowledged any more.
+#[test]
+fn tcp_counts_what_is_not_acknowledged() {
+    const LISTEN: &str = "use Socket; alarm 40; socket(S, AF_INET, SOCK_STREAM, 0) && \
+        bind(S, pack_sockaddr_in(8125, INADDR_ANY)) && listen(S, 9) or die; sleep 40";
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", HOST));
+    command.args(["--interval", "1s", "--print", "json", "--statsd", "tcp://10.1.0.2"]);
+    let script = format!(
+        "mount -t tmpfs none /run && ip netns add s && ip link add c0 type veth peer name s0 netns s && \
+         ip addr add 10.1.0.1/24 dev c0 && ip link set c0 up && ip netns exec s ip addr add 10.1.0.2/24 dev s0 && \
+         ip netns exec s ip link set s0 up && {{ ip netns exec s perl -e '{LISTEN}' >'{log}' 2>&1 & }} && \
+         until ip netns exec s grep -q :1FBD /proc/net/tcp; do sleep 0.05; done && ",
+        log = scratch.join("log").display(),
+    );
+    let mut daemon = Daemon::start(&mut with_files(&command, &[], &["--net"], &script));
+    daemon.wait_for_line();
+    daemon.wait_for_line();
+    let block = "ip netns exec s ip rule add pref 1 iif lo blackhole";
+    let mut command = clean("nsenter");
+    command.args(["--target", &daemon.id().to_string(), "--net", "--mount", "sh", "-c", block]);
+    out_of(&mut command);
+    daemon.wait_for_log("the connection to tcp://10.1.0.2:8125 broke, so metrics may be lost: Connection timed out");
+    daemon.signal("TERM");
+    let said = daemon.end();
+    let (sent, dropped) = counts(&said);
+    assert!(dropped >= 4 && dropped <= sent + 10, "{}", said.err);
 }
 
 #[test]

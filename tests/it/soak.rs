@@ -200,11 +200,12 @@ impl Life {
         let most = |n| self.memory[tenth(n, self.memory.len())].iter().max().copied().unwrap();
         let hours = (polls as f64 + self.skipped as f64) * INTERVAL.as_secs_f64() / 3600.0;
         let (drifted, drift) = (least(9) - least(1), (least(9) - least(1)) * 1000.0 / hours);
-        let (memory, grown) = (most(9), most(9) as i64 - most(1) as i64);
+        // In a short life on a busy machine some paths are first taken late in the first half.
+        let (memory, grown) = (most(9), most(9) as i64 - most(4) as i64);
         let files = self.files.iter().max().unwrap();
         println!(
             "{polls} polls, {} failed, {} skipped, {hours:.1} hours of the daemon's: {memory} KiB resident, \
-             {grown} more than after a tenth; at most {files} open files; drift {drift:.3} ms an hour",
+             {grown} more than after half of it; at most {files} open files; drift {drift:.3} ms an hour",
             self.failed, self.skipped
         );
         assert!(self.failed > 0, "none failed");

@@ -22,7 +22,7 @@ pub mod daemon;
 pub mod fuzz;
 pub mod logging;
 pub mod metrics;
-mod model;
+pub mod model;
 pub mod naming;
 mod on_drop;
 mod report;

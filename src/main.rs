@@ -17,6 +17,7 @@ use xenmonitor::daemon::alternate_screen::AlternateScreen;
 use xenmonitor::daemon::failure::Failure;
 use xenmonitor::daemon::privileges;
 use xenmonitor::logging::stderr::Stderr;
+use xenmonitor::model::text::is_invisible;
 
 const USAGE_ERROR: u8 = 2;
 
@@ -71,9 +72,9 @@ fn fail(mut stderr: impl Write, reason: &str, exit_code: u8) -> ExitCode {
     ExitCode::from(exit_code)
 }
 
-/// Escapes control characters. Arguments and variables may hold any.
+/// Escapes control and invisible characters. Arguments and variables may hold any.
 fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_invisible(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// One line per message, with a timestamp; for journald, which adds its own, with a priority instead.

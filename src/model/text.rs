@@ -21,14 +21,16 @@ pub fn printable(raw: &[u8]) -> String {
     out
 }
 
-/// Controls, and most of Unicode's Default_Ignorable_Code_Point: characters that are invisible themselves, but can
-/// change the text around them.
+/// Characters that are invisible themselves, but can change the text around them, or make names that look alike: the
+/// controls; Unicode's property Default_Ignorable_Code_Point, which has all of Bidi_Control; the separators of lines and
+/// paragraphs; and the interlinear annotation characters.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A number as Xen's tools and the kernel write it: no sign, no space, no leading zero.
@@ -51,9 +53,46 @@ mod tests {
             (b"\xff\xfeok", "\\xff\\xfeok"),
             ("\u{9b}31m".as_bytes(), "\\x9b31m"),
             ("abc\u{202e}fed".as_bytes(), "abc\\u{202e}fed"),
+            ("web\u{1bca0}".as_bytes(), "web\\u{1bca0}"),
         ] {
             assert_eq!(printable(raw), shown);
         }
+    }
+
+    /// Default_Ignorable_Code_Point, as in DerivedCoreProperties.txt of Unicode 14 to 16, which also gives the number of
+    /// its code points.
+    const DEFAULT_IGNORABLE: [(u32, u32); 17] = [
+        (0xad, 0xad),
+        (0x34f, 0x34f),
+        (0x61c, 0x61c),
+        (0x115f, 0x1160),
+        (0x17b4, 0x17b5),
+        (0x180b, 0x180f),
+        (0x200b, 0x200f),
+        (0x202a, 0x202e),
+        (0x2060, 0x206f),
+        (0x3164, 0x3164),
+        (0xfe00, 0xfe0f),
+        (0xfeff, 0xfeff),
+        (0xffa0, 0xffa0),
+        (0xfff0, 0xfff8),
+        (0x1bca0, 0x1bca3),
+        (0x1d173, 0x1d17a),
+        (0xe0000, 0xe0fff),
+    ];
+
+    #[test]
+    fn invisible_characters_are_the_default_ignorable_ones() {
+        let of_property = |c: u32| DEFAULT_IGNORABLE.iter().any(|&(first, last)| (first..=last).contains(&c));
+        assert_eq!((0..=0x10_ffff).filter(|&c| of_property(c)).count(), 4174);
+        let others = |c: u32| matches!(c, 0..=0x1f | 0x7f..=0x9f | 0x2028..=0x2029 | 0xfff9..=0xfffb);
+        for c in '\0'..=char::MAX {
+            let number = u32::from(c);
+            assert_eq!(is_invisible(c), of_property(number) || others(number), "{}", c.escape_unicode());
+        }
+        let bidi_control =
+            ['\u{61c}'..='\u{61c}', '\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+        assert!(bidi_control.into_iter().flatten().all(is_invisible));
     }
 
     #[test]

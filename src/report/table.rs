@@ -1,9 +1,11 @@
 //! The table of `xentop -b -f`, from a snapshot: the same columns, widths and order.
 //!
-//! Two cells differ on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, and a name cannot
-//! reach the terminal with control characters.
+//! It differs on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, a name cannot reach the terminal with
+//! control characters, and names are padded by the cells of a terminal, not by bytes.
 
 use std::cmp::Reverse;
+
+use unicode_width::UnicodeWidthStr;
 
 use crate::metrics::DOMAIN;
 use crate::metrics::delta::Sample;
@@ -100,7 +102,7 @@ impl Table {
             // Values are finite and not negative, and so in the order of their bits.
             (!first, Reverse(value.map(f64::to_bits)), sample.domain.name.to_ascii_lowercase())
         });
-        self.name_width = domains.iter().map(|(name, _)| name.len()).fold(self.name_width, usize::max);
+        self.name_width = domains.iter().map(|(name, _)| name.width()).fold(self.name_width, usize::max);
         let columns: Vec<_> = self
             .columns
             .iter()
@@ -140,11 +142,14 @@ impl Table {
     }
 }
 
+/// The name in at most so many cells of a terminal.
 fn cut(name: String, longest: usize) -> String {
-    if name.chars().count() <= longest {
+    if name.width() <= longest {
         return name;
     }
-    name.chars().take(longest - 2).chain("..".chars()).collect()
+    let mut ends = name.char_indices().map(|(start, c)| start + c.len_utf8());
+    let kept = ends.by_ref().take_while(|&end| name[..end].width() + 2 <= longest).last().unwrap_or_default();
+    format!("{}..", &name[..kept])
 }
 
 fn metric_of(column: &str) -> &'static Metric<DomainFn> {
@@ -152,9 +157,9 @@ fn metric_of(column: &str) -> &'static Metric<DomainFn> {
     &row.expect("every column has its metric").metric
 }
 
-/// printf's `%*s`: right-aligned by bytes.
+/// printf's `%*s`, right-aligned, but by the cells of a terminal: a character may take two of them, or none.
 fn cell(out: &mut String, text: &str, width: usize) {
-    out.extend(std::iter::repeat_n(' ', width.saturating_sub(text.len())));
+    out.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width())));
     out.push_str(text);
 }
 
@@ -188,7 +193,33 @@ mod tests {
         for (name, shown) in [("abcdef", "abcdef"), ("abcdefg", "abcd.."), ("z\u{fc}rich", "z\u{fc}rich"), ("", "")] {
             assert_eq!(cut(name.to_owned(), 6), shown);
         }
+        for (name, shown) in [
+            ("\u{6771}\u{4eac}a", "\u{6771}\u{4eac}a"),
+            ("\u{6771}\u{4eac}\u{6771}", "\u{6771}\u{4eac}\u{6771}"),
+            // Four characters, but eight cells.
+            ("\u{6771}\u{4eac}\u{6771}\u{4eac}", "\u{6771}\u{4eac}.."),
+            ("a\u{6771}\u{4eac}\u{6771}", "a\u{6771}.."),
+            // Eight characters, but six cells.
+            ("abcde\u{301}\u{301}f", "abcde\u{301}\u{301}f"),
+        ] {
+            assert_eq!(cut(name.to_owned(), 6), shown);
+        }
         assert_eq!(cut("abcdefg".into(), usize::MAX), "abcdefg");
+    }
+
+    #[test]
+    fn table_cells_are_padded_by_width() {
+        for (text, padded) in [
+            ("web", "   web"),
+            ("z\u{fc}rich", "z\u{fc}rich"),
+            ("\u{6771}\u{4eac}", "  \u{6771}\u{4eac}"),
+            ("e\u{301}", "     e\u{301}"),
+            ("overlong", "overlong"),
+        ] {
+            let mut out = String::new();
+            cell(&mut out, text, 6);
+            assert_eq!(out, padded);
+        }
     }
 
     #[test]

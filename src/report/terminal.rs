@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use rustix::termios;
+use unicode_width::UnicodeWidthStr;
 
 use crate::metrics::node::NODE;
 use crate::model::snapshot::{Snapshot, State};
@@ -53,7 +54,7 @@ impl Screen {
     /// A table below its heading, in the place of the one before.
     fn frame(&self, heading: Vec<String>, rows: &[Row], (width, height): (usize, usize)) -> String {
         let mut lines = heading;
-        let columns = rows.iter().map(|row| row.text.chars().count()).max().unwrap_or_default();
+        let columns = rows.iter().map(|row| row.text.width()).max().unwrap_or_default();
         lines.push(if columns > width {
             format!("{columns} columns, {width} shown: widen the window or pick columns with --metrics")
         } else {

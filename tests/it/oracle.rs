@@ -1,10 +1,12 @@
 //! The columns are compared with those of the real xentop: both programs read the same scenario through the same shim,
-//! and print the same table byte for byte.
+//! and print the same table byte for byte, as long as names are ASCII.
 //!
 //! CPU(%) is exactly equal, because both measure time by the shim's clock, which advances by `clock_step` at each poll:
 //! xentop resolves gettimeofday to the shim's, and xenmonitor has the shim's clock_gettime preloaded.
 
 use std::path::Path;
+
+use unicode_width::UnicodeWidthStr;
 
 use crate::support::{Scratch, clean, on_the_shims_clock, out_of, run, scenario, shim, xenmonitor, xentop};
 
@@ -44,6 +46,11 @@ fn without_first_percentage(row: &str, header: &str) -> String {
     format!("{}     -{}", &row[..end - 6], &row[end..])
 }
 
+/// xentop's row with its name padded by cells, as an intended difference: xentop pads by bytes, which shifts the row.
+fn by_cells(row: &str) -> String {
+    " ".repeat(row.len() - row.width()) + row
+}
+
 /// Compares the tables; returns the number of domains.
 fn agree(scenario: &Path) -> usize {
     let (theirs, ours) = (xentops(scenario), ours(scenario));
@@ -57,7 +64,7 @@ fn agree(scenario: &Path) -> usize {
                 0 => without_first_percentage(theirs_row, theirs[0]),
                 _ => (*theirs_row).to_owned(),
             };
-            assert_eq!(&expected, ours_row, "poll {n} of {}", scenario.display());
+            assert_eq!(&by_cells(&expected), ours_row, "poll {n} of {}", scenario.display());
         }
     }
     ours[0].len() - 1

@@ -29,10 +29,12 @@ pub fn libraries(running: Option<(u32, u32)>) -> (Vec<(PathBuf, &'static str)>, 
     (files, tried)
 }
 
-/// Whether a release reads a disk's `rd_sects` into the wrong variable and returns an uninitialised one (fact 17).
-pub fn miscounts_read_sectors(xen_version: &str) -> bool {
+/// Whether a release reads a disk's `rd_sects` into the wrong variable and returns an uninitialised one (fact 17). The
+/// patch that does so also brought `xenstat_vbd_error`, and came with Xen 4.13; XenServer and XCP-ng had it before.
+pub fn miscounts_read_sectors(xen_version: &str, has_vbd_error: bool) -> bool {
     let mut numbers = xen_version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
     match [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten) {
+        [Some(4), Some(0..=12), _] => has_vbd_error,
         [Some(4), Some(13), Some(patch)] => patch < 4,
         [Some(4), Some(14), Some(patch)] => patch < 3,
         [Some(4), Some(15), Some(patch)] => patch < 1,
@@ -42,6 +44,12 @@ pub fn miscounts_read_sectors(xen_version: &str) -> bool {
     }
 }
 
+/// The nominal frequency of the CPUs, if it is that: Xen for Arm returns the frequency of its timer (fact 29).
+/// `architecture`: dom0's.
+pub fn cpu_hz(architecture: &str, cpu_hz: u64) -> Option<u64> {
+    (!matches!(architecture, "aarch64" | "arm")).then_some(cpu_hz)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,10 +57,24 @@ mod tests {
     #[test]
     fn releases_that_miscount_read_sectors() {
         for version in ["4.13.0", "4.13.3", "4.13.3-pre", "4.14.2", "4.15.0", "4.15.0-rc1", "4.14", "4.13-unstable"] {
-            assert!(miscounts_read_sectors(version), "{version}");
+            assert!(miscounts_read_sectors(version, true), "{version}");
+            assert!(miscounts_read_sectors(version, false), "{version}");
         }
-        for version in ["4.12.4", "4.13.4", "4.13.5-9.40", "4.14.3", "4.15.1", "4.16.0", "4.17.7", "5.13.0", "", "x"] {
-            assert!(!miscounts_read_sectors(version), "{version}");
+        for version in ["4.7.6-6.9", "4.11.1-7.13", "4.12", "4.0.4"] {
+            assert!(miscounts_read_sectors(version, true), "{version}");
+            assert!(!miscounts_read_sectors(version, false), "{version}");
+        }
+        for version in ["4.13.4", "4.13.5-9.40", "4.14.3", "4.15.1", "4.16.0", "4.17.7", "5.13.0", "", "x"] {
+            assert!(!miscounts_read_sectors(version, true), "{version}");
+        }
+    }
+
+    #[test]
+    fn cpu_frequency_is_unknown_on_arm() {
+        for (architecture, hz) in
+            [("x86_64", Some(2_400_000_000)), ("x86", Some(2_400_000_000)), ("aarch64", None), ("arm", None)]
+        {
+            assert_eq!(cpu_hz(architecture, 2_400_000_000), hz, "{architecture}");
         }
     }
 

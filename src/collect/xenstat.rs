@@ -141,9 +141,11 @@ impl Node<'_> {
             into.tot_mem = self.memory(c.xenstat_node_tot_mem(node));
             into.free_mem = self.memory(c.xenstat_node_free_mem(node));
             into.num_cpus = c.xenstat_node_num_cpus(node);
-            into.cpu_hz = c.xenstat_node_cpu_hz(node);
+            into.cpu_hz = release::cpu_hz(std::env::consts::ARCH, c.xenstat_node_cpu_hz(node));
         }
-        if release::miscounts_read_sectors(&into.xen_version) {
+        let has_vbd_error = self.owner.library.vbd_error.is_some();
+        into.miscounts_read_sectors = release::miscounts_read_sectors(&into.xen_version, has_vbd_error);
+        if into.miscounts_read_sectors {
             let vbds = into.domains.iter_mut().flat_map(|domain| &mut domain.vbds).flatten();
             vbds.filter_map(|vbd| vbd.counters.as_mut()).for_each(|counters| counters.rd_sects = None);
         }

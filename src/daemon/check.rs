@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
-use crate::collect::release;
 use crate::collect::vif::VifSource;
 use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
@@ -63,7 +62,7 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     };
     let (release, domains) = (&snapshot.xen_version, snapshot.domains.len());
     lines.push(("Xen", (Good, format!("{release}, {domains} domains read in {took:.1?}"))));
-    if release::miscounts_read_sectors(release) && !snapshot.own_disks {
+    if snapshot.miscounts_read_sectors && !snapshot.own_disks {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is omitted".into())));
     }
     let Collectors { vcpu, network, vbd } = snapshot.collected;

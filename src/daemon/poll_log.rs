@@ -7,7 +7,6 @@ use log::{info, warn};
 
 use crate::collect::disks::Unavailable;
 use crate::collect::poller::Notes;
-use crate::collect::release;
 use crate::collect::xenstat_error::Error;
 use crate::logging::throttle::{GOOD_POLLS, Throttle};
 use crate::model::snapshot::{Collectors, Snapshot};
@@ -58,7 +57,7 @@ impl PollLog {
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", description());
-            if release::miscounts_read_sectors(release) && !snapshot.own_disks {
+            if snapshot.miscounts_read_sectors && !snapshot.own_disks {
                 warn!("Xen {release} miscounts the sectors read from disks: vbd_rsect is omitted");
             }
         }

@@ -43,7 +43,7 @@ pub fn change(now: &mut Snapshot, input: &mut Input, at: Instant) {
     let flags = input.byte();
     now.collected = Collectors { vcpu: flags & 1 == 0, network: flags & 2 == 0, vbd: flags & 4 == 0 };
     if flags & 8 > 0 {
-        (now.tot_mem, now.free_mem, now.cpu_hz) = (input.number(), input.number(), input.number());
+        (now.tot_mem, now.free_mem, now.cpu_hz) = (input.number(), input.number(), Some(input.number()));
         now.num_cpus = input.number() as u32;
         now.xen_version = String::from_utf8_lossy(input.bytes(8)).into();
     }

@@ -15,7 +15,8 @@ pub const NODE: &[Metric<NodeFn>] = &[
     gauge("mem_used_k", "KiB that domains and Xen itself use",
         |n| Some((n.tot_mem.saturating_sub(n.free_mem) / 1024) as f64)),
     gauge("cpus", "physical CPUs", |n| Some(n.num_cpus.into())),
-    gauge("cpu_mhz", "nominal CPU frequency in MHz", |n| Some((n.cpu_hz / 1_000_000) as f64)),
+    gauge("cpu_mhz", "nominal CPU frequency in MHz; omitted on arm64, where Xen does not know it",
+        |n| Some((n.cpu_hz? / 1_000_000) as f64)),
     gauge("domains", "all domains, including Domain-0", |n| Some(n.domains.len() as f64)),
     gauge("domains_running", "domains whose first true state, in the order of these rows, is `running`",
         |n| Some(first_state_is(n, 0))),
@@ -49,7 +50,7 @@ mod tests {
             tot_mem: 10 << 20,
             free_mem: 3 << 20,
             num_cpus: 16,
-            cpu_hz: 2_400_999_999,
+            cpu_hz: Some(2_400_999_999),
             domains: vec![
                 domain("Domain-0", State { running: true, blocked: true, ..none }),
                 domain("a", State { blocked: true, paused: true, ..none }),
@@ -78,5 +79,8 @@ mod tests {
             let row = NODE.iter().find(|row| row.name == name).unwrap();
             assert_eq!(row.of(&node), Some(value), "{name}");
         }
+        let node = Snapshot { cpu_hz: None, ..node };
+        let unknown = NODE.iter().filter(|row| row.of(&node).is_none()).map(|row| row.name);
+        assert_eq!(unknown.collect::<Vec<_>>(), ["cpu_mhz"]);
     }
 }

@@ -17,14 +17,16 @@ pub struct Snapshot {
     pub free_mem: u64,
     /// `xenstat_node_num_cpus`: physical CPUs.
     pub num_cpus: u32,
-    /// `xenstat_node_cpu_hz`: nominal frequency.
-    pub cpu_hz: u64,
+    /// `xenstat_node_cpu_hz`: nominal frequency; `None` where it is that of a timer.
+    pub cpu_hz: Option<u64>,
     /// In libxenstat's order.
     pub domains: Vec<Domain>,
     /// Collectors that worked; anything else is unknown, not 0.
     pub collected: Collectors,
     /// VBDs come from their backends, not from libxenstat.
     pub own_disks: bool,
+    /// libxenstat's `rd_sects` are garbage, and left out.
+    pub miscounts_read_sectors: bool,
 }
 
 /// When something was read.

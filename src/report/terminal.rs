@@ -108,11 +108,11 @@ fn heading(snapshot: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
         format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), snapshot.xen_version),
         format!("{} domains: {}", value("domains"), states.join(", ")),
         format!(
-            "memory: {:.1} GiB, {:.1} free; CPUs: {} at {} MHz",
+            "memory: {:.1} GiB, {:.1} free; CPUs: {}{}",
             gib("mem_total_k"),
             gib("mem_free_k"),
             value("cpus"),
-            value("cpu_mhz"),
+            values.get("cpu_mhz").map(|mhz| format!(" at {mhz} MHz")).unwrap_or_default(),
         ),
     ]
 }
@@ -145,6 +145,15 @@ mod tests {
             expected.extend(rows[..shown].iter().map(|row| row.text.as_str()));
             expected.extend(end.as_deref());
             assert_eq!(lines, expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn watch_heading_of_a_host_with_and_without_a_cpu_frequency() {
+        for (cpu_hz, end) in [(Some(2_400_000_000), "; CPUs: 8 at 2400 MHz"), (None, "; CPUs: 8")] {
+            let snapshot = Snapshot { num_cpus: 8, cpu_hz, ..Snapshot::default() };
+            let heading = heading(&snapshot, "xen1", Duration::from_secs(1));
+            assert!(heading[2].ends_with(end), "{heading:?}");
         }
     }
 

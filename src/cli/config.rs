@@ -13,7 +13,7 @@ use crate::metrics::filter::Filter;
 use crate::naming::namer::Namer;
 use crate::naming::scheme::{Layout, NamingError, Scheme};
 use crate::naming::template::Prefix;
-use crate::report::series::Selection;
+use crate::report::series::{OnVanish, Selection};
 use crate::report::{self, Print, TableSettings};
 use crate::statsd::destination::{DEFAULT_PORT, Destination};
 use crate::statsd::pacing::Timing;
@@ -21,6 +21,11 @@ use crate::statsd::{self};
 
 /// The largest datagram that collectd reads whole.
 const MAX_COLLECTD_DATAGRAM: usize = 4095;
+
+/// Two hosts may send metrics of a domain by the same names: zeros of the one that it left would be taken for the other's.
+const NO_HOST_IN_NAMES: &str = "metric names do not contain this host: hosts share the names of their own metrics, and no \
+    zeros are sent when a domain or device disappears, as the domain may run on another host (to send them: --on-vanish \
+    zero)";
 
 /// The settings of each part of the program.
 #[derive(Debug)]
@@ -129,11 +134,24 @@ impl Config {
             ));
         }
         let prefix = prefix(options.prefix, variable)?;
-        let host = options.host.map_or_else(host_name, Ok)?;
+        let sends_names = !destinations.is_empty() || matches!(print, Some(Print::Json | Print::Statsd));
+        let host = match options.host {
+            Some(host) => host,
+            None => {
+                let host = host_name()?;
+                if sends_names && is_placeholder(&host) {
+                    warnings.push(format!(
+                        "this host is called '{host}', as other hosts may be, which would share the names of its \
+                         metrics: set another with --host"
+                    ));
+                }
+                host
+            }
+        };
         if options.layout == Layout::Legacy && !options.detail.is_empty() {
             return Err(ConfigError::LegacyDetail);
         }
-        let namer = Namer::new(&Scheme {
+        let scheme = Scheme {
             template: &options.template.unwrap_or_else(|| options.layout.template(options.tag_format)),
             prefix: prefix.as_ref(),
             host: &host,
@@ -141,13 +159,23 @@ impl Config {
             charset: options.names,
             tag_format: options.tag_format,
             tags: &options.tag,
+        };
+        let namer = Namer::new(&scheme).map_err(ConfigError::Naming)?;
+        let on_vanish = options.on_vanish.unwrap_or_else(|| {
+            if scheme.names_host() {
+                return OnVanish::Zero;
+            }
+            if sends_names {
+                warnings.push(NO_HOST_IN_NAMES.to_owned());
+            }
+            OnVanish::Keep
         });
         let selection = Selection {
-            namer: namer.map_err(ConfigError::Naming)?,
+            namer,
             layout: options.layout,
             details: options.detail,
             filter: Filter::new(&options.include, &options.exclude, &options.metrics, &options.no_metrics),
-            on_vanish: options.on_vanish,
+            on_vanish,
             net_view: options.net_view,
         };
         let count = if options.once { Some(1) } else { options.count };
@@ -237,6 +265,11 @@ fn prefix(prefix: Option<Prefix>, variable: impl Fn(&str) -> Option<String>) -> 
 fn host_name() -> Result<String, ConfigError> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").map_err(ConfigError::HostName)?;
     Ok(name.trim().to_owned())
+}
+
+/// Whether this is what hosts are called whose name was never set.
+fn is_placeholder(host: &str) -> bool {
+    ["localhost", "localhost.localdomain", "(none)"].contains(&host.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

@@ -185,8 +185,10 @@ pub struct Options {
     pub(super) no_metrics: Vec<Pattern>,
 
     /// Handling of gauges whose domain or device disappears [default: zero]
-    #[arg(long, value_name = "ACTION", default_value = "zero", help_heading = "Metrics")]
-    pub(super) on_vanish: OnVanish,
+    ///
+    /// The default is keep if the names of metrics do not contain the host: a domain may then run on another one.
+    #[arg(long, value_name = "ACTION", help_heading = "Metrics")]
+    pub(super) on_vanish: Option<OnVanish>,
 
     /// Name of each metric [default: xen.{host}.{domain}.{metric}]
     ///

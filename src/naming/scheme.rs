@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::naming::sanitize::fold_case;
+use crate::naming::sanitize::{fold_case, sanitize};
 use crate::naming::tags::{Tag, TagFormat};
 use crate::naming::template::{Piece, Prefix, Template};
 
@@ -117,6 +117,21 @@ impl fmt::Display for NamingError {
 impl Error for NamingError {}
 
 impl Scheme<'_> {
+    /// Whether the names of metrics say which host they are from: by `{host}`, by a tag, or because the host's name is
+    /// a component of the prefix or template.
+    pub fn names_host(&self) -> bool {
+        let of_host = |name: &str| fold_case(&sanitize(name.as_bytes()));
+        let names = [of_host(self.host), of_host(self.host.split('.').next().unwrap_or_default())];
+        let is_host = |component: &str| names.contains(&fold_case(component));
+        self.tag_format != TagFormat::None
+            || self.prefix.is_some_and(|prefix| prefix.to_string().split('.').any(is_host))
+            || self.template.pieces().iter().any(|piece| match piece {
+                Piece::Host => true,
+                Piece::Literal(text) => text.split('.').any(is_host),
+                Piece::Domain | Piece::Metric => false,
+            })
+    }
+
     /// Checks that its options go together.
     pub(super) fn check(&self) -> Result<(), NamingError> {
         let in_template = |hole| self.template.pieces().contains(&hole);
@@ -138,6 +153,32 @@ impl Scheme<'_> {
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(NamingError::TagTwice(pair[0].clone())),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_and_without_the_host() {
+        for (template, prefix, tag_format, names_host) in [
+            ("xen.{host}.{domain}.{metric}", None, TagFormat::None, true),
+            ("xen.{domain}.{metric}", None, TagFormat::None, false),
+            ("{metric}", None, TagFormat::Graphite, true),
+            ("xen.Xen-1.{domain}.{metric}", None, TagFormat::None, true),
+            ("xen.xen_1_example_com.{domain}.{metric}", None, TagFormat::None, true),
+            ("xen.xen-12.{domain}.{metric}", None, TagFormat::None, false),
+            ("{domain}.{metric}", Some("dc1.xen-1"), TagFormat::None, true),
+            ("{domain}.{metric}", Some("dc1"), TagFormat::None, false),
+        ] {
+            let template = &template.parse().unwrap();
+            let prefix: Option<Prefix> = prefix.map(|prefix| prefix.parse().unwrap());
+            let (layout, charset) = (Layout::Xentop, Charset::Plain);
+            let host = "xen-1.example.com";
+            let scheme = Scheme { template, prefix: prefix.as_ref(), host, layout, charset, tag_format, tags: &[] };
+            assert_eq!(scheme.names_host(), names_host, "{template:?} {prefix:?}");
         }
     }
 }

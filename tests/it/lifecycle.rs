@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Scratch, on_the_shims_clock, out_of, xenmonitor};
+use crate::support::{Scratch, on_the_shims_clock, out_of, run, xenmonitor};
 
 /// For thirty polls, one a second.
 const LIFE: &str = r#"
@@ -73,7 +73,7 @@ rename = [{ poll = 26, name = "mover--migratedaway" }]
 fn polls(more: &[&str]) -> Vec<BTreeMap<String, String>> {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("life.toml", LIFE));
-    on_the_shims_clock(&mut command).args([
+    on_the_shims_clock(&mut command).env("XENMONITOR_ON_VANISH", "zero").args([
         "--count",
         "30",
         "--print",
@@ -149,6 +149,7 @@ fn lines(scenario: &str, arguments: &[&str]) -> String {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", scenario));
     command.env("XENMONITOR_INTERVAL", "20ms").env("XENMONITOR_TEMPLATE", "{domain}.{metric}");
+    command.env("XENMONITOR_ON_VANISH", "zero");
     out_of(command.args(["--print", "statsd", "--log", "off", "--vifs", "libxenstat"]).args(arguments))
 }
 
@@ -301,6 +302,35 @@ fn cpu_percent_of_a_busy_domain_where_xens_clock_is_faster() {
         let cell = percent.map_or("-".into(), |percent| format!("{:.1}", percent.parse::<f64>().unwrap()));
         let table = of(&["--print", "table", "--metrics", "cpu_percent"]);
         assert_eq!(table.lines().last().unwrap().split_whitespace().last(), Some(&*cell), "{ns_per_second}");
+    }
+}
+
+/// Where names do not say which host they are from, a domain that disappears may have moved to another host, which sends
+/// its gauges by the same names: zeros would be false.
+#[test]
+fn no_zeros_where_names_lack_the_host() {
+    let scratch = Scratch::new();
+    let host = "[[domain]]\nid = 0\n[[domain]]\nid = 5\nname = \"web\"\nuntil_poll = 2\n";
+    let scenario = scratch.file("s.toml", host);
+    for (more, zeros, warns) in [
+        (&["--template", "vm.{domain}.{metric}"][..], 0, true),
+        (&["--template", "vm.{domain}.{metric}", "--layout", "legacy"], 0, true),
+        (&["--template", "vm.{domain}.{metric}", "--on-vanish", "keep"], 0, false),
+        (&["--template", "vm.{domain}.{metric}", "--on-vanish", "zero"], 3, false),
+        (&["--template", "vm.{host}.{domain}.{metric}"], 3, false),
+        // The administrator has named this host.
+        (&["--template", "vm.XEN1.{domain}.{metric}"], 3, false),
+        (&["--template", "{domain}.{metric}", "--prefix", "xen.xen1_example_com"], 3, false),
+        (&["--template", "{domain}.{metric}", "--prefix", "xen.xen12"], 0, true),
+        (&["--tag-format", "datadog"], 3, false),
+        (&[], 3, false),
+    ] {
+        let mut command = xenmonitor(&scenario);
+        command.args(["--interval", "20ms", "--count", "8", "--print", "statsd", "--metrics", "vcpus,Vcpus,VCPUs"]);
+        let said = run(command.args(more));
+        assert_eq!(said.out.lines().filter(|line| line.contains(":0|g")).count(), zeros, "{more:?}: {}", said.out);
+        let lines = said.err.matches("WARN  metric names do not contain this host").count();
+        assert_eq!(lines, usize::from(warns), "{more:?}: {}", said.err);
     }
 }
 

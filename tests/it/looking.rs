@@ -10,7 +10,7 @@ use xenmonitor::metrics::node::NODE;
 
 use crate::support::{
     Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, root, run, scenario, shim,
-    without_lateness, xenmonitor,
+    shim_without, with_files, without_lateness, xenmonitor,
 };
 
 fn json(command: &mut Command) -> Vec<Value> {
@@ -539,4 +539,126 @@ fn a_table_that_is_piped_is_bare() {
         ]
     );
     assert_eq!(out.lines().count(), 12);
+}
+
+/// The libraries of XenServer and XCP-ng have the patch that brought this defect on the releases before 4.13: those that
+/// export xenstat_vbd_error.
+#[test]
+fn a_library_that_miscounts_is_recognised_by_what_it_exports() {
+    let scratch = Scratch::new();
+    let without = shim_without("xenstat_vbd_error");
+    for (version, library, rsect) in [
+        ("4.7.6-6.9", shim(), None),
+        ("4.11.1-7.13", shim(), None),
+        ("4.12.4", shim(), None),
+        ("4.15.0", shim(), None),
+        ("4.13.4", shim(), Some(4)),
+        ("4.17.0", shim(), Some(4)),
+        ("4.11.4", &*without, Some(4)),
+        ("4.14.2", &*without, None),
+    ] {
+        let host = format!(
+            "[host]\nxen_version = \"{version}\"\n[[domain]]\nid = 1\n\
+             [[domain.vbd]]\nrd_reqs = 3\nrd_sects = 4\nwr_sects = 5\n"
+        );
+        let mut command = xenmonitor(&scratch.file("s.toml", &host));
+        let said = run(command.env("XENMONITOR_LIBXENSTAT", library).args(["--once", "--print", "json"]));
+        let domain = &serde_json::from_str::<Value>(&said.out).unwrap()["domains"][0];
+        assert_eq!(domain["vbd_rsect"], rsect.map_or(Value::Null, Value::from), "{version}");
+        assert_eq!(domain["vbd_wsect"], 5, "{version}");
+        let line = format!("WARN  Xen {version} miscounts the sectors read from disks: vbd_rsect is omitted");
+        assert_eq!(said.err.contains(&line), rsect.is_none(), "{}", said.err);
+        let check = run(command.arg("--check"));
+        assert_eq!(check.out.contains("miscounts the sectors read"), rsect.is_none(), "{}", check.out);
+    }
+}
+
+/// A name's row is not shifted by characters of two cells or none.
+#[test]
+fn table_rows_are_aligned_by_cells() {
+    let scratch = Scratch::new();
+    // The cells that a terminal gives them.
+    let names = [
+        ("web", 3),
+        ("Z\u{fc}rich", 6),
+        ("\u{43f}\u{440}\u{43e}\u{434}", 4),
+        ("\u{6771}\u{4eac}", 4),
+        ("e\u{301}a", 2),
+    ];
+    let domain = |(id, (name, _)): (usize, &(&str, usize))| format!("[[domain]]\nid = {id}\nname = \"{name}\"\n");
+    let host: String = names.iter().enumerate().map(domain).collect();
+    let table = out_of(xenmonitor(&scratch.file("s.toml", &host)).args(["--once", "--print", "table"]));
+    let header = table.lines().next().unwrap();
+    for (name, cells) in names {
+        let row = table.lines().find(|row| row.contains(name)).unwrap_or_else(|| panic!("{name} is not in {table}"));
+        let (before, rest) = row.split_once(name).unwrap();
+        assert_eq!((before.chars().count() + cells, before.trim()), (10, ""), "{name}: {table}");
+        assert_eq!(rest.len(), header.len() - 10, "{name}: {table}");
+    }
+}
+
+/// Two names that look alike are not printed alike, wherever they are printed.
+#[test]
+fn names_show_their_invisible_characters() {
+    let scratch = Scratch::new();
+    let invisible = [
+        '\u{ad}',
+        '\u{34f}',
+        '\u{61c}',
+        '\u{115f}',
+        '\u{17b4}',
+        '\u{180b}',
+        '\u{200b}',
+        '\u{202e}',
+        '\u{2069}',
+        '\u{3164}',
+        '\u{fe0f}',
+        '\u{feff}',
+        '\u{ffa0}',
+        '\u{fff0}',
+        '\u{1bca0}',
+        '\u{1bca3}',
+        '\u{1d173}',
+        '\u{1d17a}',
+        '\u{e0001}',
+        '\u{e0100}',
+    ];
+    let domain = |(id, c): (usize, &char)| format!("[[domain]]\nid = {id}\nname = \"web{c}\"\n");
+    let host: String = invisible.iter().enumerate().map(domain).collect();
+    let scenario = scratch.file("s.toml", &host);
+    let printed = |more: &[&str]| run(xenmonitor(&scenario).args(["--once", "--host", "h\u{1bca0}"]).args(more));
+    let [table, json, tags] =
+        ["table", "json", "statsd"].map(|what| printed(&["--print", what, "--tag-format", "datadog"]));
+    for c in invisible {
+        assert!(table.out.contains(&format!("web{}", c.escape_unicode())), "{c:?}: {}", table.out);
+        let escaped: String = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        assert!(json.out.contains(&format!("web{escaped}\"")), "{escaped}: {}", json.out);
+        for said in [&table, &json, &tags] {
+            assert!(!said.out.contains(c) && !said.err.contains(c), "{c:?}: {}{}", said.out, said.err);
+        }
+    }
+    assert!(table.err.contains("as host h\\u{1bca0}"), "{}", table.err);
+    let said = run(xenmonitor(&scenario).env("XENMONITOR_\u{202e}\u{1bca0}", "1").args(["--once", "--print", "table"]));
+    assert!(said.err.contains("variable XENMONITOR_\\u{202e}\\u{1bca0} (see --help)"), "{}", said.err);
+}
+
+/// Hosts whose name was never set have the same, and would share their metrics.
+#[test]
+fn a_host_name_that_is_none_is_warned_of() {
+    let warning = |name: &str| format!("WARN  this host is called '{name}', as other hosts may be");
+    for (name, more, warns) in [
+        ("localhost", &["--print", "statsd"][..], true),
+        ("localhost.localdomain", &["--print", "json"], true),
+        ("(none)", &["--print", "statsd"], true),
+        ("localhost", &["--print", "table"], false),
+        ("localhost", &["--print", "statsd", "--host", "localhost"], false),
+        ("xen1", &["--print", "statsd"], false),
+    ] {
+        let mut command = xenmonitor(&scenario("demo"));
+        command.env_remove("XENMONITOR_HOST").arg("--once").args(more);
+        let script = format!("echo '{name}' >/proc/sys/kernel/hostname && ");
+        let said = run(&mut with_files(&command, &[], &["--uts"], &script));
+        assert_eq!(said.status, Some(0), "{name}: {}", said.err);
+        assert_eq!(said.err.contains(&warning(name)), warns, "{name} {more:?}: {}", said.err);
+    }
 }

@@ -31,7 +31,8 @@ impl fmt::Display for Failure {
         match self {
             Failure::Poll(error) => error.fmt(f),
             Failure::PollTimedOut(timeout) => {
-                write!(f, "a poll takes longer than the --poll-timeout of {timeout:?}: is xenstored running?")
+                let cause = "dom0 is overloaded, or what libxenstat reads hangs (xenstored?)";
+                write!(f, "a poll takes longer than the --poll-timeout of {timeout:?}: {cause}")
             }
             Failure::Stdout(error) => write!(f, "cannot write to standard output: {error}"),
             Failure::NothingSent(destination) => write!(f, "nothing reached {destination}"),

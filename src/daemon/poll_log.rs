@@ -1,14 +1,14 @@
 //! What is logged of polls: at first what is read and where it is sent, then problems when they begin and end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::collect::disks::Unavailable;
+use crate::collect::disks::{Unavailable, qmp_error};
 use crate::collect::poller::Notes;
 use crate::collect::xenstat_error::Error;
-use crate::logging::throttle::{GOOD_POLLS, Throttle};
+use crate::logging::throttle::{Recovery, Throttle};
 use crate::model::snapshot::{Collectors, Snapshot};
 
 /// What has been logged.
@@ -94,11 +94,34 @@ fn partial(collected: Collectors, cause: &str) -> Option<String> {
     Some(format!("{cause} when asked for {missing}{hint}: their metrics are omitted"))
 }
 
+/// A guest's disks cannot be read, and why.
+pub fn omitted_disks(name: &str, error: &qmp_error::Error) -> String {
+    format!("QEMU of {name} {error}: the guest's disks are omitted{}", hint(error))
+}
+
+/// Where its QEMU may only be slow.
+fn hint(error: &qmp_error::Error) -> &'static str {
+    use qmp_error::Error::{Late, NotAsked, Silent};
+    match error {
+        Silent(_) | Late(_) | NotAsked(None) => " (a longer --qmp-timeout helps if it is only slow)",
+        _ => "",
+    }
+}
+
 /// The guests whose disks cannot be read. Each is logged when that begins and ends; many at once on one line.
 #[derive(Default)]
 pub struct GuestDisks {
-    /// By domid: the guest's name, and its good polls since the latest bad one.
-    unavailable: BTreeMap<u32, (String, u32)>,
+    /// By domid.
+    guests: BTreeMap<u32, GuestDisk>,
+}
+
+/// A guest whose disks could not be read, lately or still.
+#[derive(Default)]
+struct GuestDisk {
+    name: String,
+    /// It has been logged that this began, and not that it ended.
+    is_raised: bool,
+    recovery: Recovery,
 }
 
 /// So many guests are logged on lines of their own.
@@ -109,25 +132,31 @@ impl GuestDisks {
     /// Returns the messages of what has begun, and of what has ended.
     pub fn update(&mut self, now: Vec<Unavailable>, exists: impl Fn(u32) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
-        self.unavailable.values_mut().for_each(|(_, good_polls)| *good_polls += 1);
+        let bad: BTreeSet<u32> = now.iter().map(|guest| guest.id).collect();
         for Unavailable { id, name, error } in now {
-            if self.unavailable.insert(id, (name.clone(), 0)).is_none() {
+            let guest = self.guests.entry(id).or_default();
+            guest.recovery.bad_poll();
+            guest.name.clone_from(&name);
+            if !std::mem::replace(&mut guest.is_raised, true) {
                 begun.push((name, error));
             }
         }
-        self.unavailable.retain(|id, (name, good_polls)| {
-            let has_ended = *good_polls >= GOOD_POLLS;
-            ended.extend((has_ended && exists(*id)).then(|| name.clone()));
-            !has_ended && exists(*id)
+        self.guests.retain(|id, guest| {
+            if !bad.contains(id) && guest.recovery.good_poll() && exists(*id) {
+                guest.is_raised = false;
+                ended.push(guest.name.clone());
+            }
+            exists(*id) && !guest.recovery.is_past()
         });
         let begun = match &begun[..] {
-            few if few.len() <= MAX_LINES => few
-                .iter()
-                .map(|(name, error)| format!("QEMU of {name} {error}: the guest's disks are omitted"))
-                .collect(),
+            few if few.len() <= MAX_LINES => few.iter().map(|(name, error)| omitted_disks(name, error)).collect(),
             many => {
                 let (name, error) = &many[0];
-                vec![format!("the disks of {} guests are omitted: QEMU of {name} {error}, and others", many.len())]
+                let hint = hint(error);
+                vec![format!(
+                    "the disks of {} guests are omitted: QEMU of {name} {error}, and others{hint}",
+                    many.len()
+                )]
             }
         };
         let ended = match &ended[..] {
@@ -141,7 +170,26 @@ impl GuestDisks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::disks::qmp_error;
+
+    /// Where time is what was lacking, the option that gives more of it is named.
+    #[test]
+    fn omitted_disks_name_the_option_that_helps() {
+        let hint = " (a longer --qmp-timeout helps if it is only slow)";
+        let second = Duration::from_secs(1);
+        for (error, end) in [
+            (qmp_error::Error::Late(second), hint),
+            (qmp_error::Error::Silent(second), hint),
+            (qmp_error::Error::NotAsked(None), hint),
+            (qmp_error::Error::Closed, ""),
+            (qmp_error::Error::TooMuch, ""),
+        ] {
+            let text = format!("QEMU of g1 {error}: the guest's disks are omitted{end}");
+            assert_eq!(omitted_disks("g1", &error), text);
+            let many = (0..4).map(|id| Unavailable { id, name: "g1".into(), error: qmp_error::Error::Late(second) });
+            let (begun, _) = GuestDisks::default().update(many.collect(), |_| true);
+            assert!(begun[0].ends_with(hint), "{begun:?}");
+        }
+    }
 
     #[test]
     fn omitted_disks_are_logged_once_per_guest() {
@@ -172,5 +220,18 @@ mod tests {
             let (begun, ended) = update(now, existing);
             assert_eq!([begun, ended].concat(), lines, "{now:?}");
         }
+    }
+
+    /// A QEMU that is late at every fifth poll.
+    #[test]
+    fn omitted_disks_that_come_and_go_are_few_lines() {
+        let (mut guest_disks, mut lines) = (GuestDisks::default(), 0);
+        for poll in 0..1000 {
+            let late = Unavailable { id: 1, name: "g1".into(), error: qmp_error::Error::Closed };
+            let now = if poll % 5 == 0 { vec![late] } else { Vec::new() };
+            let (begun, ended) = guest_disks.update(now, |_| true);
+            lines += begun.len() + ended.len();
+        }
+        assert_eq!(lines, 3, "it begins, ends and begins");
     }
 }

@@ -37,7 +37,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const DETAILS: &str = "\
 Exit codes: 0 success, 1 runtime failure, 2 usage error, 3 poll timed out. Failures print a one-line reason.
 
-Signals: SIGHUP reopens libxenstat and the destinations. SIGTERM and SIGINT stop the program with exit code 0.
+Signals: SIGHUP reopens libxenstat and the destinations. SIGTERM and SIGINT stop the program with exit code 0; where it \
+was started from a terminal, SIGHUP does too.
 
 Environment: Each option has a variable, such as XENMONITOR_STATSD for --statsd; for a flag its value is 1 or 0. The \
 command line wins, and an empty variable is ignored. Without --statsd the server is read from STATSD_HOST and \

@@ -1,11 +1,19 @@
-//! The terminal's alternate screen, on which `--watch` draws and which `q` closes.
+//! The terminal's alternate screen, on which `--watch` draws, which `q` closes and which Ctrl-Z leaves.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTSTP};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
+
+const ENTER: &[u8] = b"\x1b[?1049h";
+const LEAVE: &[u8] = b"\x1b[?1049l";
 
 /// The alternate screen while it is shown. Dropping it brings back what the terminal showed before.
 pub struct AlternateScreen(());
@@ -13,22 +21,23 @@ pub struct AlternateScreen(());
 /// The keyboard's modes before.
 static MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
 impl AlternateScreen {
     /// Shows it, if standard output is a terminal.
     pub fn open() -> Option<Self> {
         if !termios::isatty(io::stdout()) {
             return None;
         }
-        write(b"\x1b[?1049h");
+        write(ENTER);
+        IS_OPEN.store(true, Ordering::Relaxed);
         if let Ok(before) = termios::tcgetattr(io::stdin()) {
-            let mut modes = before.clone();
-            modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes);
             *MODES.lock().unwrap() = Some(before);
+            set_keyboard();
             let _ = thread::Builder::new().name("keyboard".into()).spawn(|| {
                 // The same as Ctrl-C.
                 if io::stdin().lock().bytes().any(|key| matches!(key, Ok(b'q' | b'Q'))) {
-                    let _ = signal_hook::low_level::raise(SIGINT);
+                    let _ = low_level::raise(SIGINT);
                 }
             });
         }
@@ -38,16 +47,79 @@ impl AlternateScreen {
 
 impl Drop for AlternateScreen {
     fn drop(&mut self) {
+        IS_OPEN.store(false, Ordering::Relaxed);
         restore_keyboard();
-        write(b"\x1b[?1049l");
+        write(LEAVE);
     }
 }
 
 /// For an exit that does not close the alternate screen.
 pub fn restore_keyboard() {
-    if let Some(before) = MODES.lock().unwrap().take() {
-        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &before);
+    if let Some(before) = MODES.lock().unwrap().as_ref() {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
     }
+}
+
+/// Keys are read as they are typed, and not shown.
+fn set_keyboard() {
+    if let Some(mut modes) = MODES.lock().unwrap().clone() {
+        modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes);
+    }
+}
+
+/// Leaves the alternate screen while the process is stopped by Ctrl-Z, and before Ctrl-\ ends it. In a thread of its
+/// own, as a terminal may block. `redraw` is called when the process continues.
+pub fn follow_job_control(redraw: impl Fn() + Send + 'static) -> io::Result<()> {
+    if !IS_OPEN.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let mut signals = Signals::new([SIGTSTP, SIGCONT, SIGQUIT])?;
+    let follow = move || {
+        for signal in signals.forever() {
+            match signal {
+                // Nobody could continue it. The kernel ignores the signal then, too.
+                SIGTSTP if !has_shell() => {}
+                SIGTSTP => {
+                    // Held until it continues, so that nothing is drawn meanwhile.
+                    let _stdout = io::stdout().lock();
+                    restore_keyboard();
+                    write(LEAVE);
+                    let _ = low_level::emulate_default_handler(SIGTSTP);
+                    // This stops it again where it continues in the background.
+                    set_keyboard();
+                    write(ENTER);
+                }
+                SIGQUIT => {
+                    restore_keyboard();
+                    write(LEAVE);
+                    let _ = low_level::emulate_default_handler(SIGQUIT);
+                }
+                // Also after SIGSTOP, which cannot be noticed.
+                _ => {
+                    set_keyboard();
+                    redraw();
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("job control".into()).spawn(follow).map(drop)
+}
+
+/// Whether a process of this session but not of this process group has started this group: a shell with job control.
+fn has_shell() -> bool {
+    let group = getpgrp();
+    let mut ancestor = getppid();
+    while let Some(pid) = ancestor.filter(|pid| getpgid(Some(*pid)) == Ok(group)) {
+        ancestor = parent(pid);
+    }
+    ancestor.is_some_and(|pid| getsid(Some(pid)).is_ok() && getsid(Some(pid)) == getsid(None))
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, in parentheses, which may hold anything.
+    Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?)
 }
 
 fn write(bytes: &[u8]) {

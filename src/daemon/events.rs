@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::getsid;
+use rustix::termios::tcgetsid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,8 +27,12 @@ pub enum Message {
     Polled(Option<Polled>),
     /// From the sender of the n-th server.
     Server(usize, Report),
-    /// SIGTERM, SIGINT or SIGHUP.
-    Signal(i32),
+    /// SIGHUP to a service.
+    Reload,
+    /// This signal is to end the program.
+    Stop(&'static str),
+    /// The terminal shows the table no longer.
+    Redraw,
 }
 
 /// The queue of messages.
@@ -46,11 +52,20 @@ impl Events {
     /// have answered the poller.
     pub fn forward_signals(&self, poller: Stopper) -> io::Result<()> {
         let (sender, mut signals) = (self.sender(), Signals::new([SIGTERM, SIGINT, SIGHUP])?);
+        let is_service = !has_terminal();
         let forward = move || {
             for signal in signals.forever() {
+                let message = match signal {
+                    SIGHUP if is_service => Message::Reload,
+                    // The terminal has been closed.
+                    SIGHUP => Message::Stop("SIGHUP"),
+                    SIGINT => Message::Stop("SIGINT"),
+                    _ => Message::Stop("SIGTERM"),
+                };
+                let stops = matches!(message, Message::Stop(_));
                 // Not waiting for room in the queue: if the loop is blocked there may never be any.
-                let _ = sender.try_send(Message::Signal(signal));
-                if signal != SIGHUP {
+                let _ = sender.try_send(message);
+                if stops {
                     thread::sleep(EXIT_TIMEOUT);
                     poller.stop_and_wait();
                     alternate_screen::restore_keyboard();
@@ -58,7 +73,9 @@ impl Events {
                 }
             }
         };
-        thread::Builder::new().name("signals".into()).spawn(forward).map(drop)
+        thread::Builder::new().name("signals".into()).spawn(forward)?;
+        let sender = self.sender();
+        alternate_screen::follow_job_control(move || drop(sender.try_send(Message::Redraw)))
     }
 
     /// For another thread.
@@ -74,4 +91,10 @@ impl Events {
             Err(RecvTimeoutError::Disconnected) => unreachable!("this has a sender itself"),
         }
     }
+}
+
+/// Whether it runs in the foreground of a terminal, which may be closed. At the start: after that nothing says so.
+fn has_terminal() -> bool {
+    let session = getsid(None);
+    session.is_ok() && [tcgetsid(io::stdin()), tcgetsid(io::stderr())].contains(&session)
 }

@@ -17,7 +17,6 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use log::{debug, info};
-use signal_hook::consts::{SIGHUP, SIGINT};
 
 use self::events::{Events, Message};
 use self::failure::Failure;
@@ -145,9 +144,12 @@ impl Running {
                     self.reporter.servers_mut().on_report(server, report);
                     continue;
                 }
-                Some(Message::Signal(SIGHUP)) => (Event::Hangup, None),
-                Some(Message::Signal(SIGINT)) => (Event::Terminate("SIGINT"), None),
-                Some(Message::Signal(_)) => (Event::Terminate("SIGTERM"), None),
+                Some(Message::Reload) => (Event::Hangup, None),
+                Some(Message::Stop(signal)) => (Event::Terminate(signal), None),
+                Some(Message::Redraw) => {
+                    self.reporter.redraw().map_err(Failure::Stdout)?;
+                    continue;
+                }
             };
             for action in self.state.on(event, Now::read()).into_iter().flatten() {
                 match self.perform(action, &mut polled) {
@@ -296,8 +298,8 @@ impl Running {
                 None => break,
                 Some(Message::Polled(_)) => shutdown.poller_closed(),
                 Some(Message::Server(server, report)) => servers.on_report(server, report),
-                Some(Message::Signal(SIGHUP)) => {}
-                Some(Message::Signal(_)) => {
+                Some(Message::Reload | Message::Redraw) => {}
+                Some(Message::Stop(_)) => {
                     servers.end(End::Now);
                     shutdown.hurry(Instant::now());
                 }

@@ -86,7 +86,8 @@ pub struct Poll<'a> {
 }
 
 enum Printer {
-    Table(Table, Screen),
+    /// And the table that was drawn last.
+    Table(Table, Screen, String),
     Json,
     Statsd,
 }
@@ -99,7 +100,7 @@ impl Reporter {
             Print::Table => {
                 let screen = Screen::new(table.watch);
                 let table = Table::new(table.order, table.dom0_first, &selection.filter, screen.max_name_width());
-                Printer::Table(table, screen)
+                Printer::Table(table, screen, String::new())
             }
             Print::Json => Printer::Json,
             Print::Statsd => Printer::Statsd,
@@ -154,9 +155,10 @@ impl Reporter {
         self.add_host(Some(snapshot), health);
         self.send()?;
         let text = match &mut self.printer {
-            Some(Printer::Table(table, screen)) => {
+            Some(Printer::Table(table, screen, drawn)) => {
                 let rows = table.rows(self.series.samples(snapshot, previous).iter().map(|(sample, _)| sample));
-                screen.draw(&rows, snapshot, &self.host, interval)
+                *drawn = screen.draw(&rows, snapshot, &self.host, interval);
+                return print(drawn.as_bytes());
             }
             Some(Printer::Json) => {
                 let elapsed = previous.map(|previous| previous.xenstat.elapsed.as_secs_f64());
@@ -166,6 +168,14 @@ impl Reporter {
             Some(Printer::Statsd) | None => return Ok(()),
         };
         print(text.as_bytes())
+    }
+
+    /// Draws the last table again, where a table is watched.
+    pub fn redraw(&self) -> io::Result<()> {
+        match &self.printer {
+            Some(Printer::Table(_, _, drawn)) => print(drawn.as_bytes()),
+            _ => Ok(()),
+        }
     }
 
     /// Sends this program's own metrics alone, as there is no snapshot.

@@ -1,8 +1,11 @@
 //! Output for people and scripts: --print, --watch, --version, --help, the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use xenmonitor::metrics::DOMAIN;
@@ -520,6 +523,96 @@ fn q_ends_what_is_watched() {
     // The terminal's modes are restored.
     let modes = shown.rsplit_once("\x1b[?1049l").unwrap().1;
     assert!(modes.contains(" icanon ") && modes.contains(" echo ") && !modes.contains("failed"), "{modes}");
+}
+
+/// What runs on a terminal, and what it has shown.
+struct OnTerminal {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: ChildStdout,
+    shown: String,
+}
+
+impl OnTerminal {
+    fn start(line: &str) -> Self {
+        let mut child = on_a_terminal(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (keyboard, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, keyboard, screen, shown: String::new() }
+    }
+
+    /// Returns what is shown up to these words.
+    fn read_until(&mut self, words: &str) -> String {
+        loop {
+            if let Some(at) = self.shown.find(words) {
+                let rest = self.shown.split_off(at + words.len());
+                return std::mem::replace(&mut self.shown, rest);
+            }
+            let mut bytes = [0; 4096];
+            let length = self.screen.read(&mut bytes).unwrap();
+            assert!(length > 0, "no {words:?} in {}", self.shown);
+            self.shown += &String::from_utf8_lossy(&bytes[..length]);
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keyboard.write_all(keys).unwrap();
+    }
+}
+
+/// As in top(1): the shell has its screen and its keyboard meanwhile; then the table is there at once.
+#[test]
+fn watch_leaves_the_screen_while_it_is_stopped() {
+    let line = "set -m; \"$XENMONITOR\" --watch --interval 30s --count 2; stty -a; echo now-stopped; fg; \
+                stty -a; echo now-ended";
+    let mut terminal = OnTerminal::start(line);
+    terminal.read_until("web01");
+    terminal.press(b"\x1a");
+    let modes = terminal.read_until("now-stopped");
+    let (_, modes) = modes.split_once("\x1b[?1049l").expect("the alternate screen is left");
+    assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
+    terminal.read_until("\x1b[?1049h");
+    terminal.read_until("web01");
+    terminal.press(b"q");
+    let modes = terminal.read_until("now-ended");
+    let (_, modes) = modes.split_once("\x1b[?1049l").expect("the alternate screen is left");
+    assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
+    assert!(terminal.child.wait().unwrap().success());
+}
+
+/// Where no shell could continue it, Ctrl-Z does nothing. Ctrl-\\ leaves the screen.
+#[test]
+fn watch_leaves_the_screen_when_it_is_quit() {
+    let mut terminal =
+        OnTerminal::start("ulimit -c 0; \"$XENMONITOR\" --watch --interval 30s --count 2; stty -a; echo now-ended");
+    terminal.read_until("web01");
+    terminal.press(b"\x1a\x1c");
+    let modes = terminal.read_until("now-ended");
+    let (_, modes) = modes.split_once("\x1b[?1049l").expect("the alternate screen is left");
+    assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
+    terminal.child.wait().unwrap();
+}
+
+/// What was started from a terminal ends when that is closed, as other programs do.
+#[test]
+fn a_terminal_that_is_closed_ends_it() {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let line = "exec \"$XENMONITOR\" --interval 200ms --count 100 --statsd udp://127.0.0.1:9 2>";
+    let mut terminal = OnTerminal::start(&format!("{line}{}", log.display()));
+    let wait_for = |words: [&str; 2]| {
+        loop {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            if words.iter().any(|words| log.contains(words)) {
+                return log;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for(["reading Xen", "exiting"]);
+    terminal.child.kill().unwrap();
+    terminal.child.wait().unwrap();
+    let log = wait_for(["exiting", "exiting"]);
+    assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
 }
 
 /// Through a pipe it is plain text.

@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 
 use xenstat_sys as sys;
 use xenstat_sys::libloading;
+use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
 use crate::collect::release;
 use crate::collect::xenstat_error::Error;
@@ -316,9 +317,14 @@ impl Library {
     }
 
     fn open(file: &Path, why: &'static str) -> Result<Self, Error> {
+        // Never unloaded: libxenctrl keeps an error's text in thread-specific data, whose destructor is code of the
+        // library and is called when this thread ends. Whatever it is linked with stays with it.
+        let flags = RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NODELETE;
         // SAFETY: loading runs the library's initialisers. Those of libxenstat and of what it links touch nothing of
         // ours; for a file that the admin names the admin vouches.
-        let library = unsafe { libloading::Library::new(file) }.map_err(|error| Error::Unloadable(error.into()))?;
+        let library = unsafe { libloading::os::unix::Library::open(Some(file), flags) }
+            .map_err(|error| Error::Unloadable(error.into()))?;
+        let library = libloading::Library::from(library);
         // SAFETY: it is only looked up, never called.
         let needs_xen = unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok();
         // SAFETY: every release declares these functions as the header we are built with (fact 27).

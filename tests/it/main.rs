@@ -9,6 +9,7 @@ mod dashboards;
 mod delivery;
 mod disks;
 mod exporter;
+mod library;
 mod lifecycle;
 mod looking;
 mod network;

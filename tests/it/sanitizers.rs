@@ -1,19 +1,13 @@
 //! Checks that the sanitizers work: `make test-sanitizers` runs all tests on a daemon built with one.
 
-use std::process::Command;
-
-use crate::support::{Scratch, bare, out_of, root, run, sanitizer, scenario, shim};
+use crate::support::{Scratch, bare, run, sanitizer, scenario, shim_with};
 
 /// With a libxenstat that has the bugs they look for (wrong.c).
 #[test]
 #[ignore = "needs a daemon built with a sanitizer: make test-sanitizers"]
 fn the_sanitizer_sees_what_is_wrong() {
     let (scratch, sanitizer) = (Scratch::new(), sanitizer().expect("TESTED_WITH names the sanitizer"));
-    let library = scratch.join("wrong.so");
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-fno-builtin", "-o"]).arg(&library).arg(root().join("tests/it/wrong.c"));
-    cc.arg("-Wl,--no-as-needed").arg(shim()).arg(format!("-Wl,-rpath,{}", shim().parent().unwrap().display()));
-    out_of(&mut cc);
+    let library = shim_with("wrong.c", &scratch);
     let mut daemon = bare();
     // The report must not be counted.
     daemon.env_remove("ASAN_OPTIONS").env_remove("TSAN_OPTIONS");

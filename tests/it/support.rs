@@ -46,6 +46,16 @@ fn make_shim(directory: &str, without: &str) -> PathBuf {
     out.join("libxenstat.so").canonicalize().unwrap()
 }
 
+/// A library of one function or a few, from a file beside this one. All other functions are the shim's.
+pub fn shim_with(source: &str, scratch: &Path) -> PathBuf {
+    let library = scratch.join("libxenstat.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-fno-builtin", "-o"]).arg(&library).arg(root().join("tests/it").join(source));
+    cc.arg("-Wl,--no-as-needed").arg(shim()).arg(format!("-Wl,-rpath,{}", shim().parent().unwrap().display()));
+    out_of(&mut cc);
+    library
+}
+
 pub fn scenario(name: &str) -> PathBuf {
     root().join("tests/shim/scenarios").join(name).with_extension("toml")
 }

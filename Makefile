@@ -122,7 +122,7 @@ bench: ## Measure the cost, compared with xentop, with a script around xentop, a
 	    --target $(TARGET)/python statsd==4.0.1
 	PYTHONPATH=$(TARGET)/python cargo bench --bench cost --bench disks
 
-DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) \
+DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) XENMONITOR_VIFS=libxenstat \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn
 
 demo: ## Run the release binary on a simulated host with five domains

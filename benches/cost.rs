@@ -124,9 +124,22 @@ impl Bench {
     fn daemon(&self, interval: &str) -> Vec<String> {
         let server = format!("udp://{}", self.server.local_addr().unwrap());
         let library = self.shim.display().to_string();
-        ["--libxenstat", &library, "--statsd", &server, "--host", "h", "--log", "off", "--interval", interval]
-            .map(str::to_owned)
-            .into()
+        [
+            "--libxenstat",
+            &library,
+            "--vifs",
+            "libxenstat",
+            "--statsd",
+            &server,
+            "--host",
+            "h",
+            "--log",
+            "off",
+            "--interval",
+            interval,
+        ]
+        .map(str::to_owned)
+        .into()
     }
 
     /// CPU seconds per poll of a shell command, in which `$N` is the number of polls.

@@ -54,7 +54,10 @@ fn steady_polls_allocate_nothing_for_a_domain() {
         let count = |polls: u64| -> u64 {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--run-here", "--interval", "20ms", "--count", &polls.to_string(), "--statsd", &url]);
-            command.args(["--host", "h", "--log", "off", "--libxenstat"]).arg(&library).args(more);
+            command
+                .args(["--host", "h", "--log", "off", "--vifs", "libxenstat", "--libxenstat"])
+                .arg(&library)
+                .args(more);
             let output = command.env("XENSTAT_SCENARIO", &scenario).output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("{error}"))

@@ -264,8 +264,8 @@ pub struct Options {
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = LogFilterParser, help_heading = "Output")]
     pub(super) log: LogFilter,
 
-    /// Where to read network interfaces from [default: auto]
-    #[arg(long, value_name = "SOURCE", default_value = "auto", help_heading = "Xen")]
+    /// Where to read network interfaces from [default: kernel]
+    #[arg(long, value_name = "SOURCE", default_value = "kernel", help_heading = "Xen")]
     pub(super) vifs: VifSource,
 
     /// Where to read disks from [default: auto]

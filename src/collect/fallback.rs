@@ -66,11 +66,15 @@ impl Fallback {
         };
 
         let mut result = call(asked(self.step));
-        if is_reused && matches!(result, Err(Error::Node(_))) {
+        if is_reused && matches!(result, Err(Error::Node(_) | Error::OtherRelease { .. })) {
             result = call(asked(self.step));
         }
+        // Where all calls about vcpus fail, libxenstat takes each domain for one that has just died (fact 30). A handle
+        // that has shown domains when asked for vcpus is stale instead (fact 8).
+        let may_be_vcpus = asked(self.step).vcpu && (!is_reused || self.cause.is_some());
         let failure = match result {
-            Err(failure @ Error::Node(_)) => failure,
+            Err(failure @ (Error::Node(_) | Error::OtherRelease { .. })) => failure,
+            Err(failure @ Error::NoDomains) if may_be_vcpus => failure,
             // It worked; or nothing works at all, and to ask for less is of no use.
             other => {
                 if other.is_ok() && self.step == 0 {
@@ -201,5 +205,28 @@ mod tests {
             Err::<(), _>(Error::NoDomains)
         });
         assert!(matches!(result, Err(Error::NoDomains)) && asked == 1, "{asked}");
+    }
+
+    #[test]
+    fn fallback_leaves_out_vcpus_where_they_hide_all_domains() {
+        let mut fallback = Fallback::new();
+        let mut poll = |is_reused: bool, hides: bool| {
+            let mut calls = 0;
+            let result = fallback.collect_what_works(NO_VBD, is_reused, |asked| {
+                calls += 1;
+                if hides && asked.vcpu { Err(Error::NoDomains) } else { Ok(asked) }
+            });
+            (result.ok().map(|asked| (asked.vcpu, asked.network)), calls)
+        };
+        assert_eq!(poll(false, true), (Some((false, true)), 5));
+        assert_eq!(poll(true, true), (Some((false, true)), 1));
+        // Asked for again, by the handle that has left them out so far.
+        assert_eq!(poll(true, true), (Some((false, true)), 5));
+        for _ in 0..2 {
+            assert_eq!(poll(true, false), (Some((false, true)), 1));
+        }
+        assert_eq!(poll(true, false), (Some((true, true)), 1));
+        // xenstored has gone away.
+        assert_eq!(poll(true, true), (None, 1));
     }
 }

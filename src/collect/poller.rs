@@ -55,6 +55,8 @@ pub struct Notes {
     pub disk_error: Option<disks::Error>,
     /// The guests whose disks are unavailable.
     pub unavailable: Vec<Unavailable>,
+    /// Whether libxenstat was asked for disks where QEMU serves some.
+    pub asks_beside_qemu: bool,
     /// Why libxenstat failed when it was last asked for everything, while it answers if asked for less.
     pub cause: Option<Arc<Error>>,
 }
@@ -73,6 +75,8 @@ pub struct Moments {
 pub struct Sources {
     /// `--libxenstat`.
     pub libxenstat: Option<PathBuf>,
+    /// Whether vcpus are wanted: libxenstat makes a hypercall for each.
+    pub vcpus: bool,
     /// `--vifs`.
     pub vifs: VifSource,
     /// `--disks`.
@@ -178,21 +182,16 @@ impl Poller {
         let Sources { vifs, disks, qmp_timeout, .. } = self.sources;
         let read = (vifs != VifSource::Libxenstat).then(|| self.kernel_vifs.read());
         let kernel_moment = Moment { at: start, took: start.elapsed() };
-        let vifs_from_kernel =
-            matches!(read, Some(Ok(()))) && (vifs == VifSource::Kernel || !self.kernel_vifs.is_empty());
+        let vifs_from_kernel = matches!(read, Some(Ok(())));
         let vif_error = read.and_then(Result::err);
-        let from_backends = disks::come_from_backends(disks);
-        // libxenstat is not even asked for what another source has right.
-        let network = !vifs_from_kernel && vifs != VifSource::Kernel;
-        let wanted = Collectors { network, vbd: !from_backends, ..Collectors::ALL };
 
-        let mut opened = None;
+        let (mut opened, mut from_backends) = (None, false);
         let (mut disk_error, mut unavailable) = (None, Vec::new());
-        if !from_backends {
-            self.qemus.settle();
-        }
-        let (xenstat, result) = match self.read_xenstat(wanted, &mut snapshot, &mut opened) {
+        let (xenstat, result) = match self.read_xenstat(&mut snapshot, &mut opened, &mut from_backends) {
             Ok(moment) => {
+                if !from_backends {
+                    self.qemus.settle();
+                }
                 if vifs_from_kernel {
                     self.kernel_vifs.fill(&mut snapshot);
                 }
@@ -208,28 +207,50 @@ impl Poller {
         };
         let took = start.elapsed();
         let moments = Moments { xenstat, vifs: if vifs_from_kernel { kernel_moment } else { xenstat } };
-        let cause = self.fallback.cause();
-        let notes = Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause };
+        let cause = self.fallback.cause().map(|cause| match (&*cause, &self.xenstat, &result) {
+            (Error::NoDomains, Some(xenstat), Ok(snapshot)) => {
+                Error::other_release(xenstat.library(), &snapshot.xen_version).map_or(cause, Arc::new)
+            }
+            _ => cause,
+        });
+        let asks_beside_qemu = disks == DiskSource::Libxenstat && disks::qemus_listen();
+        let notes = Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, asks_beside_qemu, cause };
         Polled { result, moments, took, notes }
     }
 
     /// Calls libxenstat until it answers, for everything that is wanted or for less. Returns when the last call was.
+    /// `from_backends` becomes whether disks come from their backends: that is looked for last, as a QEMU may have
+    /// appeared while the library was opened, and libxenstat must not be asked for disks then.
     fn read_xenstat(
         &mut self,
-        wanted: Collectors,
         snapshot: &mut Snapshot,
         opened: &mut Option<Opened>,
+        from_backends: &mut bool,
     ) -> Result<Moment, Error> {
         let Self { sources, xenstat: open, fallback, .. } = self;
-        fallback.collect_what_works(wanted, open.is_some(), |asked| {
+        let mut reopen = || {
+            let xenstat = Xenstat::open(sources.libxenstat.as_deref())?;
+            *opened = Some((xenstat.library().to_owned(), xenstat.why()));
+            Ok(xenstat)
+        };
+        let is_reused = open.is_some();
+        if !is_reused {
+            *open = Some(reopen()?);
+        }
+        *from_backends = disks::come_from_backends(sources.disks);
+        // libxenstat is not even asked for what another source has right, or nobody wants.
+        let network = sources.vifs == VifSource::Libxenstat;
+        let wanted = Collectors { vcpu: sources.vcpus, network, vbd: !*from_backends };
+        fallback.collect_what_works(wanted, is_reused, |mut asked| {
             let mut xenstat = match open.take() {
                 Some(xenstat) => xenstat,
                 None => {
-                    let xenstat = Xenstat::open(sources.libxenstat.as_deref())?;
-                    *opened = Some((xenstat.library().to_owned(), xenstat.why()));
+                    let xenstat = reopen()?;
+                    *from_backends |= disks::come_from_backends(sources.disks);
                     xenstat
                 }
             };
+            asked.vbd &= !*from_backends;
             let at = Instant::now();
             xenstat.poll(asked, snapshot)?;
             // A handle whose call failed must not be used again (fact 10).

@@ -16,11 +16,9 @@ use crate::model::text::decimal;
 /// `--vifs`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VifSource {
-    /// The kernel, or libxenstat where the kernel shows none
-    Auto,
-    /// The kernel alone
+    /// The kernel, which libxenstat reads too
     Kernel,
-    /// libxenstat alone, as xentop has them
+    /// libxenstat, as xentop has them
     Libxenstat,
 }
 
@@ -176,11 +174,6 @@ fn domid_and_id((domid, id): (&str, &str)) -> Option<(u32, u32)> {
 }
 
 impl Vifs {
-    /// Whether the kernel lists none at all, which may mean that something other than netback serves them.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// Replaces each domain's VIFs by the kernel's. Those of no running domain are left out.
     pub fn fill(&self, snapshot: &mut Snapshot) {
         for domain in &mut snapshot.domains {

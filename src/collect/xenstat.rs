@@ -101,9 +101,18 @@ impl Xenstat {
         // SAFETY: the handle is live (invariant). `&mut self` excludes a second call at the same time (fact 25), and
         // the caller does not come back after an error (fact 10).
         let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), flags) };
-        let node = NonNull::new(node).ok_or_else(|| Error::Node(errno()))?;
+        let node = NonNull::new(node).ok_or_else(|| self.node_error(errno()))?;
         Node { node, asked, owner: self }.copy(into);
         if into.domains.is_empty() { Err(Error::NoDomains) } else { Ok(()) }
+    }
+
+    /// To a library of another release the hypervisor says EACCES, as to a caller that may not call.
+    fn node_error(&self, error: io::Error) -> Error {
+        let running = || release::running().map(|(major, minor)| format!("{major}.{minor}"));
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        let other_release =
+            is_refused.then(running).flatten().and_then(|running| Error::other_release(self.library(), &running));
+        other_release.unwrap_or(Error::Node(error))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::collect::release;
 
 /// Why there is no reading. Each prints as one line that names the cause and, where there is one, the remedy.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ pub enum Error {
     /// `xenstat_get_node` found no domain, not even the Domain-0 that this program runs in. That is its answer
     /// when xenstored has gone away under an open handle (fact 8).
     NoDomains,
+    /// libxenstat is of another release than the hypervisor, which therefore refuses some of its calls.
+    OtherRelease {
+        /// The release of the library, such as `4.17`, or its file.
+        library: String,
+        /// The release of the hypervisor.
+        running: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -44,7 +53,7 @@ impl fmt::Display for Error {
             Error::NotFound { tried } => write!(
                 f,
                 "no libxenstat found (tried {tried}): install Xen's tools (Debian: xen-utils-4.17 or its like), \
-                 or name the file with --libxenstat"
+                 or name the file with --libxenstat, such as /usr/local/lib/libxenstat.so"
             ),
             Error::Unloadable(error) => write!(f, "libxenstat cannot be loaded: {error}"),
             Error::Lacks { library, source } => {
@@ -63,6 +72,9 @@ impl fmt::Display for Error {
             }
             Error::Node(error) => write!(f, "xenstat_get_node failed: {error}"),
             Error::NoDomains => f.write_str("libxenstat shows no domains, not even Domain-0: is xenstored running?"),
+            Error::OtherRelease { library, running } => {
+                write!(f, "libxenstat {library} is of another release than the running Xen {running}")
+            }
         }
     }
 }
@@ -72,14 +84,23 @@ impl error::Error for Error {
         match self {
             Error::Unloadable(source) | Error::Lacks { source, .. } => Some(&**source),
             Error::NoXen { source, .. } | Error::Init(source) | Error::Node(source) => Some(source),
-            Error::NotFound { .. } | Error::NoDomains => None,
+            Error::NotFound { .. } | Error::NoDomains | Error::OtherRelease { .. } => None,
         }
     }
 }
 
 impl Error {
+    /// The error that says so, if a library is not that of the `running` hypervisor.
+    pub fn other_release(library: &Path, running: &str) -> Option<Self> {
+        let name = |(major, minor)| format!("{major}.{minor}");
+        release::is_of_another(library, running).then(|| Error::OtherRelease {
+            library: release::of_library(library).map_or_else(|| library.display().to_string(), name),
+            running: running.to_owned(),
+        })
+    }
+
     /// Whether it may pass by itself, once the program has started well.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Error::Node(_) | Error::NoDomains)
+        matches!(self, Error::Node(_) | Error::NoDomains | Error::OtherRelease { .. })
     }
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use crate::collect::disks::{self, DiskSource};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
-use crate::collect::vif::VifSource;
 use crate::collect::xenstat_error::Error;
-use crate::daemon::poll_log::omitted_disks;
+use crate::daemon::poll_log::{QEMUS_ASKED_BY_LIBXENSTAT, omitted_disks};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::report::Reporter;
 use crate::statsd::destination::Destination;
@@ -46,12 +45,18 @@ pub fn run(sources: &Sources, reporter: &Reporter) -> io::Result<bool> {
 type Line = (&'static str, (Verdict, String));
 
 fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
-    let polled = match poll(sources.clone()) {
+    // Vcpus are asked for even if nobody wants them: that shows whether libxenstat is that of the running Xen. And
+    // libxenstat is not asked for disks where QEMU may serve some: it would leave a QEMU before it has answered, beside
+    // a daemon that may be running, and it can end its caller.
+    let qemus_listen = disks::qemus_listen();
+    let from_backends = qemus_listen && sources.disks == DiskSource::Libxenstat;
+    let asked = if from_backends { DiskSource::Backends } else { sources.disks };
+    let polled = match poll(Sources { vcpus: true, disks: asked, ..sources.clone() }) {
         Ok(polled) => polled,
         Err(error) => return vec![("libxenstat", (Bad, error.to_string()))],
     };
     let Polled { result, took, notes, .. } = polled;
-    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause } = notes;
+    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause, .. } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     let snapshot = match result {
@@ -72,23 +77,27 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
         true => (Good, text),
         false => (Bad, cause.as_ref().map_or("omitted".into(), |cause| format!("omitted: {cause}"))),
     };
-    lines.push(("vcpus", part(vcpu, count(&snapshot, |domain| domain.vcpus.len()).to_string())));
+    lines.push(match part(vcpu, count(&snapshot, |domain| domain.vcpus.len()).to_string()) {
+        (Bad, text) if !sources.vcpus => ("vcpus", (Note, format!("{text}, which is none of what is sent"))),
+        line => ("vcpus", line),
+    });
 
     let source = if vifs_from_kernel { "the kernel" } else { "libxenstat" };
     let found = count(&snapshot, |domain| domain.vifs.len());
-    let (xentop_vifs, xentop_disks) = xentop(sources);
-    let text = format!("{found}, from {source}; {xentop_vifs}");
     let networks = match &vif_error {
         Some(error) if !network => (Bad, format!("omitted: {error}")),
-        // None where xentop shows some: the wrong source.
-        _ if found == 0 && xentop_vifs.are_some() && network => (Bad, text),
-        _ => part(network, text),
+        _ => part(network, format!("{found}, from {source}")),
     };
     lines.push(("networks", networks));
 
     let source = if snapshot.own_disks { "QEMU, tapdisk3 and the kernel" } else { "libxenstat" };
     let in_error = count(&snapshot, |domain| vbds(domain).filter(|vbd| vbd.counters.is_none()).count());
     let found = count(&snapshot, |domain| vbds(domain).count());
+    let xentop_disks = match snapshot.own_disks {
+        true if qemus_listen => None,
+        true => xentop(sources),
+        false => vbd.then_some(Shown::Devices(found)),
+    };
     let shown = xentop_disks.as_ref().map(|disks| format!("; {disks}")).unwrap_or_default();
     let text = format!("{found}, of which {in_error} in error, from {source}{shown}");
     let of_domains = match &disk_error {
@@ -98,6 +107,9 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
         None => part(vbd, text),
     };
     lines.push(("disks", of_domains));
+    if from_backends {
+        lines.push(("", (Note, QEMUS_ASKED_BY_LIBXENSTAT.to_owned())));
+    }
     lines.extend(unavailable.iter().map(|guest| ("", (Bad, omitted_disks(&guest.name, &guest.error)))));
     lines.extend(reporter.unmatched(&snapshot).into_iter().map(|line| ("filter", (Bad, line))));
     lines.extend(reporter.example(&snapshot).map(|line| ("example", (Note, line))));
@@ -172,27 +184,18 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The networks that libxenstat alone shows, and the disks. It is not asked for disks where QEMU may serve some: it
-/// would leave a QEMU before it has answered, beside a daemon that may be running.
-fn xentop(sources: &Sources) -> (Shown, Option<Shown>) {
-    let qemus_listen = disks::qemus_listen();
-    // In no time no QEMU is asked by us either.
-    let (disks, qmp_timeout) = match qemus_listen {
-        true => (DiskSource::Backends, Duration::ZERO),
-        false => (DiskSource::Libxenstat, sources.qmp_timeout),
-    };
-    let polled = poll(Sources { vifs: VifSource::Libxenstat, disks, qmp_timeout, ..sources.clone() });
-    let shown = |is_collected: fn(Collectors) -> bool, devices: fn(&Domain) -> usize| match &polled {
-        Err(NoAnswer::Slow(limit)) => Shown::Unknown(*limit),
-        Ok(Polled { result: Ok(snapshot), .. }) if is_collected(snapshot.collected) => {
-            Shown::Devices(count(snapshot, devices))
+/// The disks that libxenstat alone shows; `None` if a QEMU has appeared.
+fn xentop(sources: &Sources) -> Option<Shown> {
+    // With this source the poller does not ask libxenstat if a QEMU has appeared, or a tapdisk3.
+    let polled = poll(Sources { disks: DiskSource::Auto, ..sources.clone() });
+    match polled {
+        Err(NoAnswer::Slow(limit)) => Some(Shown::Unknown(limit)),
+        Ok(Polled { result: Ok(snapshot), .. }) if snapshot.own_disks => None,
+        Ok(Polled { result: Ok(snapshot), .. }) if snapshot.collected.vbd => {
+            Some(Shown::Devices(count(&snapshot, |domain| vbds(domain).count())))
         }
-        _ => Shown::Failing,
-    };
-    (
-        shown(|collected| collected.network, |domain| domain.vifs.len()),
-        (!qemus_listen).then(|| shown(|collected| collected.vbd, |domain| vbds(domain).count())),
-    )
+        _ => Some(Shown::Failing),
+    }
 }
 
 /// Whether the server can be reached, at each of its addresses. One that works is enough.

@@ -72,6 +72,7 @@ impl Daemon {
         let events = Events::new();
         let sender = events.sender();
         let answer = move |polled| drop(sender.send(Message::Polled(polled)));
+        let vcpus = self.sources.vcpus;
         let poller = poller::start(self.sources, answer).map_err(Failure::Start)?;
         events.forward_signals(poller.stopper()).map_err(Failure::Start)?;
 
@@ -82,11 +83,12 @@ impl Daemon {
         let mut running = Running {
             state: State::new(&self.polls, self.delay, Now::read()),
             poller,
+            vcpus,
             reporter: self.reporter,
             previous: None,
             spare: Snapshot::default(),
             report_time: None,
-            log: PollLog::default(),
+            log: PollLog::new(vcpus),
             systemd: Systemd::from_env(),
         };
         running.announce_delay(self.polls.align, self.delay);
@@ -100,6 +102,8 @@ struct Running {
     state: State,
     /// The poller's thread, which has one request at a time.
     poller: poller::Handle,
+    /// Whether vcpus are collected.
+    vcpus: bool,
     reporter: Reporter,
     /// The latest snapshot, to measure the next one against.
     previous: Option<(Snapshot, Moments)>,
@@ -277,6 +281,7 @@ impl Running {
             datagrams: sent,
             dropped,
             collected,
+            vcpus: self.vcpus,
         }
     }
 

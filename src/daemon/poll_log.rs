@@ -11,20 +11,32 @@ use crate::collect::xenstat_error::Error;
 use crate::logging::throttle::{Recovery, Throttle};
 use crate::model::snapshot::{Collectors, Snapshot};
 
+/// Of `--disks libxenstat`.
+pub const QEMUS_ASKED_BY_LIBXENSTAT: &str = "QEMU serves disks, and --disks libxenstat has libxenstat ask it, which \
+                                             can end this program or harm a slow QEMU: use --disks auto";
+
 /// What has been logged.
 #[derive(Default)]
 pub struct PollLog {
     /// Whether it was logged what is read and where it is sent.
     introduced: bool,
+    /// Whether vcpus are collected.
+    wants_vcpus: bool,
     failing: Throttle,
     slow: Throttle,
     partial: Throttle,
     no_vifs: Throttle,
     no_disks: Throttle,
+    asks_beside_qemu: Throttle,
     guest_disks: GuestDisks,
 }
 
 impl PollLog {
+    /// Nothing has been logged.
+    pub fn new(wants_vcpus: bool) -> Self {
+        Self { wants_vcpus, ..Self::default() }
+    }
+
     /// Logs again what is read, when the library is opened the next time.
     pub fn introduce_again(&mut self) {
         self.introduced = false;
@@ -53,7 +65,7 @@ impl PollLog {
         interval: Duration,
         description: impl Fn() -> String,
     ) {
-        let Notes { opened, vif_error, disk_error, unavailable, cause, .. } = notes;
+        let Notes { opened, vif_error, disk_error, unavailable, asks_beside_qemu, cause, .. } = notes;
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", description());
@@ -70,11 +82,14 @@ impl PollLog {
             Some(error) => self.no_disks.raise(format!("cannot read disks {error}: their metrics are omitted")),
             None => self.no_disks.ok(|| "disks can be read again".into()),
         }
+        if asks_beside_qemu {
+            self.asks_beside_qemu.raise(QEMUS_ASKED_BY_LIBXENSTAT.into());
+        }
         let exists = |id| snapshot.domains.iter().any(|domain| domain.id == id);
         let (begun, ended) = self.guest_disks.update(unavailable, exists);
         begun.iter().for_each(|line| warn!("{line}"));
         ended.iter().for_each(|line| info!("{line}"));
-        match cause.and_then(|cause| partial(snapshot.collected, &cause.to_string())) {
+        match cause.and_then(|cause| partial(snapshot.collected, self.wants_vcpus, &cause)) {
             Some(message) => self.partial.raise(message),
             None => self.partial.ok(|| "everything can be read again".into()),
         }
@@ -82,8 +97,9 @@ impl PollLog {
 }
 
 /// What a snapshot lacks, and why.
-fn partial(collected: Collectors, cause: &str) -> Option<String> {
-    let parts = [(collected.vbd, "disks"), (collected.network, "network interfaces"), (collected.vcpu, "vcpus")];
+fn partial(collected: Collectors, wants_vcpus: bool, cause: &Error) -> Option<String> {
+    let has_vcpus = collected.vcpu || !wants_vcpus;
+    let parts = [(collected.vbd, "disks"), (collected.network, "network interfaces"), (has_vcpus, "vcpus")];
     let missing: Vec<&str> = parts.iter().filter(|(collected, _)| !collected).map(|(_, part)| *part).collect();
     let hint = match missing[..] {
         ["disks"] => " (they need /sys/bus/xen-backend, which the module xen-blkback brings)",
@@ -91,6 +107,9 @@ fn partial(collected: Collectors, cause: &str) -> Option<String> {
         _ => "",
     };
     let missing = missing.join(" and ");
+    if let Error::OtherRelease { .. } = cause {
+        return Some(format!("{cause}: metrics of {missing} are omitted"));
+    }
     Some(format!("{cause} when asked for {missing}{hint}: their metrics are omitted"))
 }
 

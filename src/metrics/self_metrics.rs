@@ -32,6 +32,8 @@ pub struct Health {
     pub dropped: u64,
     /// What the poll could collect, if it has finished or was given up.
     pub collected: Option<Collectors>,
+    /// Whether vcpus are to be collected.
+    pub vcpus: bool,
 }
 
 type HealthFn = fn(&Health) -> Option<f64>;
@@ -54,7 +56,8 @@ pub const HEALTH: &[Metric<HealthFn>] = &[
         |h| Some(h.send_errors as f64)),
     counter("datagrams", "datagrams handed to the kernel", |h| Some(h.datagrams as f64)),
     counter("dropped_datagrams", "datagrams dropped", |h| Some(h.dropped as f64)),
-    gauge("collector.vcpu", "1 if vcpus could be read, else 0", |h| Some(h.collected?.vcpu.into())),
+    gauge("collector.vcpu", "1 if vcpus could be read, else 0; omitted if none are wanted, see `--detail vcpus`",
+        |h| Some(h.collected.filter(|_| h.vcpus)?.vcpu.into())),
     gauge("collector.vif", "1 if network interfaces could be read, else 0", |h| Some(h.collected?.network.into())),
     gauge("collector.vbd", "1 if the disks of every domain could be read, else 0", |h| Some(h.collected?.vbd.into())),
 ];

@@ -44,7 +44,8 @@ fn where_there_is_none_all_that_was_tried_is_named() {
     assert_eq!(
         said.err,
         "xenmonitor: no libxenstat found (tried libxenstat.so.4.40 down to .4.12, libxenstat.so.0, libxenstat.so): \
-         install Xen's tools (Debian: xen-utils-4.17 or its like), or name the file with --libxenstat\n"
+         install Xen's tools (Debian: xen-utils-4.17 or its like), or name the file with \
+         --libxenstat, such as /usr/local/lib/libxenstat.so\n"
     );
 }
 
@@ -71,4 +72,20 @@ fn the_running_hypervisors_own_comes_first() {
 
     std::fs::write(version.join("minor"), "18\n").unwrap();
     taken("/usr/lib/libxenstat.so.4.19", "the newest one found");
+}
+
+/// Debian 9 and before have it in the directory of their Xen, without a number in its name.
+#[test]
+fn library_of_an_old_release_is_its_own() {
+    for (minor, library) in [(8, "/usr/lib/xen-4.8/lib/libxenstat.so"), (11, "/usr/lib/libxenstat.so.0")] {
+        let root = a_root();
+        install(&root, library);
+        let version = root.join("sys/hypervisor/version");
+        std::fs::create_dir_all(&version).unwrap();
+        std::fs::write(version.join("major"), "4\n").unwrap();
+        std::fs::write(version.join("minor"), format!("{minor}\n")).unwrap();
+        let said = run(&mut in_root(&root));
+        assert_eq!(said.status, Some(0), "{}", said.err);
+        assert!(said.err.contains(&format!("through {library} (the running Xen's own)")), "{}", said.err);
+    }
 }

@@ -495,8 +495,13 @@ fn who_is_asked() {
     assert_eq!(reads(&dom0, &["--disks", "libxenstat"]), 77);
     assert_eq!(line(&[]), "disks        ok   3, of which 0 in error, from QEMU, tapdisk3 and the kernel");
     // Nor does it ask libxenstat for disks to compare with, which would disturb QEMU: here libxenstat would hang.
-    let said = run(&mut dom0.daemon(false, &["--check", "--print", "json"]));
-    assert!(said.out.contains("networks     ok   0, from libxenstat; xentop would show 0\n"), "{}", said.out);
+    for disks in ["auto", "backends", "libxenstat"] {
+        let said = run(&mut dom0.daemon(false, &["--check", "--print", "json", "--disks", disks]));
+        assert!(said.out.contains("disks        ok   3, of which 0 in error, from QEMU"), "{}", said.out);
+        assert_eq!(said.out.contains("--disks libxenstat has libxenstat ask it"), disks == "libxenstat");
+    }
+    let said = run(&mut dom0.daemon(true, &["--count", "3", "--print", "json", "--disks", "libxenstat"]));
+    assert_eq!(said.err.matches("WARN  QEMU serves disks, and --disks libxenstat").count(), 1, "{}", said.err);
 }
 
 /// A QEMU does not answer for two polls: its guest's disks are omitted meanwhile, without zeros, and the log has one

@@ -1,6 +1,6 @@
 //! Libraries that behave as real ones do, though the shim does not.
 
-use crate::support::{Daemon, Lines, Scratch, bare, run, scenario, shim_with};
+use crate::support::{Daemon, Lines, Scratch, bare, run, scenario, shim, shim_with, with_files, xenmonitor};
 
 /// libxenctrl keeps the text of an error in thread-specific data. When the thread ends, code of the library frees it.
 #[test]
@@ -9,7 +9,10 @@ fn library_is_never_unloaded() {
     let library = shim_with("thread_key.c", &scratch);
     let xenmonitor = || {
         let mut command = bare();
-        command.env("XENSTAT_SCENARIO", scenario("demo")).env("XENMONITOR_LIBXENSTAT", &library);
+        command
+            .env("XENMONITOR_VIFS", "libxenstat")
+            .env("XENSTAT_SCENARIO", scenario("demo"))
+            .env("XENMONITOR_LIBXENSTAT", &library);
         command.args(["--host", "h", "--interval", "100ms", "--print", "statsd"]);
         command
     };
@@ -27,4 +30,41 @@ fn library_is_never_unloaded() {
     daemon.signal("TERM");
     let said = daemon.end();
     assert_eq!((said.status, (log + &said.err).contains("unloaded")), (Some(0), false));
+}
+
+/// Such a library makes all calls about vcpus fail, so that libxenstat leaves out all domains, or all calls.
+#[test]
+fn a_library_of_another_release_is_named() {
+    let scratch = Scratch::new();
+    // The shim's file is libxenstat.so.4.N, and none of these.
+    let host = "[host]\nxen_version = \"4.39.1\"\n[[domain]]\nid = 0\nname = \"Domain-0\"\n";
+    let scenario = scratch.file("s.toml", &format!("{host}[[fault]]\nif_asked = [\"VCPU\"]\nempty = true\n"));
+    let file = shim().file_name().unwrap().to_str().unwrap();
+    let release = file.strip_prefix("libxenstat.so.").unwrap();
+    let warning = format!("libxenstat {release} is of another release than the running Xen 4.39.1");
+    let said = run(xenmonitor(&scenario).args(["--count", "8", "--interval", "20ms", "--print", "json"]));
+    assert_eq!((said.status, said.out.lines().count()), (Some(0), 8), "{}", said.err);
+    assert_eq!(said.err.matches(&format!("WARN  {warning}: metrics of vcpus are omitted")).count(), 1, "{}", said.err);
+    assert!(said.out.lines().all(|poll| poll.contains("\"vcpu\":null") && poll.contains("Domain-0")), "{}", said.out);
+    let said = run(xenmonitor(&scenario).args(["--check", "--print", "json"]));
+    assert!(said.out.contains(&format!("vcpus        BAD  omitted: {warning}")), "{}", said.out);
+    // Without vcpus it works, and nobody misses anything.
+    let said = run(xenmonitor(&scenario).args(["--count", "3", "--interval", "20ms", "--print", "statsd"]));
+    assert_eq!((said.status, said.err.contains("WARN")), (Some(0), false), "{}", said.err);
+
+    // Without domains in either case xenstored is to blame.
+    let scenario = scratch.file("s.toml", &format!("{host}[[fault]]\nempty = true\n"));
+    let said = run(xenmonitor(&scenario).args(["--once", "--print", "json"]));
+    assert_eq!(said.status, Some(1));
+    assert!(said.err.contains("libxenstat shows no domains, not even Domain-0"), "{}", said.err);
+
+    // The release of the hypervisor is then the kernel's to say.
+    let scenario = scratch.file("s.toml", &format!("{host}[[fault]]\nfail = \"EACCES\"\n"));
+    let script = "mount -t tmpfs none /sys && mkdir -p /sys/hypervisor/version && \
+                  echo 4 >/sys/hypervisor/version/major && echo 39 >/sys/hypervisor/version/minor && ";
+    let mut command = with_files(xenmonitor(&scenario).args(["--once", "--print", "json"]), &[], &[], script);
+    let said = run(&mut command);
+    assert_eq!(said.status, Some(1));
+    let reason = format!("libxenstat {release} is of another release than the running Xen 4.39\n");
+    assert!(said.err.ends_with(&reason), "{}", said.err);
 }

@@ -321,7 +321,8 @@ fn a_renamed_vif_is_found_by_its_device() {
     let mut command = crate::support::unshared(&["--net", "--mount"], "sh");
     command.args(["-c", script]);
     let mut command = behind(command, &daemon);
-    let document: Value = serde_json::from_str(&out_of(command.args(["--once", "--print", "json"]))).unwrap();
+    let document: Value =
+        serde_json::from_str(&out_of(command.args(["--once", "--print", "json", "--vifs", "kernel"]))).unwrap();
     assert_eq!(document["domains"][0]["vif"][0]["id"], 7);
 }
 
@@ -342,11 +343,11 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
                   cat /proc/net/dev > \"$BEFORE\" && \"$0\" \"$@\" && cat /proc/net/dev > \"$AFTER\"";
     let (before, after) = (scratch.join("before"), scratch.join("after"));
     let daemon = xenmonitor(&scenario);
-    let inside = |vifs: &str| {
+    let inside = |options: &[&str]| {
         let mut command = crate::support::unshared(&["--net"], "sh");
         command.args(["-c", script]).env("BEFORE", &before).env("AFTER", &after);
         let mut command = behind(command, &daemon);
-        command.args(["--once", "--print", "json", "--vifs", vifs]);
+        command.args(["--once", "--print", "json"]).args(options);
         command
     };
     let counter = |file: &std::path::Path, interface: &str, column: usize| -> u64 {
@@ -354,8 +355,8 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{interface}:"))).unwrap();
         line.split_whitespace().nth(column).unwrap().parse().unwrap()
     };
-    for vifs in ["auto", "kernel"] {
-        let document: Value = serde_json::from_str(&out_of(&mut inside(vifs))).unwrap();
+    for options in [&[][..], &["--vifs", "kernel"]] {
+        let document: Value = serde_json::from_str(&out_of(inside(options).env_remove("XENMONITOR_VIFS"))).unwrap();
         let domain = |n: usize| &document["domains"][n];
         assert_eq!((&domain(0)["nets"], &domain(1)["nets"], &domain(2)["nets"]), (&0.into(), &2.into(), &0.into()));
         let ids: Vec<&Value> = domain(1)["vif"].as_array().unwrap().iter().map(|vif| &vif["id"]).collect();
@@ -368,7 +369,7 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
         }
     }
     // In this scenario libxenstat fails when asked for networks: so the runs above did not ask.
-    let document: Value = serde_json::from_str(&out_of(&mut inside("libxenstat"))).unwrap();
+    let document: Value = serde_json::from_str(&out_of(&mut inside(&["--vifs", "libxenstat"]))).unwrap();
     assert_eq!(document["domains"][1]["nets"], Value::Null);
 }
 

@@ -112,7 +112,6 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("node.mem_total_k", "8388608"),
     ("node.mem_used_k", "6291456"),
     ("xenmonitor.collector.vbd", "1"),
-    ("xenmonitor.collector.vcpu", "1"),
     ("xenmonitor.collector.vif", "1"),
     ("xenmonitor.domains", "2"),
     ("xenmonitor.dropped_datagrams", "0"),

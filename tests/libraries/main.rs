@@ -213,7 +213,6 @@ fn no_bridge() {
 /// interface than the hypervisor does. Often only one of its two parts has changed: then the calls about vcpus fail,
 /// with EACCES, and the others work.
 #[test]
-#[ignore = "known failure: a libxenstat of another release than the hypervisor's is taken for a dead xenstored"]
 fn library_of_another_release() {
     for release in release::all() {
         let scratch = Scratch::new();
@@ -222,7 +221,7 @@ fn library_of_another_release() {
         let (major, minor) = release.name.split_once('.').unwrap();
         let running = format!("{major}.{}", minor.parse::<u32>().unwrap() + 1);
         host.running = Some(running.clone());
-        host.write(&format!("{running}.0"), &scratch);
+        host.write(&format!("{running}.5"), &scratch);
 
         let mut command = release.xenmonitor(&scratch);
         command.args(["--count", "2", "--interval", "2s", "--print", "statsd", "--detail", "vcpus"]);

@@ -103,7 +103,7 @@ def record(scratch):
         subprocess.run(
             [XENMONITOR, "--host", HOST, "--interval", "1s", "--count", str(SECONDS), "--log", "warn",
              "--detail", "all", "--statsd", f"udp://127.0.0.1:{statsd}"],
-            env={**os.environ, "XENMONITOR_LIBXENSTAT": LIBXENSTAT,
+            env={**os.environ, "XENMONITOR_LIBXENSTAT": LIBXENSTAT, "XENMONITOR_VIFS": "libxenstat",
                  "XENSTAT_SCENARIO": str(ROOT / "tests/shim/scenarios/busy.toml")},
             check=True, timeout=SECONDS + 60)
         time.sleep(1)

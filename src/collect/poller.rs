@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
+
 use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
@@ -157,6 +159,13 @@ where
     Ok(Handle(Stopper { requests, owed }))
 }
 
+/// `, vcpus, disks`.
+fn names(collectors: Collectors) -> String {
+    let Collectors { vcpu, network, vbd } = collectors;
+    let parts = [(vcpu, ", vcpus"), (network, ", network interfaces"), (vbd, ", disks")];
+    parts.into_iter().filter_map(|(is_asked, name)| is_asked.then_some(name)).collect()
+}
+
 struct Poller {
     sources: Sources,
     kernel_vifs: vif::Vifs,
@@ -251,6 +260,8 @@ impl Poller {
                 }
             };
             asked.vbd &= !*from_backends;
+            // It may end the process (fact 33): this then is the last line of the log.
+            debug!("asking {} for domains{}", xenstat.library().display(), names(asked));
             let at = Instant::now();
             xenstat.poll(asked, snapshot)?;
             // A handle whose call failed must not be used again (fact 10).

@@ -68,3 +68,18 @@ fn a_library_of_another_release_is_named() {
     let reason = format!("libxenstat {release} is of another release than the running Xen 4.39\n");
     assert!(said.err.ends_with(&reason), "{}", said.err);
 }
+
+/// Every libxenstat ends its caller in a rare state of the hypervisor.
+#[test]
+fn what_was_asked_for_last_is_in_the_log() {
+    let scratch = Scratch::new();
+    let library = shim_with("abort.c", &scratch);
+    let mut command = xenmonitor(&scenario("demo"));
+    let said = run(command.env("XENMONITOR_LIBXENSTAT", library).args(["--print", "json", "--log", "debug"]));
+    let last = said.err.lines().last().unwrap();
+    assert_eq!(said.status, None, "{}", said.err);
+    assert!(
+        last.contains("DEBUG asking ") && last.ends_with(" for domains, vcpus, network interfaces, disks"),
+        "{last}"
+    );
+}

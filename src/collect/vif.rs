@@ -38,6 +38,8 @@ pub struct Vifs {
 pub enum Error {
     /// `/proc/net/dev` cannot be read.
     Read(io::Error),
+    /// An interface's device in `/sys/class/net` may not be read: it may be a VIF.
+    Nodename(io::Error),
     /// Its heading is not the known one, so its columns could be anything.
     Heading,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Read(error) => write!(f, "cannot read /proc/net/dev: {error}"),
+            Error::Nodename(error) => write!(f, "cannot read /sys/class/net: {error}"),
             Error::Heading => f.write_str("/proc/net/dev has columns of another kind"),
         }
     }
@@ -54,7 +57,7 @@ impl fmt::Display for Error {
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Error::Read(error) => Some(error),
+            Error::Read(error) | Error::Nodename(error) => Some(error),
             Error::Heading => None,
         }
     }
@@ -72,11 +75,16 @@ struct Nodename {
 }
 
 impl Nodename {
-    fn of(&mut self, interface: &str) -> Option<&str> {
+    /// `None` for an interface that is no device of Xen's.
+    fn of(&mut self, interface: &str) -> Result<Option<&str>, Error> {
         self.path.clear();
         self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
-        read_into(&mut self.text, &self.path).ok()?;
-        std::str::from_utf8(&self.text).ok()
+        match read_into(&mut self.text, &self.path) {
+            Ok(()) => Ok(std::str::from_utf8(&self.text).ok()),
+            // It may be a VIF.
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(Error::Nodename(source)),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -101,7 +109,7 @@ impl Vifs {
     pub fn read(&mut self) -> Result<(), Error> {
         let Self { list, taps, text, nodename } = self;
         read_into(text, "/proc/net/dev").map_err(Error::Read)?;
-        parse(list, taps, &String::from_utf8_lossy(text), |interface| by_nodename(nodename.of(interface)?))
+        parse(list, taps, &String::from_utf8_lossy(text), |interface| Ok(nodename.of(interface)?.and_then(by_nodename)))
     }
 }
 
@@ -111,7 +119,7 @@ pub fn parse(
     list: &mut Vec<((u32, u32), Vif)>,
     taps: &mut Vec<((u32, u32), Vif)>,
     text: &str,
-    mut by_device: impl FnMut(&str) -> Option<(u32, u32)>,
+    mut by_device: impl FnMut(&str) -> Result<Option<(u32, u32)>, Error>,
 ) -> Result<(), Error> {
     list.clear();
     taps.clear();
@@ -124,7 +132,11 @@ pub fn parse(
         let Some((interface, columns)) = line.trim_ascii().split_once(':') else { continue };
         // A tap is no device of Xen's and has no nodename: it is identified by the name of its VIF.
         let of_vif = interface.strip_suffix("-emu").unwrap_or(interface);
-        let Some((domid, id)) = by_name(of_vif).or_else(|| by_device(of_vif)) else { continue };
+        let key = match by_name(of_vif) {
+            None => by_device(of_vif)?,
+            key => key,
+        };
+        let Some((domid, id)) = key else { continue };
         let Some([rbytes, rpackets, rerrs, rdrop, _, _, _, _, tbytes, tpackets, terrs, tdrop, ..]) = sixteen(columns)
         else {
             continue;
@@ -198,11 +210,13 @@ Inter-|   Receive                                                |  Transmit
 
     /// (domid, id, rbytes, tdrop) of each VIF found.
     fn found(lines: &str) -> Vec<(u32, u32, u64, u64)> {
-        let by_device = |interface: &str| match interface {
-            "web-br0" => by_nodename("backend/vif/3/1\n"),
-            "pci0" => by_nodename("backend/pci/3/1\n"),
-            "odd" => by_nodename("backend/vif/3/1/x"),
-            _ => None,
+        let by_device = |interface: &str| {
+            Ok(match interface {
+                "web-br0" => by_nodename("backend/vif/3/1\n"),
+                "pci0" => by_nodename("backend/pci/3/1\n"),
+                "odd" => by_nodename("backend/vif/3/1/x"),
+                _ => None,
+            })
         };
         let mut vifs = Vifs { list: vec![((7, 7), Vif::default())], ..Vifs::default() };
         parse(&mut vifs.list, &mut vifs.taps, &format!("{HEAD}{lines}"), by_device).unwrap();
@@ -269,7 +283,10 @@ Inter-|   Receive                                                |  Transmit
     #[test]
     fn another_heading_is_refused() {
         for text in ["", "x", "a\nb\nvif1.0: 1", &HEAD.replace("errs", "errors")] {
-            assert!(matches!(parse(&mut Vec::new(), &mut Vec::new(), text, |_| None), Err(Error::Heading)), "{text}");
+            assert!(
+                matches!(parse(&mut Vec::new(), &mut Vec::new(), text, |_| Ok(None)), Err(Error::Heading)),
+                "{text}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ pub fn net_dev(input: &[u8]) {
                         compressed multicast|bytes packets errs drop fifo colls carrier compressed\n";
     let text = String::from_utf8_lossy(input);
     let (nodename, lines) = text.split_once('\0').unwrap_or(("", &text));
-    let by_device = |interface: &str| vif::by_nodename(nodename).filter(|_| interface.starts_with("web"));
+    let by_device = |interface: &str| Ok(vif::by_nodename(nodename).filter(|_| interface.starts_with("web")));
     let read = |text: &str| {
         let (mut list, mut taps) = (Vec::new(), Vec::new());
         vif::parse(&mut list, &mut taps, text, by_device).map(|()| list)

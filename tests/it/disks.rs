@@ -14,7 +14,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Daemon, PATIENCE, Said, Scratch, answered_polls, behind, out_of, run, shim, unshared, xenmonitor,
+    Daemon, PATIENCE, Said, Scratch, am_root, answered_polls, behind, out_of, run, shim, unshared, xenmonitor,
 };
 
 /// The files and sockets of a dom0 that the daemon reads besides libxenstat.
@@ -449,6 +449,32 @@ fn the_kernels_disks_and_tapdisks() {
     ];
     let guests: Vec<Value> = dom0.guests(&[]).iter().map(|domain| domain["vbd"].clone()).collect();
     assert_eq!(guests, expected);
+}
+
+/// "May not see" is not "is not there".
+#[test]
+fn tapdisks_that_proc_hides() {
+    if !am_root() {
+        return;
+    }
+    let dom0 = Dom0::new(1);
+    let directory = dom0.scratch.join(format!("shm/td3-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let mut page = vec![0; 4096];
+    page[0] = 1;
+    page[16] = 30;
+    std::fs::write(directory.join("vbd-1-51712"), page).unwrap();
+    let mut command = unshared(&["--mount"], "sh");
+    command.args(["-c", "mount -t proc -o hidepid=2,gid=999 proc /proc && exec \"$0\" \"$@\""]);
+    let said = run(&mut behind(command, &dom0.daemon(false, &["--once", "--print", "json"])));
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(document["domains"][1]["vbd_rd"], 30, "{}", said.err);
+    // Nor may root look into it without a capability.
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o0)).unwrap();
+    let said = run(&mut dom0.daemon(false, &["--once", "--print", "json"]));
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(document["domains"][1]["vbds"], Value::Null, "{}", said.err);
+    assert!(said.err.contains("cannot read disks from tapdisk3: /dev/shm/td3-"), "{}", said.err);
 }
 
 /// If the directory of QEMU's sockets cannot be read, disks are omitted: libxenstat would miss those of QEMU.

@@ -35,7 +35,7 @@ fn read_in(devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
         let file = |name: &str| fs::read_to_string(directory.join("statistics").join(name)).ok();
         let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(file) } else { None };
         // A device that was removed since the list was read is not in error.
-        if counters.is_some() || directory.exists() {
+        if counters.is_some() || directory.try_exists().unwrap_or(true) {
             vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
         }
     }

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{DirEntryExt, FileTypeExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,13 @@ pub enum DiskSource {
 pub enum Error {
     /// The bus of the kernel's backends cannot be listed.
     Bus(io::Error),
+    /// This user may not look for tapdisk3's disks.
+    Tapdisks {
+        /// Where they are.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
     /// This user may not look for QEMU's sockets.
     Sockets {
         /// Where they are.
@@ -64,6 +72,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Bus(error) => write!(f, "from the kernel: {error}"),
+            Error::Tapdisks { path, source } => write!(f, "from tapdisk3: {}: {source}", path.display()),
             Error::Sockets { directory, source } => {
                 write!(f, "from QEMU: {directory}: {source}, let this user read it or use --disks libxenstat")
             }
@@ -74,7 +83,7 @@ impl fmt::Display for Error {
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Error::Bus(source) | Error::Sockets { source, .. } => Some(source),
+            Error::Bus(source) | Error::Tapdisks { source, .. } | Error::Sockets { source, .. } => Some(source),
         }
     }
 }
@@ -96,7 +105,8 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Libxenstat => false,
         DiskSource::Backends => true,
         DiskSource::Auto => {
-            qemus_listen() || has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name)).unwrap_or(false)
+            let has_tapdisk = has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name));
+            qemus_listen() || has_tapdisk.unwrap_or_else(may_have_some)
         }
     }
 }
@@ -106,9 +116,12 @@ pub fn qemus_listen() -> bool {
     // Not every file system shows the type of its entries.
     let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
     let is_qemus = |name: &str, kind| may_be_socket(kind) && domid(name).is_some();
-    // A directory that may not be listed may have some. Then no disks are reported, with the reason.
-    let may_have = |directory| has(directory, is_qemus).unwrap_or_else(|error| error == Errno::ACCESS);
-    SOCKETS.into_iter().any(may_have)
+    SOCKETS.into_iter().any(|directory| has(directory, is_qemus).unwrap_or_else(may_have_some))
+}
+
+/// A directory that may not be listed may have some. Then no disks are reported, with the reason.
+fn may_have_some(error: Errno) -> bool {
+    matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
 /// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
@@ -183,7 +196,7 @@ impl Qemus {
             kernel.entry(domid).or_default().push(vbd);
         }
         let at = Instant::now();
-        let tapdisks = tapdisk::read();
+        let tapdisks = tapdisk::read().map_err(|(path, source)| Error::Tapdisks { path, source })?;
         let read = Some(Moment { at, took: at.elapsed() });
         let mut answers = self.ask(snapshot, limit)?;
 

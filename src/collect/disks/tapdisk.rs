@@ -5,15 +5,17 @@
 //! blktap3.h). Anybody may create files in /dev/shm: only those of root, or of this process's user, are used.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::path::Arg;
+use rustix::process::Pid;
 
 use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
@@ -30,28 +32,42 @@ pub type Disks = BTreeMap<(u32, u32), Option<VbdCounters>>;
 /// Whether an entry of [`SHARED`] seems to be a tapdisk3's.
 pub fn is_tapdisks(name: &str) -> bool {
     let known = name.strip_prefix("vbd3-").and_then(domid_and_dev).is_some() || is_of_running_process(name);
-    known && open(None, Path::new(SHARED).join(name), OFlags::DIRECTORY).is_ok()
+    let path = Path::new(SHARED).join(name);
+    known && (open(None, &path, OFlags::DIRECTORY).is_ok() || is_closed_to_us(&path))
 }
 
-/// Reads all of them.
-pub fn read() -> Disks {
+/// Reads all of them. Fails with the directory if it may have disks that this user may not see.
+pub fn read() -> Result<Disks, (PathBuf, io::Error)> {
     read_in(Path::new(SHARED))
 }
 
-fn read_in(shared: &Path) -> Disks {
+fn read_in(shared: &Path) -> Result<Disks, (PathBuf, io::Error)> {
     let (mut old, mut new) = (Disks::new(), BTreeMap::new());
-    for entry in std::fs::read_dir(shared).into_iter().flatten().flatten() {
+    let entries = match std::fs::read_dir(shared) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err((shared.to_owned(), error)),
+        entries => entries,
+    };
+    for entry in entries.into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
         if let Some(disk) = name.strip_prefix("vbd3-").and_then(domid_and_dev) {
-            let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
+            let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else {
+                if is_closed_to_us(&path) {
+                    old.insert(disk, None);
+                }
+                continue;
+            };
             // At the start the directory holds only the ring's statistics.
             match open(Some(&directory), "statistics", OFlags::empty()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => drop(old.insert(disk, file.and_then(words).ok().and_then(|words| blkback_stats(&words)))),
             }
         } else if is_of_running_process(name) {
-            let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else { continue };
+            let directory = match open(None, &path, OFlags::DIRECTORY) {
+                Ok(directory) => directory,
+                Err(error) if is_closed_to_us(&path) => return Err((path, error)),
+                Err(_) => continue,
+            };
             for file in Dir::read_from(&directory).into_iter().flatten().flatten() {
                 let Some(disk) =
                     file.file_name().to_str().ok().and_then(|name| domid_and_dev(name.strip_prefix("vbd-")?))
@@ -70,7 +86,7 @@ fn read_in(shared: &Path) -> Disks {
         }
     }
     old.extend(new.into_iter().map(|(disk, (_, counters))| (disk, counters)));
-    old
+    Ok(old)
 }
 
 /// `5-51712`.
@@ -81,8 +97,21 @@ fn domid_and_dev(text: &str) -> Option<(u32, u32)> {
 
 /// Whether it belongs to a running tapdisk3: one that was killed leaves its files behind.
 fn is_of_running_process(name: &str) -> bool {
-    let pid = name.strip_prefix("td3-").filter(|pid| decimal::<u32>(pid).is_some());
-    pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
+    let pid = name.strip_prefix("td3-").and_then(decimal::<u32>);
+    let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    // /proc may hide processes of others (hidepid). One that may not be signalled is running.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+/// Whether [`open`] would use a directory that this user may not open: then it is unknown what is in it.
+fn is_closed_to_us(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|about| about.is_dir() && is_trusted(&about))
+}
+
+/// Whether no other user can have created or written to it.
+fn is_trusted(about: &Metadata) -> bool {
+    let ours = about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw();
+    ours && about.mode() & 0o022 == 0
 }
 
 /// Opens a file that is no link, and that no other user can have created or written to.
@@ -94,8 +123,7 @@ fn open(directory: Option<&File>, path: impl Arg, more: OFlags) -> io::Result<Fi
     };
     let file = File::from(opened);
     let about = file.metadata()?;
-    let ours = about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw();
-    if !ours || about.mode() & 0o022 != 0 {
+    if !is_trusted(&about) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     match about.is_file() || more.contains(OFlags::DIRECTORY) {
@@ -154,7 +182,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::PathBuf;
     use std::time::Duration;
 
     /// A directory in place of /dev/shm.
@@ -214,7 +241,7 @@ mod tests {
             errs: Some(9),
         };
         let old = VbdCounters { rd_reqs: 31, errs: None, ..counters };
-        let disks = read_in(&shared.0);
+        let disks = read_in(&shared.0).unwrap();
         assert_eq!(disks.into_iter().collect::<Vec<_>>(), [((5, 51712), Some(counters)), ((5, 51728), Some(old))]);
     }
 
@@ -231,7 +258,7 @@ mod tests {
         // To open a pipe without a writer would block.
         let pipe = shared.0.join(td3("vbd-1-5"));
         assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
-        let disks = read_in(&shared.0);
+        let disks = read_in(&shared.0).unwrap();
         let expected: Vec<_> = (0..6).map(|dev| ((1, dev), None)).collect();
         assert_eq!(disks.into_iter().collect::<Vec<_>>(), expected);
     }
@@ -252,8 +279,8 @@ mod tests {
         shared.page("elsewhere/statistics", &OLD);
         symlink(shared.0.join("elsewhere"), shared.0.join("vbd3-1-3")).unwrap();
         fs::write(shared.0.join("vbd3-1-4"), "").unwrap();
-        assert_eq!(read_in(&shared.0), Disks::new());
-        assert_eq!(read_in(&shared.0.join("nowhere")), Disks::new());
+        assert_eq!(read_in(&shared.0).unwrap(), Disks::new());
+        assert_eq!(read_in(&shared.0.join("nowhere")).unwrap(), Disks::new());
     }
 
     /// One process left its file behind, another one serves the disk now.
@@ -268,7 +295,7 @@ mod tests {
             let then = SystemTime::now() - Duration::from_secs(age);
             File::options().append(true).open(page).unwrap().set_modified(then).unwrap();
         }
-        let disks = read_in(&shared.0);
+        let disks = read_in(&shared.0).unwrap();
         assert_eq!([0, 1].map(|dev| disks[&(5, dev)].unwrap().rd_reqs), [10, 40]);
     }
 }

@@ -27,7 +27,7 @@ test: ## Run the tests, except test-load and test-libraries, after installing wh
 test-root: ## Run the tests that need root; as root, make test runs them too
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
-	cargo test --test it -- --ignored --skip the_sanitizer_sees_what_is_wrong
+	cargo test --test it -- --ignored --skip sanitizer_detects_known_bugs
 
 test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory
 	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
@@ -64,8 +64,8 @@ test-names: ## Test the naming of domains with a million sets of hostile names
 
 SANITIZERS ?= address thread
 STD_FOR_thread := -Zbuild-std
-NOT_SANITIZED := $(addprefix --skip ,valgrind_finds_nothing it_starts_threads_and_nothing_else chroot:: privileges:: \
-    a_clock_that_is_set_disturbs_nothing many_datagrams_are_spread_over_time a_long_life)
+NOT_SANITIZED := $(addprefix --skip ,process_is_clean_under_valgrind process_starts_only_threads chroot:: privileges:: \
+    clock_changes_do_not_affect_polls_and_rates pacing_spreads_many_datagrams_over_time soak_of_many_polls)
 
 test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then with ThreadSanitizer
 	@tests/need.sh $(BUILD) $(PEERS)
@@ -77,7 +77,7 @@ sanitizer-%: OUT = $(abspath $(TARGET))/$*
 sanitizer-%: IT = TESTED_WITH=$* TESTED_BINARY=$(OUT)/$(HOST_TRIPLE)/debug/xenmonitor cargo test --test it --
 sanitizer-%: FORCE
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$* cargo build $(STD_FOR_$*) --target $(HOST_TRIPLE) --target-dir $(OUT)
-	$(IT) --ignored the_sanitizer_sees_what_is_wrong
+	$(IT) --ignored sanitizer_detects_known_bugs
 	@rm -f $(OUT)/found.*
 	@echo "running all tests with the $* sanitizer, several minutes; their output goes to $(OUT)/tests.log"
 	-ASAN_OPTIONS=log_path=$(OUT)/found TSAN_OPTIONS=log_path=$(OUT)/found $(IT) $(NOT_SANITIZED) >$(OUT)/tests.log 2>&1
@@ -112,7 +112,7 @@ fuzz: ## Run libFuzzer on the parsers and on naming: one minute per target, or F
 test-soak: ## Run 200 000 polls of a simulated host that changes all the time, with a fast clock: four minutes
 	@tests/need.sh $(BUILD)
 	@$(MAKE) --no-print-directory shim
-	SOAK_POLLS=200000 cargo test --release --test it a_long_life -- --nocapture
+	SOAK_POLLS=200000 cargo test --release --test it soak_of_many_polls -- --nocapture
 
 bench: ## Measure the cost, compared with xentop, with a script around xentop, and with libxenstat
 	@tests/need.sh $(BUILD) $(PEERS) bash:bash python3:python3 pip3:python3-pip

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_has_a_variable_of_its_name() {
+    fn cli_every_option_has_a_variable_of_its_name() {
         Options::command().debug_assert();
         for argument in Options::command().get_arguments() {
             let long = argument.get_long().unwrap();

@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_is_blamed_for_what_was_typed() {
+    fn cli_errors_name_a_variable_only_if_it_is_the_source() {
         for (arguments, end) in [
             (&["--interval", "x"][..], "10s or 1m"),
             (&["--interval=x"], "10s or 1m"),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_that_miscount_read_sectors() {
+    fn release_miscounts_read_sectors() {
         for version in ["4.13.0", "4.13.3", "4.13.3-pre", "4.14.2", "4.15.0", "4.15.0-rc1", "4.14", "4.13-unstable"] {
             assert!(miscounts_read_sectors(version, true), "{version}");
             assert!(miscounts_read_sectors(version, false), "{version}");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_running_hypervisors_library_is_tried_first() {
+    fn library_candidates_begin_with_the_running_release() {
         let (files, tried) = libraries(Some((4, 17)));
         let names: Vec<_> = files.iter().map(|(file, _)| file.to_str().unwrap()).collect();
         let own =

@@ -224,7 +224,7 @@ Inter-|   Receive                                                |  Transmit
     }
 
     #[test]
-    fn vifs_of_every_kind_of_host() {
+    fn vif_names_of_every_kind_of_host() {
         let row = |name: &str, rbytes: u64| format!("{name}: {rbytes} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
         for (what, lines, vifs) in [
             ("none", row("lo", 1) + &row("eth0", 2), vec![]),
@@ -274,14 +274,14 @@ Inter-|   Receive                                                |  Transmit
     }
 
     #[test]
-    fn a_thousand_lines() {
+    fn vif_reads_a_thousand_interfaces() {
         let lines: String = (0..1000).map(|n| format!("vif{n}.0: {n} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")).collect();
         let vifs = found(&lines);
         assert_eq!((vifs.len(), vifs[999]), (1000, (999, 0, 999, 0)));
     }
 
     #[test]
-    fn another_heading_is_refused() {
+    fn vif_unknown_format_is_refused() {
         for text in ["", "x", "a\nb\nvif1.0: 1", &HEAD.replace("errs", "errors")] {
             assert!(
                 matches!(parse(&mut Vec::new(), &mut Vec::new(), text, |_| Ok(None)), Err(Error::Heading)),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_do_not_drift_and_do_not_pile_up() {
+    fn schedule_deadlines_do_not_drift_or_accumulate() {
         let start = Instant::now();
         let ms = |ms| start + Duration::from_millis(ms);
         let interval = Duration::from_millis(100);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn aligned_deadlines_follow_the_wall_clock() {
+    fn schedule_aligned_deadlines_follow_the_wall_clock() {
         let start = Instant::now();
         let ms = Duration::from_millis;
         // By the monotonic clock, and by the wall clock.

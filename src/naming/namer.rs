@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn tagged_names() {
+    fn naming_with_tags() {
         let namer = |tag_format, tags: &[&str]| {
             let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
             let (layout, charset) = (Layout::Xentop, Charset::Plain);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_names_fit() {
+    fn naming_paths_fit_the_length_limit() {
         let long = "n".repeat(300);
         let domains = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
         let namer = named("xen1.example.com", WAYS[0]);

@@ -13,7 +13,7 @@ fn refuses(command: &mut Command, status: i32, line: &str) {
 }
 
 #[test]
-fn a_bad_command_line_is_one_line_and_status_2() {
+fn cli_invalid_command_line_is_one_line_and_exit_code_2() {
     // One error of each origin; the unit tests of each module have the others.
     for (arguments, line) in [
         (&["--frobnicate"][..], "unexpected argument '--frobnicate' found"),
@@ -51,7 +51,7 @@ fn a_bad_command_line_is_one_line_and_status_2() {
 
 /// In files of defaults a variable that is not set may be empty.
 #[test]
-fn an_empty_variable_is_none() {
+fn cli_empty_variable_is_not_set() {
     let mut command = xenmonitor(&scenario("demo"));
     for option in ["STATSD", "INTERVAL", "COUNT", "ONCE", "TEMPLATE", "PREFIX", "LAYOUT", "PRINT", "LOG"] {
         command.env(format!("XENMONITOR_{option}"), "");
@@ -62,7 +62,7 @@ fn an_empty_variable_is_none() {
 }
 
 #[test]
-fn what_is_typed_wins_over_variables() {
+fn cli_options_override_variables() {
     for (once, count, arguments, polls) in [
         ("1", "", &[][..], 1),
         ("1", "", &["--count", "2"], 2),
@@ -86,7 +86,7 @@ fn what_is_typed_wins_over_variables() {
 
 /// The same for `--watch` and `--print`.
 #[test]
-fn what_is_typed_says_what_is_printed() {
+fn cli_watch_and_print_override_variables() {
     for (variable, value, arguments, start) in [
         ("XENMONITOR_PRINT", "json", &["--watch"][..], "  "),
         ("XENMONITOR_WATCH", "1", &["--print", "json"], "{\"time\""),
@@ -98,7 +98,7 @@ fn what_is_typed_says_what_is_printed() {
 }
 
 #[test]
-fn a_library_that_cannot_be_loaded_is_named() {
+fn library_that_cannot_be_loaded_is_named() {
     refuses(
         bare().args(["--libxenstat", "/no/such/libxenstat.so"]),
         1,
@@ -108,14 +108,14 @@ fn a_library_that_cannot_be_loaded_is_named() {
 }
 
 #[test]
-fn a_library_without_a_needed_function_is_refused_by_its_name() {
+fn library_without_a_required_function_is_refused() {
     let library = shim_without("xenstat_domain_ssid");
     refuses(bare().arg("--libxenstat").arg(&library), 1, "undefined symbol: xenstat_domain_ssid");
 }
 
 /// The machine's own libxenstat, without Xen.
 #[test]
-fn no_xen_is_told_from_no_library() {
+fn library_present_but_no_xen_has_its_own_error() {
     if std::path::Path::new("/dev/xen/privcmd").exists() {
         panic!("this test needs a machine that is no Xen dom0");
     }
@@ -124,7 +124,7 @@ fn no_xen_is_told_from_no_library() {
 
 /// Before Xen 4.13 libxenstat does not report errors of VBDs.
 #[test]
-fn a_library_without_vbd_error_is_good_enough() {
+fn library_without_vbd_error_is_accepted() {
     let library = shim_without("xenstat_vbd_error");
     let mut command = xenmonitor(&scenario("demo"));
     let table = out_of(command.arg("--libxenstat").arg(library).args(["--once", "--print", "table"]));
@@ -133,7 +133,7 @@ fn a_library_without_vbd_error_is_good_enough() {
 
 /// The variable of a flag is a boolean.
 #[test]
-fn a_flags_variable_is_yes_or_no() {
+fn cli_variable_of_a_flag_is_a_boolean() {
     for value in ["maybe", "2"] {
         let mut command = xenmonitor(&scenario("demo"));
         let line =
@@ -144,7 +144,7 @@ fn a_flags_variable_is_yes_or_no() {
 
 /// A variable with a misspelt name has no effect, and is logged.
 #[test]
-fn a_misspelt_variable_is_told() {
+fn cli_unknown_variable_is_logged() {
     let said = run(xenmonitor(&scenario("demo")).env("XENMONITOR_INTERVALL", "1s").args(["--once", "--print", "json"]));
     assert_eq!(said.status, Some(0));
     assert!(

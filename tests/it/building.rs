@@ -16,7 +16,7 @@ fn build_script() -> PathBuf {
 }
 
 #[test]
-fn what_is_missing_is_named_with_its_packages() {
+fn build_names_the_packages_of_a_missing_dependency() {
     let scratch = Scratch::new();
     let empty = scratch.to_str().unwrap();
     let packages = "apt install libxen-dev | dnf install xen-devel | apk add xen-dev";
@@ -38,7 +38,7 @@ fn what_is_missing_is_named_with_its_packages() {
 }
 
 #[test]
-fn the_headers_release_is_told() {
+fn build_reports_the_release_of_the_header() {
     let scratch = Scratch::new();
     for (directory, text) in [("include", ""), ("lib/pkgconfig", "Name: Xenstat\nVersion: 4.19.2\n")] {
         std::fs::create_dir_all(scratch.join(directory)).unwrap();

@@ -8,7 +8,7 @@ fn line<'a>(said: &'a Said, what: &str) -> &'a str {
 }
 
 #[test]
-fn all_is_well() {
+fn check_succeeds_on_a_working_host() {
     let listener = Listener::new("127.0.0.1:0");
     let said = run(xenmonitor(&scenario("demo")).args(["--check", "--statsd", &listener.url()]));
     assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{}", said.out);
@@ -24,7 +24,7 @@ fn all_is_well() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn check_reports_failures() {
     let scratch = Scratch::new();
     let host =
         "[host]\nxen_version = \"4.15.0\"\n[[domain]]\nid = 0\n[[fault]]\nif_asked = [\"VBD\"]\nfail = \"ENOENT\"\n";
@@ -42,7 +42,7 @@ fn what_is_wrong_is_told() {
 }
 
 #[test]
-fn every_kind_of_destination_is_tried() {
+fn check_tries_every_kind_of_destination() {
     let scratch = Scratch::new();
     let udp = Listener::new("127.0.0.1:0");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -79,7 +79,7 @@ fn every_kind_of_destination_is_tried() {
 
 /// The check fails if no metric would be sent, or less than xentop shows.
 #[test]
-fn what_is_asked_for_in_vain_is_told() {
+fn check_reports_unmatched_patterns_and_missing_devices() {
     let check =
         |arguments: &[&str]| run(xenmonitor(&scenario("demo")).args(["--check", "--print", "table"]).args(arguments));
     let said = check(&["--include", "x*", "--metrics", "cpu_foo"]);
@@ -124,7 +124,7 @@ fn vcpus_are_not_asked_for_without_a_use() {
 
 /// A hung xenstored does not hang the check.
 #[test]
-fn what_hangs_is_told() {
+fn check_reports_a_hanging_library() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", "[[domain]]\nid = 0\n[[fault]]\nhang = true\n");
     let said = run(xenmonitor(&scenario).args(["--check", "--print", "table"]));

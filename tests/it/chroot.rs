@@ -37,7 +37,7 @@ fn in_root(root: &Path) -> Command {
 }
 
 #[test]
-fn where_there_is_none_all_that_was_tried_is_named() {
+fn library_not_found_lists_the_names_tried() {
     let root = a_root();
     let said = run(&mut in_root(&root));
     assert_eq!(said.status, Some(1));
@@ -50,7 +50,7 @@ fn where_there_is_none_all_that_was_tried_is_named() {
 }
 
 #[test]
-fn the_running_hypervisors_own_comes_first() {
+fn library_of_the_running_hypervisor_comes_first() {
     let root = a_root();
     install(&root, "/usr/lib/libxenstat.so.4.14");
     install(&root, "/usr/lib/libxenstat.so.4.19");

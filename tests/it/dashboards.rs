@@ -145,7 +145,7 @@ fn in_promql(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
 }
 
 #[test]
-fn dashboards_ask_for_what_is_sent_and_for_the_same() {
+fn dashboards_query_the_metrics_that_are_sent() {
     let vocabulary = vocabulary();
     let mut names = BTreeMap::new();
     for metric in vocabulary.keys() {

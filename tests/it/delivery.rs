@@ -25,7 +25,7 @@ fn sent_and_lost(log: &str) -> (usize, usize) {
 
 /// 500 domains are five times what a default receive buffer holds.
 #[test]
-fn every_gauge_of_500_domains_arrives() {
+fn delivery_of_500_domains_is_complete() {
     let scratch = Scratch::new();
     let server = Npm::start();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 1\ncount = 500\nname = \"vm{{i}}\"\n"));
@@ -42,7 +42,7 @@ fn every_gauge_of_500_domains_arrives() {
 /// The program exits after the last of them. strace shows that the sender waits after each burst, and until when, which
 /// does not depend on the load of the machine.
 #[test]
-fn many_datagrams_are_spread_over_time() {
+fn pacing_spreads_many_datagrams_over_time() {
     let (scratch, listener) = (Scratch::new(), Listener::new("127.0.0.1:0"));
     let trace = scratch.join("trace");
     let mut strace = clean("strace");
@@ -88,7 +88,7 @@ fn bursts_and_waits(trace: &str) -> (Vec<usize>, Vec<f64>) {
 
 /// A receive buffer holds few large datagrams: 25 of 4095 bytes, 12 of 8932. This server reads only from time to time.
 #[test]
-fn large_datagrams_are_not_too_many_at_once() {
+fn pacing_limits_bursts_of_large_datagrams() {
     // Few enough domains for at most 32 datagrams.
     for (size, domains) in [("1432", "*0"), ("4095", "*[0-5]"), ("8932", "*")] {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -116,7 +116,7 @@ fn large_datagrams_are_not_too_many_at_once() {
 }
 
 #[test]
-fn too_many_datagrams_for_the_time_are_told_once() {
+fn pacing_logs_once_that_the_window_is_too_short() {
     let listener = Listener::new("127.0.0.1:0");
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp_url = format!("tcp://{}", tcp.local_addr().unwrap());
@@ -154,7 +154,7 @@ fn too_many_datagrams_for_the_time_are_told_once() {
 
 /// They are spread over a minute; those that are not sent yet are counted as lost.
 #[test]
-fn a_signal_does_not_wait_for_what_is_not_out() {
+fn pacing_does_not_delay_the_exit_by_a_signal() {
     let listener = Listener::new("127.0.0.1:0");
     let mut command = xenmonitor(&scenario("many"));
     let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
@@ -168,7 +168,7 @@ fn a_signal_does_not_wait_for_what_is_not_out() {
 
 /// Ports that refuse, unknown names, missing sockets, servers that do not read: the working server gets every poll.
 #[test]
-fn servers_in_trouble_do_not_hold_up_others() {
+fn delivery_to_one_server_is_not_delayed_by_others() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -217,7 +217,7 @@ fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
 }
 
 #[test]
-fn a_tcp_server_that_comes_back_is_connected_to() {
+fn tcp_server_that_returns_is_reconnected() {
     let scratch = Scratch::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -246,7 +246,7 @@ fn a_tcp_server_that_comes_back_is_connected_to() {
 
 /// The buffers of server and kernel fill up; the daemon's memory does not grow.
 #[test]
-fn a_tcp_server_that_stops_reading_is_left() {
+fn tcp_server_that_stops_reading_is_disconnected() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let mut command = xenmonitor(&scenario("many"));
@@ -293,7 +293,7 @@ fn receive(socket: &UnixDatagram) -> String {
 /// A socket is replaced while the first server still has its own open; it is removed, and created again. Exactly the
 /// datagrams that are counted as sent are in the sockets.
 #[test]
-fn a_unix_socket_that_is_replaced_is_found() {
+fn unix_socket_that_is_replaced_is_reopened() {
     let scratch = Scratch::new();
     let path = scratch.join("statsd");
     let first = unix_socket(&path);
@@ -340,7 +340,7 @@ fn drain(socket: &UnixDatagram) -> usize {
 /// A unix socket queues few datagrams, then the sender waits. Datagrams that cannot be sent in time are dropped and
 /// counted, and no others.
 #[test]
-fn a_unix_server_that_stops_reading_gets_the_latest_later() {
+fn unix_server_that_stops_reading_gets_the_latest_poll_later() {
     let scratch = Scratch::new();
     let socket = unix_socket(&scratch.join("statsd"));
     let url = format!("unix://{}/statsd", scratch.display());
@@ -389,7 +389,7 @@ fn wait_for_more(lines: &Lines, gauge: &str, more: u64) {
 /// The server's name resolves to another address; then to none, and then the name servers do not answer: the last known
 /// address remains in use.
 #[test]
-fn a_name_that_moves_is_followed() {
+fn resolver_follows_a_name_to_its_new_address() {
     let scratch = Scratch::new();
     let hosts = scratch.file("hosts", "10.1.0.8 statsd\n");
     // A name server whose port refuses.
@@ -431,7 +431,7 @@ fn threads(daemon: &Daemon) -> Vec<String> {
 }
 
 #[test]
-fn a_link_that_goes_down_is_survived() {
+fn delivery_resumes_after_a_link_was_down() {
     let scratch = Scratch::new();
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "50ms", "--print", "statsd", "--statsd", "udp://10.1.0.9"]);
@@ -453,7 +453,7 @@ fn a_link_that_goes_down_is_survived() {
 
 /// With --align the time of polls depends on the wall clock, not on the start; with --jitter on the host's name, too.
 #[test]
-fn polls_keep_to_the_wall_clock() {
+fn schedule_with_align_and_jitter_follows_the_wall_clock() {
     const DAY: u64 = 86_400;
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", HOST);
@@ -496,7 +496,7 @@ fn polls_keep_to_the_wall_clock() {
 
 /// What a server says, and nobody reads here, does not cost it the end of what it was sent.
 #[test]
-fn a_server_that_talks_gets_everything() {
+fn tcp_server_that_sends_data_receives_everything() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     let mut command = xenmonitor(&scenario("many"));
@@ -514,7 +514,7 @@ fn a_server_that_talks_gets_everything() {
 
 /// SIGHUP, which reopens the connection, loses nothing that was sent.
 #[test]
-fn a_hangup_loses_nothing_of_a_connection() {
+fn tcp_reopen_on_sighup_loses_nothing() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", server.local_addr().unwrap());
     let mut command = xenmonitor(&scenario("many"));

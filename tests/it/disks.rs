@@ -165,7 +165,7 @@ fn disks(domain: &Value) -> Option<Vec<(u64, Option<u64>)>> {
 }
 
 #[test]
-fn two_disks_without_a_device_are_told_by_their_nodes() {
+fn qmp_disks_without_a_device_are_named_by_their_nodes() {
     let dom0 = Dom0::new(2);
     dom0.qemu(2, well);
     let guests = dom0.guests(&[]);
@@ -184,7 +184,7 @@ fn two_disks_without_a_device_are_told_by_their_nodes() {
 
 /// QEMUs that answer in different ways, or fail to: disks of those that answer are reported, of the others omitted.
 #[test]
-fn every_way_to_answer() {
+fn qmp_every_way_to_answer() {
     type Behaviour = fn(UnixStream, usize);
     let ways: [(&str, Behaviour, Option<&str>); 14] = [
         ("at once", well, None),
@@ -330,7 +330,7 @@ fn every_way_to_answer() {
 
 /// Each QEMU answers only after all of them have been asked.
 #[test]
-fn a_hundred_guests_are_asked_at_once() {
+fn qmp_asks_a_hundred_guests_at_once() {
     let dom0 = Dom0::new(100);
     let all_are_asked = Arc::new(Barrier::new(100));
     for guest in 1..=100 {
@@ -353,7 +353,7 @@ fn a_hundred_guests_are_asked_at_once() {
 /// QEMU serves one client at a time and queues few others. The daemon waits for its turn, and disconnects after the
 /// replies.
 #[test]
-fn others_are_on_the_socket_too() {
+fn qmp_waits_for_other_clients_of_the_socket() {
     let dom0 = Dom0::new(1);
     let fd = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     net::bind(&fd, &SocketAddrUnix::new(dom0.socket(1)).unwrap()).unwrap();
@@ -382,7 +382,7 @@ fn others_are_on_the_socket_too() {
 
 /// A disk that an HVM guest reaches in two ways is one disk; CD drives are omitted, whether empty or not.
 #[test]
-fn what_is_emulated_too_is_one_disk() {
+fn disks_emulated_and_pv_are_one_disk() {
     let dom0 = Dom0::new(3);
     for (guest, answers) in [(1, HVM), (2, HVM), (3, PV_CDROM)] {
         dom0.qemu(guest, move |stream, _| converse(&stream, answers, |bytes| drop((&stream).write_all(bytes))));
@@ -406,7 +406,7 @@ fn what_is_emulated_too_is_one_disk() {
 }
 
 #[test]
-fn the_kernels_disks_and_tapdisks() {
+fn disks_of_the_kernel_and_of_tapdisk() {
     let dom0 = Dom0::new(3);
     let counts = |n| [("oo_req", n), ("rd_req", n + 1), ("wr_req", n + 2), ("rd_sect", n + 3), ("wr_sect", n + 4)];
     dom0.device("vbd-1-51712", &counts(10));
@@ -479,7 +479,7 @@ fn tapdisks_that_proc_hides() {
 
 /// If the directory of QEMU's sockets cannot be read, disks are omitted: libxenstat would miss those of QEMU.
 #[test]
-fn sockets_that_may_not_be_looked_for() {
+fn qmp_directory_without_permission_omits_disks() {
     let dom0 = Dom0::new(1);
     let may_be = |mode| {
         std::fs::set_permissions(dom0.scratch.join("run"), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -498,7 +498,7 @@ fn sockets_that_may_not_be_looked_for() {
 
 /// libxenstat is the source where it is chosen, and by default where no QEMU or tapdisk is found.
 #[test]
-fn who_is_asked() {
+fn disks_source_is_chosen() {
     let reads = |dom0: &Dom0, who: &[&str]| {
         let arguments = [&["--once", "--print", "json"], who].concat();
         let document: Value = serde_json::from_str(&out_of(&mut dom0.daemon(true, &arguments))).unwrap();
@@ -533,7 +533,7 @@ fn who_is_asked() {
 /// A QEMU does not answer for two polls: its guest's disks are omitted meanwhile, without zeros, and the log has one
 /// line at the beginning and one at the end. The other guest's rates are sent all the time.
 #[test]
-fn a_guest_that_is_silent_for_a_while() {
+fn qmp_silent_guest_is_omitted_and_returns() {
     let dom0 = Dom0::new(2);
     let (connections, polls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (seen, others_polls) = (connections.clone(), polls.clone());
@@ -585,7 +585,7 @@ fn a_guest_that_is_silent_for_a_while() {
 
 /// The mean time of the requests of an interval.
 #[test]
-fn latencies_are_means_over_the_tick() {
+fn disks_latencies_are_means_over_the_interval() {
     let dom0 = Dom0::new(1);
     dom0.qemu(1, |stream, n| {
         let mut answers: Value = serde_json::from_str(PV).unwrap();
@@ -629,7 +629,7 @@ fn latencies_are_means_over_the_tick() {
 /// seconds apart, of which a tenth may be uncertain: the second of this QEMU is too much, delays by the load of the
 /// machine are not.
 #[test]
-fn a_slow_qemu_blurs_its_own_guests_rates() {
+fn qmp_slow_guest_loses_only_its_own_rates() {
     let dom0 = Dom0::new(3);
     dom0.qemu(1, |stream, n| {
         converse(&stream, PV, |bytes| {
@@ -653,7 +653,7 @@ fn a_slow_qemu_blurs_its_own_guests_rates() {
 
 /// The emulated disk of an HVM guest is unplugged when its PV driver starts: requests since then cannot be computed.
 #[test]
-fn what_a_disk_is_summed_from_is_part_of_it() {
+fn disks_summed_of_other_parts_have_no_rates() {
     let (emulated, pv) = (("ide0-hd0", "#block1", 1000, 1), |rd| ("", "xvda-raw", rd, 1));
     let measured = |then: &[_], now: &[_]| {
         let dom0 = Dom0::new(1);
@@ -683,7 +683,7 @@ fn what_a_disk_is_summed_from_is_part_of_it() {
 /// QEMUs that send as much as they may, expensive to parse. Another answers when they are done, and its reply is read
 /// before they disconnect.
 #[test]
-fn liars_cost_nobody_else_his_disks() {
+fn qmp_expensive_replies_do_not_cost_other_guests_their_disks() {
     let dom0 = Dom0::new(21);
     let [all_is_sent, all_is_read] = [(); 2].map(|()| Arc::new(Barrier::new(21)));
     for guest in 1..=20 {
@@ -713,7 +713,7 @@ fn liars_cost_nobody_else_his_disks() {
 
 /// A daemon that does not run until the timeout is over, as on a busy machine, reads the replies that came in time.
 #[test]
-fn qmp_answers_that_came_in_time_are_read_after_it() {
+fn qmp_replies_that_came_in_time_are_read_after_the_timeout() {
     let dom0 = Dom0::new(2);
     let (asked, is_asked) = mpsc::channel();
     let (stopped, is_stopped) = mpsc::channel::<()>();
@@ -751,7 +751,7 @@ fn qmp_answers_that_came_in_time_are_read_after_it() {
 
 /// Those that were not asked are asked first next time, and are not reported as hanging.
 #[test]
-fn who_was_not_asked_for_the_others_is_asked_next_time() {
+fn qmp_guests_not_asked_are_asked_first_next_time() {
     let dom0 = Dom0::new(258);
     // The kernel accepts the connection, and no reply comes.
     let _hang: Vec<UnixListener> = (1..=256).map(|guest| UnixListener::bind(dom0.socket(guest)).unwrap()).collect();
@@ -772,7 +772,7 @@ fn who_was_not_asked_for_the_others_is_asked_next_time() {
 }
 
 #[test]
-fn few_open_files_are_enough() {
+fn qmp_needs_few_open_files() {
     let dom0 = Dom0::new(60);
     (1..=60).for_each(|guest| dom0.qemu(guest, well));
     let mut command = dom0.daemon(false, &["--once", "--print", "json", "--interval", "20s", "--qmp-timeout", "8s"]);
@@ -783,7 +783,7 @@ fn few_open_files_are_enough() {
 
 /// A guest starts while libxenstat reads: its disks are not missed.
 #[test]
-fn a_guest_that_came_up_meanwhile() {
+fn qmp_finds_a_guest_that_starts_during_the_poll() {
     let dom0 = Dom0::new(0);
     dom0.qemu(1, well);
     let is_up = dom0.scratch.join("up");
@@ -804,7 +804,7 @@ fn a_guest_that_came_up_meanwhile() {
 
 /// If a guest's socket is not a socket, its disks are unknown, not 0.
 #[test]
-fn no_socket_is_not_no_disks() {
+fn qmp_path_that_is_no_socket_omits_disks() {
     let dom0 = Dom0::new(6);
     dom0.qemu(5, well);
     std::fs::write(dom0.socket(1), "").unwrap();
@@ -819,7 +819,7 @@ fn no_socket_is_not_no_disks() {
 
 /// Only libxenstat miscounts sectors.
 #[test]
-fn own_disks_are_right_on_every_release() {
+fn disks_own_counters_are_right_on_every_release() {
     let dom0 = Dom0::new(1);
     dom0.qemu(1, well);
     let said = run(&mut dom0.on(

@@ -56,7 +56,7 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_gauge_has_a_name_and_labels_in_prometheus() {
+fn exporter_mapping_covers_every_metric() {
     let rules = rules();
     for gauge in vocabulary().into_keys() {
         let (host, domain, device) = (("host", "h"), ("domain", "d"), ("device", "DEV"));
@@ -70,7 +70,7 @@ fn every_gauge_has_a_name_and_labels_in_prometheus() {
 }
 
 #[test]
-fn with_tags_it_is_the_same_in_prometheus() {
+fn exporter_mapping_is_the_same_with_tags() {
     let printed = |more: &[&str]| {
         let mut command = xenmonitor(&scenario("ordinary"));
         on_the_shims_clock(&mut command).args(["--count", "2", "--print", "statsd", "--detail", "all"]).args(more);

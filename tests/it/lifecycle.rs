@@ -106,7 +106,7 @@ fn of(polls: &[BTreeMap<String, String>], path: &str) -> String {
 }
 
 #[test]
-fn births_deaths_reboots_and_moves() {
+fn lifecycle_births_deaths_reboots_and_migrations() {
     let polls = polls(&[]);
     for (path, values) in [
         ("brief.state.blocked", ". . . 1 1 1 1 1 0 0 0 . . . . . . . . . . . . . . . . . . ."),
@@ -138,7 +138,7 @@ fn births_deaths_reboots_and_moves() {
 }
 
 #[test]
-fn on_vanish_keep_says_nothing_more() {
+fn zeros_are_not_sent_with_on_vanish_keep() {
     let polls = polls(&["--on-vanish", "keep"]);
     assert_eq!(of(&polls, "brief.state.blocked"), ". . . 1 1 1 1 1 . . . . . . . . . . . . . . . . . . . . . .");
     assert_eq!(of(&polls, "old.mem_k"), ["524288"; 16].join(" ") + &" .".repeat(14));
@@ -165,7 +165,7 @@ const DEVICES: &str = "[[domain.network]]\nrbytes = 1\n[[domain.vbd]]\nerror = t
 
 /// No zeros for a rebooted VM whose collectors fail, nor for a memory limit that became "no limit".
 #[test]
-fn what_is_only_not_told_gets_no_zero() {
+fn zeros_are_not_sent_for_unavailable_metrics() {
     let host = format!(
         "[[domain]]\nid = 5\nname = \"web\"\nmax_mem = \"512M\"\nuntil_poll = 2\n{DEVICES}\
          [[domain]]\nid = 6\nname = \"web\"\nmax_mem = \"no limit\"\nfrom_poll = 2\n{DEVICES}\
@@ -182,7 +182,7 @@ fn what_is_only_not_told_gets_no_zero() {
 
 /// A domain that ends while its collectors fail gets its zeros: the server still has its gauges.
 #[test]
-fn what_dies_untold_gets_its_zeros() {
+fn zeros_are_sent_for_a_domain_that_ends_while_collectors_fail() {
     let host = format!(
         "[[domain]]\nid = 0\n[[domain]]\nid = 5\nname = \"web\"\nuntil_poll = 40\n{DEVICES}\
          [[fault]]\nat = \"2..\"\nif_asked = [\"VBD\", \"NETWORK\"]\nfail = \"EIO\"\n"
@@ -197,7 +197,7 @@ fn what_dies_untold_gets_its_zeros() {
 
 /// A server may treat two names as equal: while zeros are sent for one, no domain has the other.
 #[test]
-fn zeros_are_taken_for_nobody_elses() {
+fn zeros_never_go_to_the_name_of_another_domain() {
     let renamed = "[[domain]]\nid = 4\nname = \"WEB-1\"\nrename = [{ poll = 2, name = \"web_1\" }]\n";
     // A domain with a clean name starts later.
     let comes = "[[domain]]\nid = 4\nname = \"w b\"\n[[domain]]\nid = 5\nname = \"w-b\"\nfrom_poll = 2\n";
@@ -233,7 +233,7 @@ fn zeros_are_taken_for_nobody_elses() {
 /// No rate over an unknown time: polls 4 and 8 take 250 ms longer, and on the shim's clock the next ones 250 ms less,
 /// so that six of the eleven intervals are uncertain.
 #[test]
-fn a_call_that_hung_makes_no_false_rates() {
+fn rates_are_omitted_after_a_slow_call() {
     let host = "clock_step = \"400ms\"\n\
                 [[domain]]\nid = 1\nname = \"web\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
                 [[domain.vbd]]\nrd_reqs = { per_second = 1000 }\n\
@@ -248,7 +248,7 @@ fn a_call_that_hung_makes_no_false_rates() {
 
 /// The zeros of a device have its tags.
 #[test]
-fn what_goes_gets_its_zeros_with_tags() {
+fn zeros_of_a_device_have_its_tags() {
     let host = "[[domain]]\nid = 4\nname = \"web\"\n[[domain.vbd]]\nrd_reqs = 7\nuntil_poll = 2\n";
     let arguments =
         ["--count", "6", "--detail", "vbds", "--template", "{metric}", "--tag-format", "datadog", "--host", "h"];
@@ -260,7 +260,7 @@ fn what_goes_gets_its_zeros_with_tags() {
 /// The time of a reading is that of the successful call, not of those that failed before it. Each call takes a step of
 /// the clock, and the number of calls varies from poll to poll.
 #[test]
-fn cpu_percent_is_right_while_less_and_less_is_asked_for() {
+fn rates_use_the_time_of_the_successful_call() {
     let host = "clock_step = \"400ms\"\n\
                 [[domain]]\nid = 0\nname = \"Domain-0\"\nvcpus = 8\ncpu_ns = { per_second = 500000000 }\n\
                 [[fault]]\nif_asked = [\"VCPU\", \"NETWORK\", \"VBD\"]\nfail = \"EIO\"\n";

@@ -103,7 +103,7 @@ fn json_has_devices_and_names_of_any_bytes() {
 /// Names crafted to forge paths, inject lines and collide: every line follows the grammar, and every domain has its own
 /// path.
 #[test]
-fn no_name_forges_a_line() {
+fn naming_prevents_forged_lines() {
     let names: &[&[u8]] = &[
         b"",
         b" ",
@@ -158,7 +158,7 @@ fn no_name_forges_a_line() {
 
 /// With more than 256 domains and gaps between domids, libxenstat lists some twice (fact 11).
 #[test]
-fn domains_listed_twice_are_told_once() {
+fn collect_domains_listed_twice_are_reported_once() {
     let scratch = Scratch::new();
     let host = "sparse_paging_bug = true\n[[domain]]\nid = 0\nname = \"Domain-0\"\n[[domain]]\nid = 1000\ncount = 300\n\
                 name = \"vm{i}\"\n";
@@ -170,7 +170,7 @@ fn domains_listed_twice_are_told_once() {
 
 /// Some releases set bit 63 as a flag (fact 18).
 #[test]
-fn a_flag_in_the_cpu_time_is_no_time() {
+fn collect_flag_bit_in_cpu_time_is_removed() {
     let scratch = Scratch::new();
     // All 64 bits are set, which a TOML number cannot express.
     let host = "[[domain]]\nid = 1\ncpu_ns = \"no limit\"\n";
@@ -181,7 +181,7 @@ fn a_flag_in_the_cpu_time_is_no_time() {
 
 /// On an arm64 dom0 with pages of 64 KiB libxenstat reports sixteen times the real memory (fact 21).
 #[test]
-fn memory_is_right_where_dom0s_pages_are_large() {
+fn collect_memory_is_right_with_large_pages_in_dom0() {
     let scratch = Scratch::new();
     let host = "clock_step = \"1s\"\n[host]\ntot_mem = \"8G\"\nfree_mem = \"2G\"\npage_size = \"64K\"\n\
                 [[domain]]\nid = 0\ncur_mem = \"1G\"\nmax_mem = \"no limit\"\n\
@@ -199,7 +199,7 @@ fn memory_is_right_where_dom0s_pages_are_large() {
 /// A domain that ends while libxenstat reads is omitted by it, with a message on stderr that is passed on (facts 12,
 /// 26); the others are reported, also one that is being built and has no vcpus yet (fact 13).
 #[test]
-fn what_libxenstat_leaves_out_is_left_out() {
+fn collect_domains_omitted_by_libxenstat_are_omitted() {
     let scratch = Scratch::new();
     let word = "Found interface vif5.0 but domain 5 does not exist.";
     let host = format!(
@@ -232,7 +232,7 @@ fn json_has_no_control_characters() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn stdout_closed_by_the_reader_is_success() {
     let mut child = xenmonitor(&scenario("demo"))
         .args(["--interval", "20ms", "--print", "table"])
         .stdout(Stdio::piped())
@@ -245,7 +245,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn the_start_tells_library_release_destination_interval_and_host() {
+fn log_of_the_start_names_library_release_destination_and_host() {
     let said = run(xenmonitor(&scenario("demo")).args(["--once", "--interval", "7s", "--statsd", "udp://127.0.0.1:9"]));
     let library = shim().display();
     let line = format!(
@@ -256,7 +256,7 @@ fn the_start_tells_library_release_destination_interval_and_host() {
 }
 
 #[test]
-fn version_and_help() {
+fn cli_version_and_help() {
     let version = out_of(bare().arg("--version"));
     assert!(version.starts_with(&format!("xenmonitor {} (", env!("CARGO_PKG_VERSION"))), "{version}");
     assert!(version.contains("header of Xen "), "{version}");
@@ -289,7 +289,7 @@ fn log_levels_of_single_modules() {
 
 /// Where standard error is the journal's stream, lines have a priority and no time.
 #[test]
-fn journald_gets_priorities() {
+fn log_has_priorities_for_journald() {
     use std::os::unix::fs::MetadataExt;
     let scratch = Scratch::new();
     let log = std::fs::File::create(scratch.join("log")).unwrap();
@@ -311,7 +311,7 @@ fn journald_gets_priorities() {
 
 /// A renamed VIF is identified by its device; here the kernel's file for that is simulated.
 #[test]
-fn a_renamed_vif_is_found_by_its_device() {
+fn vif_renamed_is_found_by_its_device() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", "[[domain]]\nid = 1\nname = \"web\"\n");
     let script = "ip link add web-lan type veth peer name peer && mount -t tmpfs none /sys/class/net && \
@@ -329,7 +329,7 @@ fn a_renamed_vif_is_found_by_its_device() {
 /// The kernel's VIFs on a host without a bridge, with real interfaces in a network namespace. libxenstat, which would
 /// show none (fact 1), is not called for them.
 #[test]
-fn the_kernels_vifs_are_told_where_xentop_shows_none() {
+fn vif_counters_of_the_kernel_need_no_bridge() {
     let scratch = Scratch::new();
     let host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n[[domain]]\nid = 1\nname = \"web\"\n[[domain]]\nid = 2\nname = \"db\"\n\
                 [[domain.network]]\nrbytes = 77\n[[fault]]\nif_asked = [\"NETWORK\"]\nfail = \"EIO\"\n";
@@ -374,7 +374,7 @@ fn the_kernels_vifs_are_told_where_xentop_shows_none() {
 }
 
 #[test]
-fn a_release_that_miscounts_is_told() {
+fn release_that_miscounts_is_logged() {
     let scratch = Scratch::new();
     let host = "[host]\nxen_version = \"4.14.2\"\n[[domain]]\nid = 1\n[[domain.vbd]]\nrd_reqs = 3\nrd_sects = 4\nwr_sects = 5\n";
     let said = run(xenmonitor(&scratch.file("s.toml", host)).args(["--once", "--print", "json"]));
@@ -386,7 +386,7 @@ fn a_release_that_miscounts_is_told() {
 }
 
 #[test]
-fn domains_and_gauges_can_be_chosen() {
+fn filter_options_select_domains_and_metrics() {
     let lines = |arguments: &[&str]| {
         let mut command = xenmonitor(&scenario("demo"));
         let said =
@@ -428,7 +428,7 @@ fn domains_and_gauges_can_be_chosen() {
 
 /// No zeros are sent for an excluded domain that ends.
 #[test]
-fn what_was_not_told_does_not_vanish() {
+fn filter_excluded_domain_gets_no_zeros() {
     let scratch = Scratch::new();
     let host = "[[domain]]\nid = 0\nname = \"Domain-0\"\n[[domain]]\nid = 1\nname = \"secret\"\nuntil_poll = 2\n";
     let scenario = scratch.file("s.toml", host);
@@ -449,7 +449,7 @@ fn on_a_terminal(line: &str) -> Command {
 
 /// On a terminal: sorted, in colours where these are enabled, redrawn in place, and no longer than the window.
 #[test]
-fn a_table_can_be_watched() {
+fn watch_redraws_the_table() {
     let watch = |setup: &str, more: &str| {
         let line = format!("{setup} \"$XENMONITOR\" --watch --interval 50ms --sort cpu_percent --count 2 {more}");
         let said = run(&mut on_a_terminal(&line));
@@ -505,7 +505,7 @@ fn a_table_can_be_watched() {
 
 /// As in top(1).
 #[test]
-fn q_ends_what_is_watched() {
+fn watch_ends_on_q() {
     let line = "timeout --foreground 20 \"$XENMONITOR\" --watch --interval 50ms || echo failed; stty -a";
     let mut script = on_a_terminal(line);
     let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -618,7 +618,7 @@ fn a_terminal_that_is_closed_ends_it() {
 
 /// Through a pipe it is plain text.
 #[test]
-fn a_table_that_is_piped_is_bare() {
+fn watch_through_a_pipe_is_plain_text() {
     let arguments = ["--watch", "--sort", "mem_k", "--interval", "10ms", "--count", "2", "--metrics", "mem_k,nets"];
     let out = out_of(xenmonitor(&scenario("demo")).args(arguments));
     assert_eq!(

@@ -71,30 +71,30 @@ fn agree(scenario: &Path) -> usize {
 }
 
 #[test]
-fn an_ordinary_host() {
+fn xentop_table_of_an_ordinary_host_is_equal() {
     assert!(agree(&scenario("ordinary")) >= 4);
 }
 
 /// No memory limit, VBDs in error, domains without devices, every state.
 #[test]
-fn odd_domains() {
+fn xentop_table_of_odd_domains_is_equal() {
     assert!(agree(&scenario("odd")) >= 4);
 }
 
 #[test]
-fn three_hundred_domains_and_dom0() {
+fn xentop_table_of_300_domains_is_equal() {
     assert_eq!(agree(&scenario("many")), 301);
 }
 
 /// Names of up to 80 bytes, with spaces, dots and UTF-8.
 #[test]
-fn odd_names() {
+fn xentop_table_of_odd_names_is_equal() {
     assert!(agree(&scenario("names")) >= 4);
 }
 
 /// An intended difference, as the first CPU(%) is: xentop prints the control characters of a name.
 #[test]
-fn a_hostile_name_stays_in_its_row() {
+fn xentop_difference_hostile_name_is_escaped() {
     let scratch = Scratch::new();
     let hostile = "a\n\u{1b}[2Jz";
     let hex: String = hostile.bytes().map(|byte| format!("{byte:02x}")).collect();

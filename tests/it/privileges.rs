@@ -25,7 +25,7 @@ fn threads(daemon: &Daemon) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn every_thread_has_given_up_everything() {
+fn privileges_are_dropped_in_every_thread() {
     let scratch = Scratch::new();
     let udp = Listener::new("127.0.0.1:0");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -77,7 +77,7 @@ fn every_thread_has_given_up_everything() {
 }
 
 #[test]
-fn it_can_be_told_to_keep_all() {
+fn privileges_are_kept_with_the_option() {
     let mut command = xenmonitor(&scenario("demo"));
     let mut daemon = Daemon::start(command.args(["--keep-privileges", "--print", "json"]));
     daemon.wait_for_line();
@@ -90,7 +90,7 @@ fn it_can_be_told_to_keep_all() {
 
 /// On old kernels libxenctrl locks memory, which needs CAP_IPC_LOCK or a limit; the limit is raised first.
 #[test]
-fn memory_may_be_locked_all_the_same() {
+fn privileges_memory_lock_limit_is_raised_first() {
     let scratch = Scratch::new();
     let trace = scratch.join("trace");
     let mut command = clean("strace");
@@ -104,7 +104,7 @@ fn memory_may_be_locked_all_the_same() {
 
 /// The shim tries to, in place of a compromised libxenstat.
 #[test]
-fn it_can_run_no_program() {
+fn privileges_forbid_running_programs() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", "[[domain]]\nid = 0\n[[fault]]\nat = 0\nrun = \"/bin/true\"\n");
     let said = run(xenmonitor(&scenario).args(["--once", "--print", "table"]));
@@ -116,7 +116,7 @@ fn it_can_run_no_program() {
 
 /// Each of these calls returns another error for arguments of 0 if the filter allows it.
 #[test]
-fn what_needs_no_capability_is_refused_all_the_same() {
+fn privileges_seccomp_refuses_system_calls() {
     let refused = [
         libc::SYS_execve,
         libc::SYS_execveat,
@@ -156,7 +156,7 @@ fn what_needs_no_capability_is_refused_all_the_same() {
 /// Sockets of another user, as of Datadog's agent, which others may write to or not.
 #[test]
 #[ignore = "needs root, to make others' sockets: make test-root"]
-fn others_sockets_take_gauges_by_their_mode() {
+fn privileges_sockets_of_others_depend_on_their_mode() {
     let scratch = Scratch::new();
     let path = scratch.join("dsd.socket");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -184,7 +184,7 @@ fn others_sockets_take_gauges_by_their_mode() {
 
 /// strace has the system calls fail, for a daemon with capabilities (if root runs this) and for one without.
 #[test]
-fn what_cannot_be_given_up_stops_nothing() {
+fn privileges_that_cannot_be_dropped_are_logged() {
     let log = |wrapper: &[&str], refused: &str| {
         let mut command = clean(wrapper[0]);
         command.args(&wrapper[1..]).args(["strace", "-f", "-o", "/dev/null"]);

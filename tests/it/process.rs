@@ -9,7 +9,7 @@ fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Com
 }
 
 #[test]
-fn it_starts_threads_and_nothing_else() {
+fn process_starts_only_threads() {
     let scratch = Scratch::new();
     let trace = scratch.join("trace");
     let mut daemon = xenmonitor(&scenario("demo"));
@@ -40,7 +40,7 @@ fn it_starts_threads_and_nothing_else() {
 }
 
 #[test]
-fn valgrind_finds_nothing() {
+fn process_is_clean_under_valgrind() {
     let mut daemon = xenmonitor(&scenario("demo"));
     let listener = Listener::new("127.0.0.1:0");
     daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", &listener.url()]);

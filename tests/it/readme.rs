@@ -39,7 +39,7 @@ fn docs_list_device_and_host_metrics() {
 }
 
 #[test]
-fn every_option_is_told() {
+fn docs_describe_every_option() {
     let page = page("docs/options.md");
     let help = out_of(bare().arg("--help"));
     for word in help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
@@ -55,7 +55,7 @@ fn every_option_is_told() {
 
 /// The commands of docs/servers.md. They may fail to reach a server.
 #[test]
-fn commands_for_servers_are_understood() {
+fn docs_commands_for_servers_are_valid() {
     let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
     let blocks = guide.split("\n```sh\n").skip(1).flat_map(|block| block.split("```").next().unwrap().lines());
     let commands: Vec<&str> = blocks.filter_map(|line| line.strip_prefix("xenmonitor ")).collect();
@@ -104,7 +104,7 @@ fn has_its_tests(row: &str, sources: &str) {
 
 /// docs/libxenstat.md names at least one test for each fact, and these tests exist.
 #[test]
-fn every_fact_has_its_tests() {
+fn docs_facts_name_existing_tests() {
     let (facts, sources) = (page("docs/libxenstat.md"), sources());
     let number = |row: &str| row.strip_prefix("| ")?.split_once(" | ")?.0.parse().ok();
     let rows: Vec<(usize, &str)> = facts.lines().filter_map(|row| Some((number(row)?, row))).collect();
@@ -113,7 +113,7 @@ fn every_fact_has_its_tests() {
 }
 
 #[test]
-fn every_fault_has_its_tests() {
+fn docs_faults_name_existing_tests() {
     let (faults, sources) = (page("docs/reliability.md"), sources());
     let rows: Vec<&str> = faults.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| fault |")).collect();
     assert!(rows.len() >= 20, "{}", rows.len());
@@ -135,7 +135,7 @@ fn migration_page_has_every_column() {
 
 /// The log lines that the page quotes are in the source.
 #[test]
-fn troubleshooting_quotes_what_is_said() {
+fn docs_troubleshooting_quotes_real_messages() {
     let page = page("docs/troubleshooting.md");
     let sources: String = sources().split_whitespace().collect::<Vec<_>>().join(" ").replace("\\ ", "");
     let rows =
@@ -152,7 +152,7 @@ fn troubleshooting_quotes_what_is_said() {
 
 /// Each `make TARGET` in the documentation exists, and each target of `make help` is documented.
 #[test]
-fn its_make_targets_exist() {
+fn docs_make_targets_exist() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
     let makefile = read("Makefile") + &read("packaging/rules.mk");
     let mut documents = readme() + &read("CONTRIBUTING.md");

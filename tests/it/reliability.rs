@@ -55,7 +55,7 @@ fn gauge(datagram: &str, name: &str) -> Option<f64> {
 
 /// READY after the first poll, WATCHDOG while polls are answered, RELOADING, STOPPING.
 #[test]
-fn systemd_is_told_how_it_goes() {
+fn systemd_notifications_from_start_to_end() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
@@ -76,7 +76,7 @@ fn systemd_is_told_how_it_goes() {
 
 /// READY is sent although the first poll is delayed by more than a service may take to start.
 #[test]
-fn a_start_is_not_put_off() {
+fn systemd_ready_is_sent_before_a_delayed_first_poll() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
@@ -91,7 +91,7 @@ fn a_start_is_not_put_off() {
 
 /// Without a notification socket no message is attempted.
 #[test]
-fn a_watchdog_without_a_socket_is_none() {
+fn systemd_watchdog_needs_a_socket() {
     let scratch = Scratch::new();
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
     command.env("WATCHDOG_USEC", "1").env("NOTIFY_SOCKET", "");
@@ -102,7 +102,7 @@ fn a_watchdog_without_a_socket_is_none() {
 
 /// The socket's queue is full after a few messages.
 #[test]
-fn a_service_manager_that_does_not_read_is_not_waited_for() {
+fn systemd_socket_that_is_full_delays_nothing() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let path = scratch.join("notify");
@@ -119,7 +119,7 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
 
 /// A message that could not be sent is repeated soon, not only at the next poll.
 #[test]
-fn a_service_manager_that_was_busy_is_told_again() {
+fn systemd_message_that_failed_is_repeated() {
     let scratch = Scratch::new();
     let path = scratch.join("notify");
     let busy = UnixDatagram::bind(&path).unwrap();
@@ -147,7 +147,7 @@ fn a_service_manager_that_was_busy_is_told_again() {
 /// A call that never returns: watchdog messages stop, the log has one line, only the program's own gauges are sent, and
 /// SIGTERM ends the daemon.
 #[test]
-fn a_poll_that_hangs_starves_the_watchdog() {
+fn systemd_watchdog_gets_nothing_while_a_poll_hangs() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let fault = "[[fault]]\nat = 3\nstderr = \"hanging\"\nhang = true\n";
@@ -196,7 +196,7 @@ fn a_poll_that_hangs_starves_the_watchdog() {
 /// It does not wait for the 200 ms either in which an idle poller may close its handle: even on a busy machine at least
 /// one of many exits is faster.
 #[test]
-fn sigterm_does_not_wait_for_a_poll_that_hangs() {
+fn signal_exit_does_not_wait_for_a_hanging_poll() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\nstderr = \"hanging\"\nhang = true\n"));
     let mut ends = (0..50).map(|_| {
@@ -213,7 +213,7 @@ fn sigterm_does_not_wait_for_a_poll_that_hangs() {
 
 /// A slow call is not a stuck one: `up` is 1, and each answer sends a watchdog message.
 #[test]
-fn a_slow_poll_is_not_stuck() {
+fn poll_slow_is_not_stuck() {
     let scratch = Scratch::new();
     let released = scratch.join("released");
     let fault = format!("[[fault]]\nwait_for = \"{}\"\n", released.display());
@@ -244,7 +244,7 @@ fn a_slow_poll_is_not_stuck() {
 }
 
 #[test]
-fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
+fn poll_timeout_ends_the_program() {
     let scratch = Scratch::new();
     for fault in ["[[fault]]\nat = 2\nhang = true\n", "[[init_fault]]\nhang = true\n"] {
         let scenario = scratch.file("s.toml", &format!("{HOST}{fault}"));
@@ -266,7 +266,7 @@ fn a_poll_that_is_stuck_ends_it_where_that_is_wanted() {
 
 /// Without the flag a missing Xen ends the daemon at start-up; with it Xen is tried again, before the interval is over.
 #[test]
-fn xen_is_waited_for_at_the_start() {
+fn start_waits_for_xen() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[init_fault]]\nat = \"0..2\"\nfail = \"EACCES\"\n"));
     let said = run(xenmonitor(&scenario).args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
@@ -304,7 +304,7 @@ fn xen_is_waited_for_at_the_start() {
 }
 
 #[test]
-fn a_library_is_waited_for_at_the_start() {
+fn start_waits_for_the_library() {
     let scratch = Scratch::new();
     let library = scratch.join("libxenstat.so.4.17");
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
@@ -319,7 +319,7 @@ fn a_library_is_waited_for_at_the_start() {
 
 /// libxenstat returns NULL many times, and then no domains: no gauges of domains are sent meanwhile, and no zeros.
 #[test]
-fn no_answer_is_not_the_death_of_all() {
+fn poll_failures_send_no_zeros() {
     let scratch = Scratch::new();
     let faults = "[[fault]]\nat = \"6..60\"\nfail = \"EIO\"\n[[fault]]\nat = \"60..70\"\nempty = true\n";
     let scenario = scratch.file("s.toml", &format!("{HOST}[[domain]]\nid = 3\nname = \"web\"\n{faults}"));
@@ -338,7 +338,7 @@ fn no_answer_is_not_the_death_of_all() {
 
 /// A log that cannot be written, and a standard output that cannot be written.
 #[test]
-fn full_disks_and_closed_files() {
+fn stdout_and_log_on_a_full_disk() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
@@ -376,7 +376,7 @@ fn full_disks_and_closed_files() {
 
 /// A log that is not read delays nothing, not even the last line.
 #[test]
-fn an_unread_log_holds_up_nobody() {
+fn log_that_is_not_read_delays_nothing() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     for (fault, signal, status) in [("", true, 0), ("[[fault]]\nat = 30\nhang = true\n", false, 3)] {
@@ -398,7 +398,7 @@ fn an_unread_log_holds_up_nobody() {
 
 /// The wall clock is set forward by an hour and back by a day: polls and rates follow the monotonic clock.
 #[test]
-fn a_clock_that_is_set_disturbs_nothing() {
+fn clock_changes_do_not_affect_polls_and_rates() {
     let scratch = Scratch::new();
     let host = format!("{HOST}cpu_ns = {{ start = \"1h\", per_second = \"250ms\" }}\n");
     let clock = scratch.file("clock", "+0\n");
@@ -461,7 +461,7 @@ impl Rates {
 /// A daemon that was stopped, as by a debugger or a suspended dom0: missed polls are counted, and the next rates are
 /// over the whole time.
 #[test]
-fn a_pause_makes_no_false_rates() {
+fn rates_are_right_after_a_pause() {
     let scratch = Scratch::new();
     let host = format!("{HOST}cpu_ns = {{ start = \"1h\", per_second = \"250ms\" }}\n");
     let mut command = xenmonitor(&scratch.file("s.toml", &host));
@@ -488,7 +488,7 @@ fn a_pause_makes_no_false_rates() {
 }
 
 #[test]
-fn a_storm_of_hangups_is_survived() {
+fn signal_many_sighups_leak_nothing() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
@@ -516,7 +516,7 @@ fn a_storm_of_hangups_is_survived() {
 
 /// No file descriptor is left for a library or a socket; once there are some, the daemon continues.
 #[test]
-fn descriptors_that_are_used_up_are_waited_for() {
+fn descriptors_exhausted_are_waited_for() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let mut command = xenmonitor(&scratch.file("s.toml", HOST));
@@ -545,7 +545,7 @@ fn descriptors_that_are_used_up_are_waited_for() {
 
 /// A killed daemon leaves no files behind, and the next one starts.
 #[test]
-fn killed_and_started_again() {
+fn process_killed_leaves_nothing_behind() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let scenario = scratch.file("s.toml", HOST);

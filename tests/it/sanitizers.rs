@@ -5,7 +5,7 @@ use crate::support::{Scratch, bare, run, sanitizer, scenario, shim_with};
 /// With a libxenstat that has the bugs they look for (wrong.c).
 #[test]
 #[ignore = "needs a daemon built with a sanitizer: make test-sanitizers"]
-fn the_sanitizer_sees_what_is_wrong() {
+fn sanitizer_detects_known_bugs() {
     let (scratch, sanitizer) = (Scratch::new(), sanitizer().expect("TESTED_WITH names the sanitizer"));
     let library = shim_with("wrong.c", &scratch);
     let mut daemon = bare();

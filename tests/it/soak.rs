@@ -29,7 +29,7 @@ fn polls() -> usize {
 }
 
 #[test]
-fn a_long_life() {
+fn soak_of_many_polls() {
     let (polls, scratch) = (polls(), Scratch::new());
     let host = scratch.join("host.toml");
     write_host(&host, 0);

@@ -143,7 +143,7 @@ fn two_polls_to(server: &Npm, more: &[&str]) -> String {
 }
 
 #[test]
-fn npm_statsd_has_every_gauge() {
+fn statsd_npm_server_has_every_gauge() {
     let server = Npm::start();
     let printed = last_values(&two_polls_to(&server, &[]));
     let gauges = server.await_gauges(printed.len());
@@ -163,7 +163,7 @@ fn npm_statsd_has_every_gauge() {
 }
 
 #[test]
-fn npm_statsd_has_xenmonitors_thirteen() {
+fn statsd_npm_server_has_the_legacy_layout() {
     let server = Npm::start();
     two_polls_to(&server, &["--layout", "legacy"]);
     let per_domain = [
@@ -195,7 +195,7 @@ fn npm_statsd_has_xenmonitors_thirteen() {
 
 /// In both tag formats that it understands the keys are the same: `xen.mem_k;host=...;domain=...`.
 #[test]
-fn npm_statsd_has_the_tags() {
+fn statsd_npm_server_has_the_tags() {
     for dialect in ["datadog", "graphite"] {
         let server = Npm::start();
         let printed = two_polls_to(&server, &["--tag-format", dialect, "--tag", "env=prod", "--detail", "vbds"]);
@@ -228,7 +228,7 @@ fn npm_statsd_has_the_tags() {
 
 /// Lines of the tag formats that no server here reads.
 #[test]
-fn tags_of_other_dialects() {
+fn tags_of_formats_without_a_test_server() {
     let scratch = Scratch::new();
     let scenario =
         scratch.file("host.toml", "[[domain]]\nid = 1\nname = \"a,b|c:d=e f\"\n[[domain.vbd]]\nrd_reqs = 7\n");
@@ -260,7 +260,7 @@ fn tags_of_other_dialects() {
 }
 
 #[test]
-fn ipv6_and_the_variables_of_other_clients() {
+fn destination_ipv6_and_variables_of_other_clients() {
     let scratch = Scratch::new();
     let scenario = scratch.file("host.toml", HOST);
     let listener = Listener::new("[::1]:0");
@@ -292,7 +292,7 @@ fn ipv6_and_the_variables_of_other_clients() {
 
 /// With 301 domains, so that there are many datagrams.
 #[test]
-fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
+fn statsd_datagrams_are_whole_lines_within_the_limit() {
     let scenario = crate::support::scenario("many");
     for (size, arguments) in [(1432, &[][..]), (512, &["--max-datagram", "512"]), (8932, &["--max-datagram", "8932"])] {
         let listener = Listener::new("127.0.0.1:0");
@@ -313,7 +313,7 @@ fn datagrams_are_whole_lines_and_no_longer_than_allowed() {
 
 /// The only datagram of each poll is refused, and each refusal is counted, also that of the last.
 #[test]
-fn a_server_that_is_not_there_is_told_once() {
+fn delivery_refusals_are_logged_once_and_counted() {
     let scratch = Scratch::new();
     let scenario = scratch.file("host.toml", "[[domain]]\nid = 0\nname = \"Domain-0\"\n");
     let said = run(xenmonitor(&scenario).args([
@@ -334,7 +334,7 @@ fn a_server_that_is_not_there_is_told_once() {
 
 /// A refused port is logged once, and a server that listens there later gets the gauges.
 #[test]
-fn a_refused_port_is_told_and_recovered_from() {
+fn delivery_recovers_from_a_refused_port() {
     let scratch = Scratch::new();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();

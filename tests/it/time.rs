@@ -12,7 +12,7 @@ use crate::support::{
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
 #[test]
-fn signals_end_it_in_mid_interval() {
+fn signal_ends_the_program_within_an_interval() {
     for signal in ["TERM", "INT"] {
         let scratch = Scratch::new();
         let listener = Listener::new("127.0.0.1:0");
@@ -34,7 +34,7 @@ fn signals_end_it_in_mid_interval() {
 }
 
 #[test]
-fn a_signal_does_not_wait_for_a_poll_that_never_ends() {
+fn signal_ends_the_program_during_a_hanging_poll() {
     let scratch = Scratch::new();
     let fault = "[[fault]]\nat = 1\nstderr = \"hanging\"\nhang = true\n";
     let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{fault}")));
@@ -48,7 +48,7 @@ fn a_signal_does_not_wait_for_a_poll_that_never_ends() {
 }
 
 #[test]
-fn a_missed_tick_is_skipped_and_counted() {
+fn schedule_skips_and_counts_missed_polls() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = 1\ndelay = \"450ms\"\n"));
     let mut daemon =
@@ -66,7 +66,7 @@ fn a_missed_tick_is_skipped_and_counted() {
 
 /// Every poll is too slow, and every one fails: both are logged once.
 #[test]
-fn slow_and_failing_polls_are_told_once() {
+fn poll_slow_and_failing_is_logged_once() {
     let scratch = Scratch::new();
     let scenario =
         scratch.file("s.toml", &format!("{HOST}[[fault]]\nat = \"1..\"\ndelay = \"50ms\"\nfail = \"EIO\"\n"));
@@ -78,7 +78,7 @@ fn slow_and_failing_polls_are_told_once() {
 /// Each poll takes 20 ms: a loop that slept for the interval after each would be late by 600 ms after 30 polls. Skipped
 /// intervals, as on a busy machine, are counted and are no drift, and neither is a single late poll.
 #[test]
-fn the_schedule_does_not_drift() {
+fn schedule_does_not_drift() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\ndelay = \"20ms\"\n"));
     let mut command = xenmonitor(&scenario);
@@ -99,7 +99,7 @@ fn the_schedule_does_not_drift() {
 }
 
 #[test]
-fn sighup_opens_libxenstat_anew() {
+fn signal_sighup_reopens_the_library() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", HOST);
     let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--interval", "50ms", "--print", "json"]));
@@ -117,7 +117,7 @@ fn sighup_opens_libxenstat_anew() {
 }
 
 #[test]
-fn a_failed_poll_is_told_once_and_polling_goes_on() {
+fn poll_failure_is_logged_once_and_polling_continues() {
     let scratch = Scratch::new();
     // These count calls of libxenstat. The two failing polls make 3 and 2 of them.
     let faults = "[[fault]]\nat = \"1..6\"\nfail = \"EIO\"\n[[fault]]\nat = 8\nempty = true\n";
@@ -134,7 +134,7 @@ fn a_failed_poll_is_told_once_and_polling_goes_on() {
 /// If libxenstat fails to collect a part, as without /sys/bus/xen-backend (fact 7), that part is unknown, not 0, and
 /// the others are reported, in each combination.
 #[test]
-fn what_fails_is_left_out_and_nothing_else() {
+fn collect_omits_only_the_failing_collectors() {
     let scratch = Scratch::new();
     let host = "[[domain]]\nid = 1\nname = \"web\"\n[[domain.network]]\ntbytes = 4096\n[[domain.vbd]]\nrd_reqs = 7\n";
     for (faults, hint) in [(&["VBD"][..], "(they need /sys/bus/xen-backend"), (&["NETWORK"], ""), (&["VCPU"], "")]
@@ -162,7 +162,7 @@ fn what_fails_is_left_out_and_nothing_else() {
 
 /// The failing part is tried again at increasing distances, and logged when it works.
 #[test]
-fn what_failed_is_asked_for_again() {
+fn collect_tries_failed_collectors_again() {
     let scratch = Scratch::new();
     let host = "[[domain]]\nid = 1\n[[domain.vbd]]\nrd_reqs = 7\n[[fault]]\nif_asked = [\"VBD\"]\nfail = \"ENOENT\"\n\
                 stderr = \"asked\"\n";
@@ -183,7 +183,7 @@ fn what_failed_is_asked_for_again() {
 
 /// A failure that passes during a poll is not taken for that of a part.
 #[test]
-fn a_passing_failure_withholds_nothing() {
+fn collect_passing_failure_omits_nothing() {
     let scratch = Scratch::new();
     let host = "[[domain]]\nid = 1\n[[domain.vbd]]\nrd_reqs = 7\n[[fault]]\nat = \"2..4\"\nfail = \"EIO\"\n";
     let said =
@@ -195,7 +195,7 @@ fn a_passing_failure_withholds_nothing() {
 }
 
 #[test]
-fn a_run_in_which_nothing_was_read_fails() {
+fn exit_code_is_1_if_nothing_was_read() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nfail = \"EIO\"\n"));
     let said = run(xenmonitor(&scenario).args(["--once", "--print", "json"]));
@@ -206,7 +206,7 @@ fn a_run_in_which_nothing_was_read_fails() {
 /// Polls go on while the server's name cannot be resolved, and it is used once it can be: the daemon has its own
 /// /etc/hosts, in which the name appears later.
 #[test]
-fn a_host_name_is_looked_up_until_it_is_found() {
+fn resolver_retries_until_the_name_is_found() {
     let scratch = Scratch::new();
     let listener = Listener::new("127.0.0.1:0");
     let port = listener.url().rsplit_once(':').unwrap().1.to_owned();
@@ -229,7 +229,7 @@ fn a_host_name_is_looked_up_until_it_is_found() {
 
 /// If both addresses of a name refuse, they are tried in turn, and that is logged once.
 #[test]
-fn a_name_with_two_addresses_is_refused_once() {
+fn resolver_tries_both_addresses_and_logs_once() {
     let scratch = Scratch::new();
     let hosts = scratch.file("hosts", "127.0.0.1 statsd.xenmonitor.invalid\n::1 statsd.xenmonitor.invalid\n");
     let daemon = xenmonitor(&scratch.file("s.toml", HOST));
@@ -242,7 +242,7 @@ fn a_name_with_two_addresses_is_refused_once() {
 
 /// The log has a line for a late poll even if it is the last.
 #[test]
-fn a_single_poll_that_hangs_is_told() {
+fn poll_hanging_is_logged_even_if_it_is_the_last() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[fault]]\nhang = true\n"));
     let mut command = xenmonitor(&scenario);
@@ -257,7 +257,7 @@ fn a_single_poll_that_hangs_is_told() {
 
 /// Log lines are written while the library is being opened.
 #[test]
-fn a_library_that_hangs_in_opening_is_told() {
+fn library_hanging_while_opened_is_logged() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", &format!("{HOST}[[init_fault]]\nhang = true\n"));
     let mut daemon = Daemon::start(xenmonitor(&scenario).args(["--interval", "20ms"]));
@@ -269,7 +269,7 @@ fn a_library_that_hangs_in_opening_is_told() {
 
 /// A signal ends the program although its loop is blocked in a write that is not read.
 #[test]
-fn a_signal_ends_it_in_a_blocked_write() {
+fn signal_ends_the_program_in_a_blocked_write() {
     let mut daemon =
         Daemon::start(xenmonitor(&crate::support::scenario("many")).args(["--interval", "10ms", "--print", "json"]));
     daemon.wait_for_log("reading Xen");
@@ -280,7 +280,7 @@ fn a_signal_ends_it_in_a_blocked_write() {
 
 /// So that cron notices it.
 #[test]
-fn a_run_in_which_nothing_was_sent_fails() {
+fn exit_code_is_1_if_nothing_was_sent() {
     let scratch = Scratch::new();
     let scenario = scratch.file("s.toml", HOST);
     let said = run(xenmonitor(&scenario).args(["--once", "--statsd", "udp://statsd.xenmonitor.invalid"]));
@@ -299,7 +299,7 @@ fn a_run_in_which_nothing_was_sent_fails() {
 
 /// A connected socket keeps its source address; when the host's address changes, a new socket is opened.
 #[test]
-fn a_change_of_our_own_address_is_survived() {
+fn delivery_continues_after_a_change_of_the_own_address() {
     let scratch = Scratch::new();
     let mut daemon = xenmonitor(&scratch.file("s.toml", HOST));
     daemon.args(["--interval", "50ms", "--statsd", "udp://10.1.0.9"]);

@@ -24,7 +24,7 @@ fn analyze(arguments: &[&str], unit: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
-fn systemd_understands_it() {
+fn unit_file_is_valid() {
     let scratch = Scratch::new();
     let (status, said) = analyze(&["verify", "--man=no", "--recursive-errors=no"], &unit(&scratch));
     assert_eq!(status, Some(0), "{said}");
@@ -33,7 +33,7 @@ fn systemd_understands_it() {
 }
 
 #[test]
-fn its_exposure_is_as_documented() {
+fn unit_file_exposure_is_as_documented() {
     let scratch = Scratch::new();
     let unit = unit(&scratch);
     let security = |threshold: u32| {
@@ -122,7 +122,7 @@ impl Drop for ControlGroup {
 /// The unit forbids nothing that the daemon needs, to work or to drop its privileges.
 #[test]
 #[ignore = "needs root and version 2 of control groups: make test-root"]
-fn the_daemon_does_its_work_in_it() {
+fn unit_file_lets_the_daemon_work() {
     let group = ControlGroup::new();
     let scratch = Scratch::new();
     let units = scratch.join("units");

@@ -67,26 +67,26 @@ fn arrives(guests: u32, more: &[&str], gauges: usize, servers: &[&dyn Server]) {
 }
 
 #[test]
-fn eight_thousand_domains() {
+fn load_eight_thousand_domains() {
     arrives(8000, &["--interval", "30s"], 8000 * 23, &[&Npm::start(), &Netdata::start()]);
 }
 
 /// Spread over nearly a minute: every ten seconds collectd forwards its 180 000 values, and does not read its socket
 /// meanwhile.
 #[test]
-fn eight_thousand_domains_to_collectd() {
+fn load_eight_thousand_domains_to_collectd() {
     arrives(8000, &["--interval", "1m", "--spread", "0.9"], 8000 * 23, &[&Collectd::start()]);
 }
 
 #[test]
-fn two_thousand_domains_in_detail() {
+fn load_two_thousand_domains_in_detail() {
     let more = ["--interval", "1m", "--spread", "0.9", "--detail", "all"];
     arrives(2000, &more, 2000 * 60, &[&Npm::start(), &Collectd::start(), &Netdata::start()]);
 }
 
 /// Two hundred hosts that start at the same time and poll by the wall clock, as after a power cut.
 #[test]
-fn a_fleet_of_two_hundred() {
+fn load_fleet_of_two_hundred_hosts() {
     let scratch = Scratch::new();
     let server = Npm::start();
     let scenario = scratch.file("host.toml", &host(10));

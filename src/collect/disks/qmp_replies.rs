@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn old_qemus_count_less() {
+    fn qmp_replies_of_old_qemus_lack_counters() {
         let mut stats = json!({"rd_operations": 8, "wr_operations": 2, "rd_bytes": 1536, "wr_bytes": 1023});
         let counters = |stats: &Value| counters(&serde_json::from_value(stats.clone()).unwrap());
         let least = VbdCounters { rd_reqs: 8, wr_reqs: 2, rd_sects: Some(3), wr_sects: 1, ..VbdCounters::default() };

@@ -21,7 +21,7 @@ fn ids(scenario: &Scenario, poll: u64) -> Vec<u32> {
 }
 
 #[test]
-fn amounts_have_units() {
+fn scenario_amounts_have_units() {
     for (text, amount) in [
         ("5", 5),
         ("-1", u64::MAX),
@@ -40,7 +40,7 @@ fn amounts_have_units() {
 }
 
 #[test]
-fn a_wave_swells_and_ebbs_but_never_turns_back() {
+fn scenario_wave_varies_and_never_decreases() {
     let steady: Counter = value("{ start = 7, per_second = 1_000 }").unwrap();
     let wave: Counter = value("{ start = 7, per_second = 1_000, wave = '40s' }").unwrap();
     let at =
@@ -53,7 +53,7 @@ fn a_wave_swells_and_ebbs_but_never_turns_back() {
 }
 
 #[test]
-fn counters_move() {
+fn scenario_counters_change() {
     for (text, values) in [
         ("7", [7, 7, 7]),
         ("{ start = 7, per_poll = 3 }", [7, 10, 13]),
@@ -75,7 +75,7 @@ fn counters_move() {
 }
 
 #[test]
-fn polls_are_named_in_many_ways() {
+fn scenario_poll_sets() {
     for (text, polls) in [
         ("false", vec![]),
         ("true", (0..10).collect()),
@@ -94,7 +94,7 @@ fn polls_are_named_in_many_ways() {
 }
 
 #[test]
-fn domains_come_and_go_in_the_order_of_domids() {
+fn scenario_domains_are_listed_by_domid() {
     let scenario = parse(
         "[[domain]]\nid = 9\nuntil_poll = 2\n\
          [[domain]]\nid = 0\n\
@@ -106,7 +106,7 @@ fn domains_come_and_go_in_the_order_of_domids() {
 }
 
 #[test]
-fn names_change_and_are_generated() {
+fn scenario_names_change_and_are_generated() {
     let scenario = parse(
         "[[domain]]\nid = 1\nname = 'a{i}'\nrename = [{ poll = 5, name = 'z' }, { poll = 2, name_hex = 'ff 0a' }]\n\
          [[domain]]\nid = 2\ncount = 2\nname = 'vm{i}'\n\
@@ -122,7 +122,7 @@ fn names_change_and_are_generated() {
 }
 
 #[test]
-fn paging_by_count_repeats_sparse_domids() {
+fn scenario_paging_bug_repeats_sparse_domids() {
     let text = "[[domain]]\nid = 0\ncount = 301\nid_step = 3\n";
     assert_eq!(ids(&parse(text), 0).len(), 301);
 
@@ -143,7 +143,7 @@ fn paging_by_count_repeats_sparse_domids() {
 }
 
 #[test]
-fn states_cycle() {
+fn scenario_states_cycle() {
     let scenario = parse("[[domain]]\nid = 1\nstate_cycle = [['running'], [], ['paused', 'blocked']]");
     let domain = scenario.list(0)[0].domain;
     assert_eq!([0, 1, 2, 3].map(|poll| domain.state_at(poll)), [32, 0, 20, 32]);
@@ -152,7 +152,7 @@ fn states_cycle() {
 }
 
 #[test]
-fn faults_can_depend_on_what_is_asked() {
+fn scenario_faults_depend_on_flags() {
     let scenario = parse("[[fault]]\nat = '1..'\nif_asked = ['VBD']\nfail = 'ENOENT'");
     let fault = &scenario.faults[0];
     assert!(fault.concerns(0xf) && fault.concerns(0x8) && !fault.concerns(0x7));
@@ -160,7 +160,7 @@ fn faults_can_depend_on_what_is_asked() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_line() {
+fn scenario_errors_have_a_line_number() {
     for (text, why) in [
         ("clock_step = '1s'\nfoo = 1", "2: unknown field `foo`"),
         ("[[domain]]\nname = 'x'", "1: missing field `id`"),
@@ -179,7 +179,7 @@ fn mistakes_are_named_with_their_line() {
 }
 
 #[test]
-fn the_scenarios_beside_us_are_good() {
+fn scenario_files_are_valid() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
     for file in std::fs::read_dir(folder).expect(folder) {
         let path = file.expect(folder).path();

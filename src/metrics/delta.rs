@@ -56,7 +56,7 @@ impl Span {
         Self { elapsed: now.at.duration_since(earlier.at), uncertainty: now.took.abs_diff(earlier.took) }
     }
 
-    /// Whether the uncertainty is within the [`TOLERANCE`], as it is not if one of the two calls hung. Else there are
+    /// Whether the uncertainty is within the `TOLERANCE`, as it is not if one of the two calls hung. Else there are
     /// no interval values.
     pub fn is_certain(&self) -> bool {
         !self.elapsed.is_zero() && self.uncertainty * TOLERANCE <= self.elapsed
@@ -64,7 +64,7 @@ impl Span {
 
     /// As xentop: nanoseconds used / 10 / microseconds elapsed, but at most 100 for each vcpu. Xen measures the one,
     /// dom0 the other, whose clock NTP may slow down: busy vcpus then use a little more time than there was. `None` if
-    /// it is more by over a [`TOLERANCE`] and the uncertainty: the counter is wrong then (fact 18).
+    /// it is more by over a `TOLERANCE` and the uncertainty: the counter is wrong then (fact 18).
     pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
         let at_most = (self.elapsed + self.elapsed / TOLERANCE + self.uncertainty).as_nanos() * u128::from(vcpus);
         let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;

@@ -2,7 +2,9 @@
 
 pub mod disks;
 mod fallback;
+mod messages;
 pub mod poller;
+mod privcmd;
 pub mod release;
 pub mod vif;
 pub mod xenstat;

@@ -13,6 +13,7 @@ use log::debug;
 use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
+use crate::collect::messages::Messages;
 use crate::collect::vif::{self, VifSource};
 use crate::collect::xenstat::Xenstat;
 use crate::collect::xenstat_error::Error;
@@ -61,6 +62,8 @@ pub struct Notes {
     pub asks_beside_qemu: bool,
     /// Why libxenstat failed when it was last asked for everything, while it answers if asked for less.
     pub cause: Option<Arc<Error>>,
+    /// What libxenstat printed by itself, each line once.
+    pub messages: Vec<String>,
 }
 
 /// When the parts of a snapshot were read.
@@ -152,8 +155,15 @@ where
     let qemus = disks::Qemus::new(owed.clone());
     thread::Builder::new().name("poller".into()).spawn(move || {
         let _ended = OnDrop(|| answer(None));
-        let poller =
-            Poller { sources, kernel_vifs: vif::Vifs::default(), qemus, xenstat: None, fallback: Fallback::new() };
+        let messages = Messages::redirect();
+        let poller = Poller {
+            messages,
+            sources,
+            kernel_vifs: vif::Vifs::default(),
+            qemus,
+            xenstat: None,
+            fallback: Fallback::new(),
+        };
         poller.serve(&inbox, &answer);
     })?;
     Ok(Handle(Stopper { requests, owed }))
@@ -172,6 +182,7 @@ struct Poller {
     qemus: disks::Qemus,
     xenstat: Option<Xenstat>,
     fallback: Fallback,
+    messages: Messages,
 }
 
 impl Poller {
@@ -223,7 +234,16 @@ impl Poller {
             _ => cause,
         });
         let asks_beside_qemu = disks == DiskSource::Libxenstat && disks::qemus_listen();
-        let notes = Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, asks_beside_qemu, cause };
+        let notes = Notes {
+            opened,
+            vifs_from_kernel,
+            vif_error,
+            disk_error,
+            unavailable,
+            asks_beside_qemu,
+            cause,
+            messages: self.messages.take(),
+        };
         Polled { result, moments, took, notes }
     }
 

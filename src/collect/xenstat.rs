@@ -8,8 +8,8 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_uint, c_void};
-use std::fs;
 use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -18,12 +18,9 @@ use xenstat_sys as sys;
 use xenstat_sys::libloading;
 use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
-use crate::collect::release;
 use crate::collect::xenstat_error::Error;
+use crate::collect::{privcmd, release};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
-
-/// The devices through which libxenctrl reaches the hypervisor; the second is that of kernels before 3.3.
-const PRIVCMD: [&str; 2] = ["/dev/xen/privcmd", "/proc/xen/privcmd"];
 
 /// The size of the pages that the hypervisor counts, on every architecture.
 const XC_PAGE_SIZE: u64 = 4096;
@@ -44,7 +41,7 @@ struct Library {
     functions: sys::Xenstat,
     /// From Xen 4.13 on (facts 16 and 27).
     vbd_error: Option<sys::XenstatVbdError>,
-    /// Whether libxenctrl is loaded under it, so that it needs [`PRIVCMD`]. The fake one of the tests needs no Xen.
+    /// Whether libxenctrl is loaded under it, so that it needs [`privcmd`]. The fake one of the tests needs no Xen.
     needs_xen: bool,
     path: PathBuf,
     why: &'static str,
@@ -64,7 +61,9 @@ impl Xenstat {
     /// Loads `file`, or without one the library of the running hypervisor, and opens a handle.
     pub fn open(file: Option<&Path>) -> Result<Self, Error> {
         let library = Library::load(file)?;
-        library.check_privilege()?;
+        if library.needs_xen {
+            privcmd::check()?;
+        }
         clear_errno();
         // SAFETY: xenstat_init takes no argument, and each call makes a handle of its own. Only this thread uses it
         // (fact 25).
@@ -344,23 +343,24 @@ impl Library {
         let path = file_of(&functions).unwrap_or_else(|| file.to_owned());
         Ok(Self { functions, vbd_error, needs_xen, path, why })
     }
+}
 
-    /// Checks that the hypervisor can be reached (fact 28): `xenstat_init` would fail with less helpful words.
-    fn check_privilege(&self) -> Result<(), Error> {
-        if !self.needs_xen {
-            return Ok(());
+unsafe extern "C" {
+    static mut stderr: *mut libc::FILE;
+}
+
+/// Has what C libraries print to the variable `stderr` sent to `pipe`. File descriptor 2 stays as it is: the last words
+/// of a process that aborts are written to it directly.
+pub fn redirect_messages(pipe: OwnedFd) {
+    // SAFETY: nobody else has the descriptor, and the mode is a C string.
+    let file = unsafe { libc::fdopen(pipe.into_raw_fd(), c"w".as_ptr()) };
+    if !file.is_null() {
+        // SAFETY: the stream is open and new. glibc has `stderr` be a variable that programs may set; the thread that
+        // calls libxenstat sets it, and no other thread uses it.
+        unsafe {
+            libc::setvbuf(file, std::ptr::null_mut(), libc::_IOLBF, 0);
+            stderr = file;
         }
-        let mut failures = Vec::new();
-        for device in PRIVCMD {
-            match fs::OpenOptions::new().read(true).write(true).open(device) {
-                Ok(_) => return Ok(()),
-                Err(source) => failures.push((device, source)),
-            }
-        }
-        // One that exists says more than one that does not.
-        failures.sort_by_key(|(_, source)| source.kind() == io::ErrorKind::NotFound);
-        let (device, source) = failures.swap_remove(0);
-        Err(Error::NoXen { device, source })
     }
 }
 

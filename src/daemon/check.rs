@@ -56,9 +56,10 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
         Err(error) => return vec![("libxenstat", (Bad, error.to_string()))],
     };
     let Polled { result, took, notes, .. } = polled;
-    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause, .. } = notes;
+    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause, messages, .. } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
+    lines.extend(messages.into_iter().map(|message| ("", (Note, format!("libxenstat: {message}")))));
     let snapshot = match result {
         Ok(snapshot) => snapshot,
         Err(error) => {

@@ -139,10 +139,14 @@ impl Running {
             let (event, mut polled) = match events.next(self.state.next_wake()) {
                 None => (Event::Wake, None),
                 Some(Message::Polled(None)) => return Err(Failure::ThreadDied("poller")),
-                Some(Message::Polled(Some(polled))) => match &polled.result {
-                    Ok(_) => (Event::PollSucceeded, Some(polled)),
-                    Err(error) => (Event::PollFailed { may_recover: error.may_pass() }, Some(polled)),
-                },
+                Some(Message::Polled(Some(polled))) => {
+                    self.log.messages(&polled.notes.messages);
+                    let event = match &polled.result {
+                        Ok(_) => Event::PollSucceeded,
+                        Err(error) => Event::PollFailed { may_recover: error.may_pass() },
+                    };
+                    (event, Some(polled))
+                }
                 Some(Message::Server(_, Report::Ended)) => return Err(Failure::ThreadDied("sender")),
                 Some(Message::Server(server, report)) => {
                     self.reporter.servers_mut().on_report(server, report);

@@ -28,6 +28,7 @@ pub struct PollLog {
     no_vifs: Throttle,
     no_disks: Throttle,
     asks_beside_qemu: Throttle,
+    messages: Throttle,
     guest_disks: GuestDisks,
 }
 
@@ -40,6 +41,14 @@ impl PollLog {
     /// Logs again what is read, when the library is opened the next time.
     pub fn introduce_again(&mut self) {
         self.introduced = false;
+    }
+
+    /// What libxenstat printed by itself during a poll.
+    pub fn messages(&mut self, messages: &[String]) {
+        messages.iter().for_each(|message| self.messages.raise(format!("libxenstat: {message}")));
+        if messages.is_empty() {
+            self.messages.ok(|| "libxenstat prints no messages any more".into());
+        }
     }
 
     /// A poll is running for longer than the interval.

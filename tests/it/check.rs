@@ -106,7 +106,7 @@ fn check_does_not_ask_libxenstat_for_networks() {
 
 /// Without a use for vcpus, as by default, they are asked for by `--check` alone: one hypercall for each.
 #[test]
-fn vcpus_are_not_asked_for_without_a_use() {
+fn collect_vcpus_only_where_they_are_wanted() {
     let scratch = Scratch::new();
     let fault = "[[fault]]\nif_asked = [\"VCPU\"]\nfail = \"EIO\"\n";
     let scenario = scratch.file("s.toml", &format!("[[domain]]\nid = 0\n{fault}"));

@@ -453,7 +453,7 @@ fn disks_of_the_kernel_and_of_tapdisk() {
 
 /// "May not see" is not "is not there".
 #[test]
-fn tapdisks_that_proc_hides() {
+fn disks_of_tapdisks_that_proc_hides() {
     if !am_root() {
         return;
     }

@@ -1,6 +1,8 @@
 //! Libraries that behave as real ones do, though the shim does not.
 
-use crate::support::{Daemon, Lines, Scratch, bare, run, scenario, shim, shim_with, with_files, xenmonitor};
+use crate::support::{
+    Daemon, Lines, Scratch, bare, behind, clean, run, scenario, shim, shim_with, with_files, xenmonitor,
+};
 
 /// libxenctrl keeps the text of an error in thread-specific data. When the thread ends, code of the library frees it.
 #[test]
@@ -34,7 +36,7 @@ fn library_is_never_unloaded() {
 
 /// Such a library makes all calls about vcpus fail, so that libxenstat leaves out all domains, or all calls.
 #[test]
-fn a_library_of_another_release_is_named() {
+fn library_of_another_release_is_named() {
     let scratch = Scratch::new();
     // The shim's file is libxenstat.so.4.N, and none of these.
     let host = "[host]\nxen_version = \"4.39.1\"\n[[domain]]\nid = 0\nname = \"Domain-0\"\n";
@@ -71,7 +73,7 @@ fn a_library_of_another_release_is_named() {
 
 /// Every libxenstat ends its caller in a rare state of the hypervisor.
 #[test]
-fn what_was_asked_for_last_is_in_the_log() {
+fn library_call_is_logged_before_it_is_made() {
     let scratch = Scratch::new();
     let library = shim_with("abort.c", &scratch);
     let mut command = xenmonitor(&scenario("demo"));
@@ -82,4 +84,19 @@ fn what_was_asked_for_last_is_in_the_log() {
         last.contains("DEBUG asking ") && last.ends_with(" for domains, vcpus, network interfaces, disks"),
         "{last}"
     );
+}
+
+/// Also what it prints at every poll.
+#[test]
+fn messages_of_libraries_are_logged_once() {
+    let scratch = Scratch::new();
+    let library = shim_with("messages.c", &scratch);
+    let mut command = xenmonitor(&scenario("demo"));
+    command.env("XENMONITOR_LIBXENSTAT", library).args(["--print", "statsd"]);
+    let checked = run(behind(clean("env"), &command).arg("--check"));
+    assert!(checked.out.contains("libxenstat: xc: error: no buffer\n") && checked.err.is_empty(), "{}", checked.out);
+    let said = run(command.args(["--count", "50", "--interval", "20ms"]));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    assert_eq!(said.err.matches("WARN  libxenstat: xc: error: no buffer\n").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("libxenstat: call ").count(), 7, "{}", said.err);
 }

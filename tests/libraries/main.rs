@@ -225,7 +225,7 @@ fn library_of_another_release() {
 
         let mut command = release.xenmonitor(&scratch);
         command.args(["--count", "2", "--interval", "2s", "--print", "statsd", "--detail", "vcpus"]);
-        let said = run(command.args(["--template", "{domain}.{metric}"]));
+        let said = run(command.args(["--template", "{domain}.{metric}", "--on-vanish", "zero"]));
         assert_eq!(said.status, Some(0), "Xen {running}, libxenstat {}: {}", release.name, said.err);
         let warnings: Vec<&str> = said.err.lines().filter(|line| !line.contains(" INFO ")).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");

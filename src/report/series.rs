@@ -184,7 +184,7 @@ impl Series {
                 zeros: ZEROS_ON_RETIRE,
             });
         }
-        // Zeros would be false for a domain that is present and only changed its metric name, as for Domain-0's sake.
+        // Zeros would be false for a domain that is present whose metric name changed, as when Domain-0 takes it.
         let leaving = known.into_values().filter(|(is_present, series)| !is_present && series.has_sent());
         self.retired.extend(leaving.map(|(_, series)| series));
         self.retired.sort_by(|a, b| a.metric_name.cmp(&b.metric_name));
@@ -211,7 +211,7 @@ impl Series {
         }
         let names: Vec<&str> =
             gone.iter().filter(|series| series.has_sent()).map(|series| &*series.metric_name).collect();
-        // A name that is taken over as it is needs no zeros, and so is not reserved.
+        // A name that another domain takes over unchanged needs no zeros, so it is not reserved.
         let mut reserved: HashSet<&str> = HashSet::new();
         loop {
             let metric_names = self.selection.metric_names(node, &held, &reserved);

@@ -1,17 +1,19 @@
 //! Which guests' QEMUs to ask for their disks over QMP, and when: a state machine without sockets and clock, which
 //! `qmp_client` runs.
 //!
-//! A guest's QEMU serves one client at a time on this socket, and may not survive a client that leaves before its
-//! question is answered; then the guest has lost its disks. So each QEMU has one connection at most, which is asked one
+//! A guest's QEMU serves one client at a time on this socket, and may crash if a client disconnects before its
+//! question is answered; then the guest loses its disks. So each QEMU has one connection at most, which is asked one
 //! question at a time, the first after QEMU's greeting. It is closed when nothing is owed: no question is left without
 //! its answer. An answer that is late for its poll is taken at a later one, which goes on from there. Only a QEMU that
 //! breaks the protocol, or sends too much, is left at once.
 //!
-//! With all answers the connection is closed, so that others get their turn: xentop, and this program's own
-//! `--check`. Kept for the next poll it would block xentop, which waits without a limit for a place in QEMU's queue.
+//! Once all questions are answered the connection is closed, so that others get their turn: xentop, and this
+//! program's own `--check`. If it were kept for the next poll, it would block xentop, which waits without a limit in
+//! QEMU's queue.
 //!
-//! libxenstat allows ten milliseconds for an answer and takes a later one for that to its next question (fact 20 in
-//! docs/libxenstat.md). A QEMU that its guest has taken over is believed for that guest alone, and up to certain sizes.
+//! libxenstat waits ten milliseconds for an answer, and mistakes one that comes later for the answer to its next
+//! question (fact 20 in docs/libxenstat.md). The answers of a QEMU that its guest has taken over affect only that
+//! guest's metrics, and their size is limited.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};

@@ -1,7 +1,8 @@
 //! Delivery to one server, as a state machine without I/O: events and the time go in, actions come out. The thread,
 //! clock and socket around it are in `sender`.
 //!
-//! What is unsent when the next batch comes is dropped and counted: there are never more than two.
+//! What is unsent when the next batch comes is dropped and counted: at most two batches are held,
+//! the one being sent and the next in the mailbox.
 
 mod connection;
 mod protocol;
@@ -51,7 +52,7 @@ pub struct Delivery {
     backoff: Backoff<Duration>,
     /// When the [refused](Resolver::refused) address was sent an empty datagram that is to be checked.
     probed: Option<Instant>,
-    /// An address the path to which takes only so many bytes, though more were known.
+    /// The address whose path takes only datagrams up to this size, as a refusal showed.
     narrow: Option<(SocketAddr, usize)>,
     sending: Option<Sending>,
     end: Option<End>,
@@ -268,7 +269,7 @@ impl Delivery {
         }
     }
 
-    /// The preferred address may not refuse any more. Another one may do nothing with what it is sent.
+    /// The preferred address may accept datagrams again, and the one in use may discard them silently.
     fn probe_refused(&mut self, now: Instant) {
         let Some(refused) = self.resolver.refused() else { return };
         match self.probed {

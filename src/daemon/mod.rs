@@ -31,8 +31,8 @@ use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::{Collectors, Snapshot};
 use crate::report::{Poll, Reporter};
 use crate::statsd::Count;
+use crate::statsd::delivery::End;
 use crate::statsd::delivery::report::Report;
-use crate::statsd::mailbox::End;
 
 /// The program, ready to run.
 pub struct Daemon {

@@ -6,16 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::statsd::batch::Batch;
-use crate::statsd::delivery::Event;
-
-/// How a sender ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// After the current batch is sent or cannot be sent.
-    Finish,
-    /// At once. What is unsent is dropped.
-    Now,
-}
+use crate::statsd::delivery::{End, Event};
 
 /// What the thread has not taken yet.
 #[derive(Default)]

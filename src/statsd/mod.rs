@@ -22,9 +22,9 @@ use log::{debug, info};
 
 use crate::logging::throttle::Throttle;
 use crate::statsd::batch::Batch;
+use crate::statsd::delivery::End;
 use crate::statsd::delivery::report::{DropReason, Outcome, Report};
 use crate::statsd::destination::Destination;
-use crate::statsd::mailbox::End;
 use crate::statsd::pacing::{Pace, Timing};
 use crate::statsd::sender::Sender;
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::on_drop::OnDrop;
 use crate::statsd::batch::Batch;
+use crate::statsd::delivery::End;
 use crate::statsd::delivery::report::Report;
 use crate::statsd::delivery::{Action, Close, Delivery, Event, Opened};
 use crate::statsd::destination::Destination;
-use crate::statsd::mailbox::{End, Mailbox};
+use crate::statsd::mailbox::Mailbox;
 use crate::statsd::pacing::Timing;
 use crate::statsd::resolver;
 use crate::statsd::socket::{self, Limits, Socket};

@@ -115,6 +115,10 @@ fn architecture_violations_are_found() {
         (&[("daemon/systemd.rs", "use std::os::unix::net::UnixDatagram;")], ""),
         (&[("model/a.rs", &"\n".repeat(401))], "model/a.rs has 401 lines before its tests"),
         (&[("model/a.rs", &("\n".repeat(400) + "#[cfg(test)]\nmod tests {\n\n\n}"))], ""),
+        (
+            &[("model/a.rs", &("#[cfg(test)]\nmod tests;\n".to_owned() + &"\n".repeat(399)))],
+            "model/a.rs has 401 lines before its tests",
+        ),
         (&[("other/a.rs", "")], "other/a.rs is in no known module"),
     ] {
         let sources = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
@@ -187,7 +191,7 @@ fn module_of(path: &str) -> Vec<String> {
 
 /// The code that is not for tests. A file tests.rs is all for tests.
 fn before_tests<'a>(path: &str, text: &'a str) -> &'a str {
-    if path.ends_with("/tests.rs") { "" } else { text.split("#[cfg(test)]\nmod ").next().unwrap() }
+    if path.ends_with("/tests.rs") { "" } else { text.split("#[cfg(test)]\nmod tests {").next().unwrap() }
 }
 
 /// The source without comments, and without the contents of strings and characters.

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::statsd::delivery::report::DropReason;
+
 /// Whether there is a socket.
 #[derive(Debug)]
 pub enum Connection {
@@ -12,6 +14,16 @@ pub enum Connection {
     Closed(Instant),
     /// Open.
     Open(Open),
+}
+
+impl Connection {
+    /// Why datagrams are unsent when their time is over.
+    pub fn drop_reason(&self) -> DropReason {
+        match self {
+            Self::Open(_) => DropReason::Late,
+            Self::Closed(_) => DropReason::NotConnected,
+        }
+    }
 }
 
 /// What is known of an open socket when it is opened.

@@ -21,11 +21,10 @@ use crate::backoff::Backoff;
 use crate::statsd::batch::Batch;
 pub use crate::statsd::delivery::connection::Opened;
 use crate::statsd::delivery::connection::{Connection, Open};
-pub use crate::statsd::delivery::protocol::{Action, Close, Event};
+pub use crate::statsd::delivery::protocol::{Action, Close, End, Event};
 use crate::statsd::delivery::report::{DropReason, Outcome, Report};
 use crate::statsd::delivery::sending::Sending;
 use crate::statsd::destination::Destination;
-use crate::statsd::mailbox::End;
 use crate::statsd::pacing::Timing;
 use crate::statsd::resolver::Resolver;
 use crate::statsd::socket::{PeerState, SendError, Unreachable};
@@ -97,7 +96,7 @@ impl Delivery {
             Event::Replaced(datagrams, batches) => {
                 self.finish_batch();
                 let mut outcome = Outcome::default();
-                outcome.drop(datagrams, self.drop_reason());
+                outcome.drop(datagrams, self.connection.drop_reason());
                 outcome.errors = batches;
                 self.queue.push_back(Action::Report(Report::Delivered(outcome)));
             }
@@ -342,7 +341,7 @@ impl Delivery {
             }
             Err(SendError::Broken(error)) => {
                 if self.is_stream {
-                    sending.outcome.lose(open.lost(&error), DropReason::ConnectionLost(copy(&error)));
+                    sending.outcome.lose(open.lost(&error), DropReason::ConnectionLost(report::copy(&error)));
                 }
                 let error = SendError::Broken(error);
                 match sending.broken {
@@ -370,20 +369,13 @@ impl Delivery {
     fn finish_batch(&mut self) {
         let Some(mut sending) = self.sending.take() else { return };
         if !sending.is_over() {
-            let reason = sending.broken.take().map_or_else(|| self.drop_reason(), DropReason::Send);
+            let reason = sending.broken.take().map_or_else(|| self.connection.drop_reason(), DropReason::Send);
             sending.drop_rest(reason);
         }
         self.queue.push_back(Action::Report(Report::Delivered(sending.outcome)));
     }
 
-    fn drop_reason(&self) -> DropReason {
-        match self.connection {
-            Connection::Open(_) => DropReason::Late,
-            Connection::Closed(_) => DropReason::NotConnected,
-        }
-    }
-
-    /// Counts datagrams that were sent.
+    /// Counts datagrams that were sent and then lost.
     fn lose(&mut self, datagrams: usize, reason: DropReason) {
         if let Some(sending) = &mut self.sending {
             sending.outcome.lose(datagrams, reason);
@@ -400,11 +392,6 @@ impl Delivery {
             self.queue.push_back(Action::Close(close));
         }
     }
-}
-
-/// Errors of the system cannot be cloned.
-fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 fn earlier(one: Option<Instant>, other: Instant) -> Instant {

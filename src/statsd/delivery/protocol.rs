@@ -8,8 +8,16 @@ use std::time::Instant;
 use crate::statsd::batch::Batch;
 use crate::statsd::delivery::connection::Opened;
 use crate::statsd::delivery::report::Report;
-use crate::statsd::mailbox::End;
 use crate::statsd::socket::{PeerState, SendError, Unreachable};
+
+/// How a sender ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// After the current batch is sent or cannot be sent.
+    Finish,
+    /// At once. What is unsent is dropped.
+    Now,
+}
 
 /// What happened.
 #[derive(Debug)]

@@ -85,3 +85,8 @@ impl Error for DropReason {
         }
     }
 }
+
+/// Errors of the system cannot be cloned.
+pub fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}

@@ -46,8 +46,8 @@ type Line = (&'static str, (Verdict, String));
 
 fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     // Vcpus are asked for even if nobody wants them: that shows whether libxenstat is that of the running Xen. And
-    // libxenstat is not asked for disks where QEMU may serve some: it would leave a QEMU before it has answered, beside
-    // a daemon that may be running, and it can end its caller.
+    // libxenstat is not asked for disks where QEMU may serve some: it does not wait for a slow QEMU, beside a daemon
+    // that may be running.
     let qemus_listen = disks::qemus_listen();
     let from_backends = qemus_listen && sources.disks == DiskSource::Libxenstat;
     let asked = if from_backends { DiskSource::Backends } else { sources.disks };

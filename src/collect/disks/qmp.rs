@@ -1,11 +1,11 @@
 //! Which guests' QEMUs to ask for their disks over QMP, and when: a state machine without sockets and clock, which
 //! `qmp_client` runs.
 //!
-//! A guest's QEMU serves one client at a time on this socket, and may crash if a client disconnects before its
-//! question is answered; then the guest loses its disks. So each QEMU has one connection at most, which is asked one
-//! question at a time, the first after QEMU's greeting. It is closed when nothing is owed: no question is left without
-//! its answer. An answer that is late for its poll is taken at a later one, which goes on from there. Only a QEMU that
-//! breaks the protocol, or sends too much, is left at once.
+//! A guest's QEMU serves one client at a time on this socket, and the guest would lose its disks with it. To be a
+//! careful client (docs/reliability.md) each QEMU has one connection at most, which is asked one question at a time,
+//! the first after QEMU's greeting. It is closed when nothing is owed: no question is left without its answer. An
+//! answer that is late for its poll is taken at a later one, which goes on from there. Only a QEMU that breaks the
+//! protocol, or sends too much, is left at once.
 //!
 //! Once all questions are answered the connection is closed, so that others get their turn: xentop, and this
 //! program's own `--check`. If it were kept for the next poll, it would block xentop, which waits without a limit in

@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTSTP};
 use signal_hook::iterator::Signals;
@@ -108,18 +107,30 @@ pub fn follow_job_control(redraw: impl Fn() + Send + 'static) -> io::Result<()> 
 
 /// Whether a process of this session but not of this process group has started this group: a shell with job control.
 fn has_shell() -> bool {
-    let group = getpgrp();
-    let mut ancestor = getppid();
-    while let Some(pid) = ancestor.filter(|pid| getpgid(Some(*pid)) == Ok(group)) {
-        ancestor = parent(pid);
+    let Some(own) = Process::read("self") else { return false };
+    let mut parent = own.parent;
+    loop {
+        match Process::read(&parent) {
+            Some(ancestor) if ancestor.group == own.group => parent = ancestor.parent,
+            ancestor => return ancestor.is_some_and(|shell| shell.session == own.session),
+        }
     }
-    ancestor.is_some_and(|pid| getsid(Some(pid)).is_ok() && getsid(Some(pid)) == getsid(None))
 }
 
-fn parent(pid: Pid) -> Option<Pid> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, in parentheses, which may hold anything.
-    Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?)
+/// IDs from `/proc`, "0" where the process is in another PID namespace.
+struct Process {
+    parent: String,
+    group: String,
+    session: String,
+}
+
+impl Process {
+    fn read(pid: &str) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name, in parentheses, which may hold anything, and the state.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(1).map(str::to_owned);
+        Some(Self { parent: fields.next()?, group: fields.next()?, session: fields.next()? })
+    }
 }
 
 fn write(bytes: &[u8]) {

@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::getsid;
-use rustix::termios::tcgetsid;
+use rustix::io::Errno;
+use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -93,8 +93,8 @@ impl Events {
     }
 }
 
-/// Whether it runs in the foreground of a terminal, which may be closed. At the start: after that nothing says so.
+/// Whether its terminal is on stdin or stderr, which may be closed. At the start: after that nothing says so.
 fn has_terminal() -> bool {
-    let session = getsid(None);
-    session.is_ok() && [tcgetsid(io::stdin()), tcgetsid(io::stderr())].contains(&session)
+    // ENOTTY: not the terminal of this session. EOPNOTSUPP: the terminal's processes are in another PID namespace.
+    [tcgetpgrp(io::stdin()), tcgetpgrp(io::stderr())].iter().any(|group| matches!(group, Ok(_) | Err(Errno::OPNOTSUPP)))
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xenmonitor::metrics::DOMAIN;
 use xenmonitor::metrics::node::NODE;
 
 use crate::support::{
-    Listener, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, root, run, scenario, shim,
+    Listener, PATIENCE, Scratch, bare, behind, binary, clean, on_the_shims_clock, out_of, root, run, scenario, shim,
     shim_without, with_files, without_lateness, xenmonitor,
 };
 
@@ -593,26 +593,47 @@ fn watch_leaves_the_screen_when_it_is_quit() {
     terminal.child.wait().unwrap();
 }
 
+/// There are no IDs of the shell and of the terminal's processes then.
+#[test]
+fn watch_runs_on_a_terminal_of_another_pid_namespace() {
+    let mut terminal =
+        OnTerminal::start(&format!("{PID_NAMESPACE} --mount-proc \"$XENMONITOR\" --watch --interval 30s --count 2"));
+    terminal.read_until("web01");
+    terminal.press(b"\x1aq");
+    let rest = terminal.read_until("\x1b[?1049l");
+    assert!(!rest.contains("panicked"), "{rest}");
+    assert!(terminal.child.wait().unwrap().success());
+}
+
+const PID_NAMESPACE: &str = "unshare --user --map-root-user --pid --fork";
+
 /// What was started from a terminal ends when that is closed, as other programs do.
 #[test]
 fn a_terminal_that_is_closed_ends_it() {
+    closing_the_terminal_ends("");
+    closing_the_terminal_ends(PID_NAMESPACE);
+}
+
+fn closing_the_terminal_ends(wrapper: &str) {
     let scratch = Scratch::new();
     let log = scratch.join("log");
-    let line = "exec \"$XENMONITOR\" --interval 200ms --count 100 --statsd udp://127.0.0.1:9 2>";
-    let mut terminal = OnTerminal::start(&format!("{line}{}", log.display()));
-    let wait_for = |words: [&str; 2]| {
+    let line = "\"$XENMONITOR\" --interval 200ms --count 100 --statsd udp://127.0.0.1:9 2>";
+    let mut terminal = OnTerminal::start(&format!("exec {wrapper} {line}{}", log.display()));
+    let wait_for = |words: &str| {
+        let start = Instant::now();
         loop {
             let log = fs::read_to_string(&log).unwrap_or_default();
-            if words.iter().any(|words| log.contains(words)) {
+            if log.contains(words) {
                 return log;
             }
+            assert!(start.elapsed() < PATIENCE, "no {words:?} in {log}");
             thread::sleep(Duration::from_millis(20));
         }
     };
-    wait_for(["reading Xen", "exiting"]);
+    wait_for("reading Xen");
     terminal.child.kill().unwrap();
     terminal.child.wait().unwrap();
-    let log = wait_for(["exiting", "exiting"]);
+    let log = wait_for("exiting");
     assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
 }
 

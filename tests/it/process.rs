@@ -1,11 +1,28 @@
 //! The process starts no other process, and leaks no memory.
 
-use crate::support::{Listener, PATIENCE, Scratch, am_root, behind, clean, run, run_for, scenario, xenmonitor};
+use crate::support::{
+    Listener, PATIENCE, Scratch, am_root, behind, clean, run, run_for, scenario, unshared, xenmonitor,
+};
 
 fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
     let mut wrapped = clean(wrapper[0]);
     wrapped.args(&wrapper[1..]);
     behind(wrapped, command)
+}
+
+/// As in containers, whose session and process group may be outside: their IDs are 0 then.
+#[test]
+fn process_runs_in_a_pid_namespace() {
+    let mut daemon = xenmonitor(&scenario("demo"));
+    daemon.args(["--once", "--print", "statsd"]);
+    let said = run(&mut behind(unshared(&["--pid", "--fork"], "env"), &daemon));
+    assert_eq!(said.status, Some(0), "{}", said.err);
+    assert!(
+        said.out.contains(".web01.mem_k:4194304|g\n") && !said.err.contains("panicked"),
+        "{}{}",
+        said.out,
+        said.err
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// Longer than any wait takes on any machine under any load: a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -262,6 +264,11 @@ pub fn out_of(command: &mut Command) -> String {
     let said = run(command);
     assert_eq!(said.status, Some(0), "{command:?}: {}", said.err);
     said.out
+}
+
+/// The documents that `--print json` prints.
+pub fn json(command: &mut Command) -> Vec<Value> {
+    out_of(command.args(["--print", "json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The last value of each gauge that `--print statsd` printed.

@@ -104,6 +104,10 @@ fn architecture_violations_are_found() {
             &[("metrics/mod.rs", "pub mod a;\npub use a::A;"), ("metrics/a.rs", "use crate::metrics::B;")],
             "an import circle: metrics/a.rs, metrics/mod.rs",
         ),
+        (
+            &[("statsd/mod.rs", "mod a;\nfn f() { a::g() }"), ("statsd/a.rs", "use super::B;")],
+            "an import circle: statsd/a.rs, statsd/mod.rs",
+        ),
         (&[("naming/a.rs", "fn f() { unsafe { g() } }")], "naming/a.rs uses unsafe"),
         (&[("naming/a.rs", "#[deny(unsafe_code)] fn f() {}")], ""),
         (&[("collect/vif.rs", "use xenstat_sys::raw;")], "collect/vif.rs uses xenstat_sys"),
@@ -279,8 +283,9 @@ fn imported<'a>(
     let (tokens, mut paths) = (tokens(code), Vec::new());
     let mut at = 0;
     while at < tokens.len() {
-        let starts_path =
-            ["crate", "super", "self", "xenmonitor"].contains(&tokens[at]) && tokens.get(at + 1) == Some(&"::");
+        let is_child = || modules.contains_key(&[module, &[tokens[at].to_owned()]].concat());
+        let starts_path = tokens.get(at + 1) == Some(&"::")
+            && (["crate", "super", "self", "xenmonitor"].contains(&tokens[at]) || is_child());
         if tokens[at] == "use" {
             at = tree(&tokens, at + 1, &[], &mut paths);
         } else if starts_path {

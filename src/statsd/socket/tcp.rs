@@ -8,7 +8,7 @@ use rustix::net::sockopt::{
     set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_user_timeout,
 };
 
-use super::{PeerState, SendError, Socket, retry, timeout};
+use crate::statsd::socket::transport::{PeerState, SendError, Socket, retry, timeout};
 
 /// How long each address of a server is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

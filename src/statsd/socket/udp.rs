@@ -8,8 +8,8 @@ use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu, ipv6_mtu, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 
-use super::{PeerState, SendError, Socket, is_temporary};
 use crate::statsd::pacing::DEFAULT_DATAGRAM;
+use crate::statsd::socket::transport::{PeerState, SendError, Socket, is_temporary};
 
 /// Bytes of the headers of a datagram: of IPv4 or IPv6, and UDP.
 const IPV4_HEADERS: usize = 20 + 8;

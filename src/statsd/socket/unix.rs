@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{PeerState, SendError, Socket, is_temporary, retry, timeout};
+use crate::statsd::socket::transport::{PeerState, SendError, Socket, is_temporary, retry, timeout};
 
 pub struct Unix {
     socket: UnixDatagram,

@@ -14,6 +14,7 @@ use crate::metrics::devices::Detail;
 use crate::metrics::domain::DOMAIN;
 use crate::metrics::filter::Filter;
 use crate::metrics::host_values;
+use crate::metrics::node::NodeSample;
 use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::Snapshot;
 use crate::naming::name::Name;
@@ -131,7 +132,7 @@ impl Reporter {
         series.emit(now, previous, &mut |name, value| statsd.gauge(name, value));
         if series.selection().layout == Layout::Xentop {
             let mut name = Name::default();
-            for (group, metric, value) in host_values(Some(now), health) {
+            for (group, metric, value) in host_values(Some(&NodeSample { node: now, previous }), health) {
                 namer.write_host(&mut name, group, metric);
                 statsd.gauge(name.parts(), value);
             }
@@ -154,7 +155,11 @@ impl Reporter {
         assert_eq!(rows.len(), samples.len() + 1);
         rows.iter().for_each(|row| assert!(!row.text.contains(steers), "{:?}", row.text));
         let elapsed = previous.map(|previous| previous.xenstat.elapsed.as_secs_f64());
-        let document = json::document(&Taken { time: 0.5, elapsed, host: "h\n1\u{202e}" }, now, &samples);
+        let document = json::document(
+            &Taken { time: 0.5, elapsed, host: "h\n1\u{202e}" },
+            &NodeSample { node: now, previous },
+            &samples,
+        );
         assert!(!document.contains(steers), "{document:?}");
         let read: Value = serde_json::from_str(&document).expect("JSON");
         assert_eq!(read["domains"].as_array().map(Vec::len), Some(samples.len()));

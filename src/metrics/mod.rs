@@ -13,19 +13,19 @@ pub use domain::DOMAIN;
 pub use metric::{Entry, Kind};
 
 use devices::Detail;
-use node::NODE;
+use node::{NODE, NodeSample};
 use self_metrics::{HEALTH, Health};
 
-use crate::model::snapshot::Snapshot;
 use crate::naming::scheme::{Layout, RESERVED};
 
 /// The metrics of the host and of this program that have a value: group, name, value.
 pub fn host_values(
-    node: Option<&Snapshot>,
+    sample: Option<&NodeSample>,
     health: &Health,
 ) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
-    let node =
-        node.into_iter().flat_map(|node| NODE.iter().filter_map(|row| Some((RESERVED[0], row.name, row.of(node)?))));
+    let node = sample
+        .into_iter()
+        .flat_map(|sample| NODE.iter().filter_map(|row| Some((RESERVED[0], row.name, row.of(sample)?))));
     node.chain(HEALTH.iter().filter_map(|row| Some((RESERVED[1], row.name, row.of(health)?))))
 }
 

@@ -19,7 +19,7 @@ pub struct Snapshot {
     pub num_cpus: u32,
     /// `xenstat_node_cpu_hz`: nominal frequency; `None` where it is that of a timer.
     pub cpu_hz: Option<u64>,
-    /// In libxenstat's order.
+    /// By domid, which is libxenstat's order.
     pub domains: Vec<Domain>,
     /// Collectors that worked; anything else is unknown, not 0.
     pub collected: Collectors,

@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 use crate::metrics::DOMAIN;
 use crate::metrics::decimal::Decimal;
 use crate::metrics::delta::Sample;
-use crate::metrics::node::NODE;
-use crate::model::snapshot::{Snapshot, Vbd, Vcpu, Vif};
+use crate::metrics::node::{NODE, NodeSample};
+use crate::model::snapshot::{Vbd, Vcpu, Vif};
 use crate::model::text::is_invisible;
 
 /// When and where a snapshot was taken.
@@ -146,13 +146,13 @@ impl From<&Vbd> for VbdObject {
 }
 
 /// The document, without a newline at its end. `domains` are the selected ones with their names in metrics.
-pub fn document(taken: &Taken, node: &Snapshot, domains: &[(Sample, &str)]) -> String {
+pub fn document(taken: &Taken, sample: &NodeSample, domains: &[(Sample, &str)]) -> String {
     let document = Document {
         time: taken.time,
         elapsed_sec: taken.elapsed,
         host: taken.host,
-        xen_version: &node.xen_version,
-        node: Values(NODE.iter().map(|row| (row.name, row.of(node).and_then(Decimal::of))).collect()),
+        xen_version: &sample.node.xen_version,
+        node: Values(NODE.iter().map(|row| (row.name, row.of(sample).and_then(Decimal::of))).collect()),
         domains: domains.iter().map(|(sample, metric_name)| domain(sample, metric_name)).collect(),
     };
     escape_invisible(&serde_json::to_string(&document).expect("its keys are strings"))

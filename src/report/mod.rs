@@ -13,6 +13,7 @@ use log::warn;
 use self::json::Taken;
 use crate::metrics::delta::Previous;
 use crate::metrics::host_values;
+use crate::metrics::node::NodeSample;
 use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::Snapshot;
 use crate::model::text::printable;
@@ -152,18 +153,19 @@ impl Reporter {
         if self.needs_lines() {
             self.series.emit(snapshot, previous, &mut |name, value| self.statsd.gauge(name, value));
         }
-        self.add_host(Some(snapshot), health);
+        let node = NodeSample { node: snapshot, previous };
+        self.add_host(Some(&node), health);
         self.send()?;
         let text = match &mut self.printer {
             Some(Printer::Table(table, screen, drawn)) => {
                 let rows = table.rows(self.series.samples(snapshot, previous).iter().map(|(sample, _)| sample));
-                *drawn = screen.draw(&rows, snapshot, &self.host, interval);
+                *drawn = screen.draw(&rows, &node, &self.host, interval);
                 return print(drawn.as_bytes());
             }
             Some(Printer::Json) => {
                 let elapsed = previous.map(|previous| previous.xenstat.elapsed.as_secs_f64());
                 let samples = self.series.samples(snapshot, previous);
-                json::document(&Taken { time, elapsed, host: &self.host }, snapshot, &samples) + "\n"
+                json::document(&Taken { time, elapsed, host: &self.host }, &node, &samples) + "\n"
             }
             Some(Printer::Statsd) | None => return Ok(()),
         };
@@ -202,13 +204,13 @@ impl Reporter {
     }
 
     /// Adds the metrics of the host and of this program.
-    fn add_host(&mut self, snapshot: Option<&Snapshot>, health: &Health) {
+    fn add_host(&mut self, node: Option<&NodeSample>, health: &Health) {
         let needs_lines = self.needs_lines();
         let Self { series, statsd, name, joined, .. } = self;
         let Selection { namer, layout, filter, .. } = series.selection();
         // The old script had none of them.
         if *layout == Layout::Xentop && needs_lines {
-            for (group, metric, value) in host_values(snapshot, health) {
+            for (group, metric, value) in host_values(node, health) {
                 if filter.metric(&[group, metric], joined) {
                     namer.write_host(name, group, metric);
                     statsd.gauge(name.parts(), value);

@@ -10,8 +10,8 @@ use anstyle::{AnsiColor, Style};
 use rustix::termios;
 use unicode_width::UnicodeWidthStr;
 
-use crate::metrics::node::NODE;
-use crate::model::snapshot::{Snapshot, State};
+use crate::metrics::node::{NODE, NodeSample};
+use crate::model::snapshot::State;
 use crate::model::text::printable;
 use crate::report::table::Row;
 
@@ -42,10 +42,10 @@ impl Screen {
         if self.in_place { MAX_NAME_WIDTH } else { usize::MAX }
     }
 
-    /// What to write for a table of `snapshot`, polled every `interval`.
-    pub fn draw(&self, rows: &[Row], snapshot: &Snapshot, host: &str, interval: Duration) -> String {
+    /// What to write for a table of the host's domains, polled every `interval`.
+    pub fn draw(&self, rows: &[Row], sample: &NodeSample, host: &str, interval: Duration) -> String {
         if self.in_place {
-            self.frame(heading(snapshot, host, interval), rows, size())
+            self.frame(heading(sample, host, interval), rows, size())
         } else {
             rows.iter().map(|row| self.line(row) + "\n").collect()
         }
@@ -95,9 +95,9 @@ fn size() -> (usize, usize) {
 }
 
 /// A summary, like the one above xentop's table.
-fn heading(snapshot: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
+fn heading(sample: &NodeSample, host: &str, interval: Duration) -> Vec<String> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
-    let values: BTreeMap<&str, f64> = NODE.iter().filter_map(|row| Some((row.name, row.of(snapshot)?))).collect();
+    let values: BTreeMap<&str, f64> = NODE.iter().filter_map(|row| Some((row.name, row.of(sample)?))).collect();
     let value = |name: &str| values[name];
     let states = ["running", "blocked", "paused", "shutdown", "crashed", "dying"]
         .map(|state| (value(&format!("domains_{state}")), state));
@@ -105,14 +105,15 @@ fn heading(snapshot: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
         states.iter().filter(|(n, _)| *n > 0.0).map(|(n, state)| format!("{n} {state}")).collect();
     let gib = |name: &str| value(name) / f64::from(1 << 20);
     vec![
-        format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), snapshot.xen_version),
+        format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), sample.node.xen_version),
         format!("{} domains: {}", value("domains"), states.join(", ")),
         format!(
-            "memory: {:.1} GiB, {:.1} free; CPUs: {}{}",
+            "memory: {:.1} GiB, {:.1} free; CPUs: {}{}{}",
             gib("mem_total_k"),
             gib("mem_free_k"),
             value("cpus"),
             values.get("cpu_mhz").map(|mhz| format!(" at {mhz} MHz")).unwrap_or_default(),
+            values.get("cpu_percent").map(|percent| format!(", {percent:.1} % used")).unwrap_or_default(),
         ),
     ]
 }
@@ -120,6 +121,8 @@ fn heading(snapshot: &Snapshot, host: &str, interval: Duration) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::delta::{Previous, Span};
+    use crate::model::snapshot::{Domain, Snapshot};
 
     #[test]
     fn watch_frames_fit_the_window() {
@@ -150,9 +153,20 @@ mod tests {
 
     #[test]
     fn watch_heading_of_a_host_with_and_without_a_cpu_frequency() {
-        for (cpu_hz, end) in [(Some(2_400_000_000), "; CPUs: 8 at 2400 MHz"), (None, "; CPUs: 8")] {
-            let snapshot = Snapshot { num_cpus: 8, cpu_hz, ..Snapshot::default() };
-            let heading = heading(&snapshot, "xen1", Duration::from_secs(1));
+        let span = Span { elapsed: Duration::from_secs(2), uncertainty: Duration::ZERO };
+        for (cpu_hz, used, end) in [
+            (Some(2_400_000_000), None, "; CPUs: 8 at 2400 MHz"),
+            (Some(2_400_000_000), Some(3_005_000_000), "; CPUs: 8 at 2400 MHz, 150.2 % used"),
+            (None, None, "; CPUs: 8"),
+        ] {
+            let snapshot = |cpu_ns| {
+                let domains = vec![Domain { cpu_ns, num_vcpus: 2, ..Domain::default() }];
+                Snapshot { num_cpus: 8, cpu_hz, domains, ..Snapshot::default() }
+            };
+            let (earlier, now) = (snapshot(0), snapshot(used.unwrap_or_default()));
+            let previous = Previous { snapshot: &earlier, xenstat: span, vifs: span };
+            let sample = NodeSample { node: &now, previous: used.map(|_| &previous) };
+            let heading = heading(&sample, "xen1", Duration::from_secs(1));
             assert!(heading[2].ends_with(end), "{heading:?}");
         }
     }

@@ -10,8 +10,7 @@ use crate::support::root;
 /// Functions that compute the rate or increase of a counter.
 const GROWTH: [&str; 4] = ["perSecond", "nonNegativeDerivative", "rate", "increase"];
 /// The other functions in use.
-const OTHERS: [&str; 9] =
-    ["alias", "aliasByNode", "averageSeries", "avg", "by", "groupByNode", "scale", "sum", "sumSeries"];
+const OTHERS: [&str; 7] = ["alias", "aliasByNode", "averageSeries", "avg", "scale", "sum", "sumSeries"];
 
 /// All metrics, by their names below host and domain; capitals stand for a device.
 pub fn vocabulary() -> BTreeMap<String, Kind> {

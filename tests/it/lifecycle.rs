@@ -230,6 +230,50 @@ fn zeros_never_go_to_the_name_of_another_domain() {
     }
 }
 
+/// Of a host with domains that start, end, and are renamed or built: the sum over all domains, or nothing.
+#[test]
+fn node_cpu_percent_is_omitted_where_a_share_is_unknown() {
+    let host = r#"
+        clock_step = "1s"
+        [host]
+        cpus = 4
+        [[domain]]
+        id = 0
+        cpu_ns = { start = "9h", per_poll = "250ms" }
+        [[domain]]
+        id = 3
+        name = "ends"
+        cpu_ns = { start = "1h", per_poll = "500ms" }
+        until_poll = 4
+        [[domain]]
+        id = 4
+        name = "before"
+        rename = [{ poll = 2, name = "after" }]
+        cpu_ns = { start = "1h", per_poll = "125ms" }
+        [[domain]]
+        id = 7
+        name = "starts"
+        from_poll = 6
+        cpu_ns = { start = "1s" }
+        [[domain]]
+        id = 8
+        name = "is built"
+        vcpus = 0
+        from_poll = 8
+    "#;
+    let polls = |more: &[&str]| {
+        let wanted = ["--count", "10", "--metrics", "node.cpus,node.cpu_percent"];
+        let lines = clocked_lines(host, &[&wanted, more].concat());
+        let value = |poll: &str| poll.lines().find_map(|line| Some(line.strip_prefix("node.cpu_percent:")?.to_owned()));
+        let polls = lines.split("node.cpus:4|g").skip(1).map(value);
+        polls.map(|value| value.unwrap_or("-".into()).replace("|g", "")).collect::<Vec<_>>()
+    };
+    let expected = ["-", "87.5", "87.5", "87.5", "-", "37.5", "-", "37.5", "37.5", "37.5"];
+    assert_eq!(polls(&[]), expected);
+    // Domains that are not reported count all the same.
+    assert_eq!(polls(&["--include", "nothing"]), expected);
+}
+
 /// No rate over an unknown time: polls 4 and 8 take 250 ms longer, and on the shim's clock the next ones 250 ms less,
 /// so that six of the eleven intervals are uncertain.
 #[test]

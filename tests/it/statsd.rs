@@ -99,6 +99,7 @@ const GAUGES: &[(&str, &str)] = &[
 
 const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("node.cpu_mhz", "2400"),
+    ("node.cpu_percent", "156.125"),
     ("node.cpus", "16"),
     ("node.domains", "2"),
     ("node.domains_blocked", "1"),
@@ -109,8 +110,10 @@ const HOSTS_GAUGES: &[(&str, &str)] = &[
     ("node.domains_running", "1"),
     ("node.domains_shutdown", "0"),
     ("node.mem_free_k", "2097152"),
+    ("node.mem_percent", "75"),
     ("node.mem_total_k", "8388608"),
     ("node.mem_used_k", "6291456"),
+    ("node.vcpus", "6"),
     ("xenmonitor.collector.vbd", "1"),
     ("xenmonitor.collector.vif", "1"),
     ("xenmonitor.domains", "2"),

@@ -33,7 +33,9 @@ fn watch_redraws_the_table() {
     let lines: Vec<&str> = frames[1].lines().collect();
     assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
     assert_eq!(lines[1], "5 domains: 3 running, 2 blocked\x1b[K");
-    assert_eq!(lines[2], "memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz\x1b[K");
+    let used = lines[2].strip_prefix("memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz, ");
+    let used = used.and_then(|rest| rest.strip_suffix(" % used\x1b[K"));
+    assert!(used.is_some_and(|percent| percent.parse::<f64>().is_ok()), "{}", lines[2]);
     assert_eq!(lines[3], "\x1b[K");
     let table = &lines[4..10];
     for (row, (start, end)) in table.iter().zip([

@@ -183,15 +183,10 @@ const PID_NAMESPACE: &str = "unshare --user --map-root-user --pid --fork";
 /// What was started from a terminal ends when that is closed, as other programs do.
 #[test]
 fn terminal_that_is_closed_ends_the_program() {
-    closing_the_terminal_ends("");
-    closing_the_terminal_ends(PID_NAMESPACE);
-}
-
-fn closing_the_terminal_ends(wrapper: &str) {
     let scratch = Scratch::new();
     let log = scratch.join("log");
-    let line = "\"$XENMONITOR\" --interval 200ms --count 100 --statsd udp://127.0.0.1:9 2>";
-    let mut terminal = OnTerminal::start(&format!("exec {wrapper} {line}{}", log.display()));
+    let mut terminal =
+        OnTerminal::start(&format!("exec \"$XENMONITOR\" --statsd udp://127.0.0.1:9 2>{}", log.display()));
     let wait_for = |words: &str| {
         let start = Instant::now();
         loop {
@@ -207,6 +202,19 @@ fn closing_the_terminal_ends(wrapper: &str) {
     terminal.child.kill().unwrap();
     terminal.child.wait().unwrap();
     let log = wait_for("exiting");
+    assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
+}
+
+/// SIGHUP is what closing the terminal sends.
+#[test]
+fn terminal_of_another_pid_namespace_is_recognised() {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let line = "exec 3<&0; \"$XENMONITOR\" --interval 100ms --count 100 --statsd udp://127.0.0.1:9 <&3 2>\"$LOG\" & \
+                until grep \"reading Xen\" \"$LOG\"; do sleep 0.1; done; kill -HUP $!; wait $!";
+    let mut terminal = on_a_terminal(&format!("{PID_NAMESPACE} sh -c '{line}'"));
+    assert_eq!(run(terminal.env("LOG", &log)).status, Some(0));
+    let log = fs::read_to_string(&log).unwrap();
     assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
 }
 

@@ -2,17 +2,18 @@
 //! (tests/it/architecture.rs). Not an API: use the program.
 //!
 //! - `model`: one reading of a host as plain owned data, and untrusted bytes made printable.
-//! - `logging`: standard error that blocks nobody, and recurring problems logged once.
+//! - `logging`: writes to standard error that never block, and recurring problems logged once.
 //! - `backoff`: waits that double after each failure.
 //! - `on_drop`: a function called at the end of a scope.
-//! - `collect`: fills a snapshot from libxenstat, the kernel, QEMU and tapdisk3, each where it is right.
+//! - `collect`: fills a snapshot from libxenstat, the kernel, QEMU and tapdisk3, for each value from a source that is
+//!   right.
 //! - `naming`: metric names that no VM name can forge; knows no metric and no value.
 //! - `metrics`: the catalogue of metrics, and their values from two snapshots.
 //! - `statsd`: lines, datagrams, and their delivery to each server.
-//! - `report`: what becomes of a snapshot: series and their end, table, JSON, terminal.
-//! - `cli`: the options that were typed, and the configuration they amount to.
-//! - `daemon`: the loop, and the process around it.
-//! - `fuzz`: hostile input, for tests alone.
+//! - `report`: turns snapshots into statsd series, a table, JSON or a live view on a terminal.
+//! - `cli`: command line and environment variables, and the configuration that they result in.
+//! - `daemon`: the main loop, and the process around it: signals, systemd, privileges, `--check`.
+//! - `fuzz`: hostile input, for tests only.
 
 mod backoff;
 pub mod cli;

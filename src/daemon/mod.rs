@@ -1,7 +1,7 @@
-//! The loop: it does what the state machine in `state` decides, with threads, clocks and signals.
+//! The main loop. It carries out what the state machine in `state` decides, with threads, clocks and signals.
 //!
-//! Polling and sending have threads of their own, so that signals are handled at once whatever libxenstat and the
-//! servers do.
+//! Polling and sending have threads of their own, so that signals are handled at once even while libxenstat or a server
+//! hangs.
 
 pub mod alternate_screen;
 mod check;
@@ -37,10 +37,10 @@ use crate::statsd::delivery::report::Report;
 /// The program, ready to run.
 pub struct Daemon {
     polls: Polls,
-    /// How much later than others this host polls.
+    /// The delay of this host's polls, by `--jitter`.
     delay: Duration,
     sources: Sources,
-    /// What the datagrams of a poll are spread over.
+    /// The time over which the datagrams of a poll are spread.
     window: Duration,
     reporter: Reporter,
 }
@@ -100,14 +100,14 @@ impl Daemon {
 /// The daemon while it runs.
 struct Running {
     state: State,
-    /// The poller's thread, which has one request at a time.
+    /// The poller's thread. It handles one request at a time.
     poller: poller::Handle,
     /// Whether vcpus are collected.
     vcpus: bool,
     reporter: Reporter,
-    /// The latest snapshot, to measure the next one against.
+    /// The latest snapshot, to compare the next one with.
     previous: Option<(Snapshot, Moments)>,
-    /// The one before, whose memory is used again.
+    /// The snapshot before that. Its memory is reused for the next one.
     spare: Snapshot,
     /// How long it took to report the latest snapshot.
     report_time: Option<Duration>,
@@ -116,7 +116,7 @@ struct Running {
 }
 
 impl Running {
-    /// A supervisor may not wait for the first poll as long as it is delayed.
+    /// Logs that the first poll is delayed, and reports READY at once: a service manager may not wait that long.
     fn announce_delay(&mut self, align: bool, delay: Duration) {
         let wait = self.state.next_wake().saturating_duration_since(Instant::now());
         if wait > Duration::from_secs(1) {
@@ -258,7 +258,7 @@ impl Running {
         Ok(())
     }
 
-    /// Reports that a poll is late, and nothing else: domains may have changed since the poll before.
+    /// Reports that a poll is late, without metrics of domains, which may have changed since the previous poll.
     fn report_late(&mut self, running: Duration, stuck: bool, up: bool) -> Result<(), Failure> {
         self.log.late(self.state.interval());
         let status = || format!("no answer from libxenstat for {} seconds", running.as_secs());
@@ -268,7 +268,7 @@ impl Running {
         self.reporter.report_health(&health).map_err(Failure::Stdout)
     }
 
-    /// This program's own metrics: what is known of one poll, and the counts of all polls and datagrams.
+    /// This program's own metrics: the given state of one poll, and the counts of all polls and datagrams.
     fn health(&self, poll: PollHealth) -> Health {
         let PollHealth { up, poll, running, domains, collected } = poll;
         let polls = self.state.counts();
@@ -289,7 +289,8 @@ impl Running {
         }
     }
 
-    /// Waits until the last poll is delivered, if it is to be, and libxenstat is closed; but not long.
+    /// Shuts down: waits, for a limited time, until libxenstat is closed and, after `--count` polls, until the last one
+    /// is delivered.
     fn close(mut self, exit: Exit, window: Duration, events: &Events) -> Result<(), Failure> {
         let reason = match exit {
             Exit::Done => None,
@@ -297,7 +298,7 @@ impl Running {
             Exit::StdoutClosed => Some("standard output is closed"),
         };
         self.systemd.stopping(reason.unwrap_or("done"));
-        // Ends the poller's thread once it is idle.
+        // The poller's thread ends once it is idle.
         self.poller.stop();
         let servers = self.reporter.servers_mut();
         servers.end(if exit == Exit::Done { End::Finish } else { End::Now });
@@ -326,7 +327,7 @@ impl Running {
             polls.skipped,
             datagrams.unwrap_or_default()
         );
-        match servers.without_gauges() {
+        match servers.first_unreached() {
             Some(server) if exit == Exit::Done => Err(Failure::NothingSent(server.to_string())),
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::collect::disks::blkback;
 use crate::collect::disks::merge;
-use crate::collect::disks::qmp_replies::{Disk, DriveId, MOST_DISKS, Progress, Question, Replies};
+use crate::collect::disks::qmp_replies::{Disk, DriveId, MAX_DISKS, Progress, Question, Replies};
 use crate::collect::disks::tapdisk;
 use crate::collect::vif;
 use crate::fuzz::input::steers;
@@ -67,7 +67,7 @@ pub fn qmp(input: &[u8]) {
 }
 
 fn beside_others(disks: Vec<Disk>) {
-    assert!(disks.len() <= MOST_DISKS);
+    assert!(disks.len() <= MAX_DISKS);
     let known = disks.len();
     let moment = Moment { at: Instant::now(), took: Duration::from_millis(1) };
     let counters = Some(VbdCounters { rd_reqs: u64::MAX, wr_sects: 1, ..VbdCounters::default() });

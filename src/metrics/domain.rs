@@ -1,10 +1,10 @@
-//! Metrics of a domain: xentop's columns, and all else that is sent of every domain.
+//! The metrics that every domain has: xentop's columns, and any others.
 //!
-//! [`DOMAIN`] is the one table of their names; statsd lines, JSON and the README's table follow it. A new metric is a
-//! row here, and the same row in the README, which the failing test prints.
+//! [`DOMAIN`] is the only table of their names: statsd lines and JSON follow it. A new metric is a row here, and the
+//! same row in the README, which a test compares and prints.
 //!
-//! The arithmetic is xentop's own (`tools/xentop/xentop.c`), except that values that xentop cannot know (`0.0` for a
-//! first CPU sample, "no limit") are `None` here.
+//! The arithmetic is xentop's own (`tools/xentop/xentop.c`). But where xentop prints a substitute for an unknown value
+//! (`0.0` for the first CPU percentage, "no limit"), the value is `None` here.
 
 use crate::metrics::delta::Sample;
 use crate::metrics::metric::{Metric, counter, exact, gauge, interval};
@@ -19,26 +19,26 @@ pub type DomainFn = fn(&Sample) -> Option<f64>;
 pub struct DomainMetric {
     /// Name, kind, meaning, value.
     pub metric: Metric<DomainFn>,
-    /// The column of `xentop -b` that it is, if any.
+    /// The column of `xentop -b` that shows it, if any.
     pub xentop: Option<&'static str>,
-    /// Its name in the paths of the XenMonitor script, which sent no others.
+    /// Its name in the XenMonitor script, if the script sent it: `--layout legacy` sends only these.
     pub legacy: Option<&'static str>,
 }
 
 /// Every metric of a domain, xentop's columns in their order.
 #[rustfmt::skip]
 pub const DOMAIN: &[DomainMetric] = &[
-    row(gauge("state.running", "1 while a vcpu is running, else 0", |s| truth(s.domain.state.running)))
+    row(gauge("state.running", "1 while a vcpu is running, else 0", |s| zero_or_one(s.domain.state.running)))
         .xentop("STATE"),
-    row(gauge("state.blocked", "1 while all vcpus are blocked, else 0", |s| truth(s.domain.state.blocked)))
+    row(gauge("state.blocked", "1 while all vcpus are blocked, else 0", |s| zero_or_one(s.domain.state.blocked)))
         .xentop("STATE"),
-    row(gauge("state.paused", "1 while paused, else 0", |s| truth(s.domain.state.paused)))
+    row(gauge("state.paused", "1 while paused, else 0", |s| zero_or_one(s.domain.state.paused)))
         .xentop("STATE"),
-    row(gauge("state.shutdown", "1 after the guest has shut down, else 0", |s| truth(s.domain.state.shutdown)))
+    row(gauge("state.shutdown", "1 after the guest has shut down, else 0", |s| zero_or_one(s.domain.state.shutdown)))
         .xentop("STATE"),
-    row(gauge("state.crashed", "1 after the guest has crashed, else 0", |s| truth(s.domain.state.crashed)))
+    row(gauge("state.crashed", "1 after the guest has crashed, else 0", |s| zero_or_one(s.domain.state.crashed)))
         .xentop("STATE"),
-    row(gauge("state.dying", "1 while being destroyed, else 0", |s| truth(s.domain.state.dying)))
+    row(gauge("state.dying", "1 while being destroyed, else 0", |s| zero_or_one(s.domain.state.dying)))
         .xentop("STATE"),
     row(counter("cpu_sec", "seconds of CPU time, to the millisecond", |s| s.cpu_sec()))
         .xentop("CPU(sec)").legacy("CPU_sec"),
@@ -46,12 +46,12 @@ pub const DOMAIN: &[DomainMetric] = &[
         .xentop("CPU(%)").legacy("CPU_percent"),
     row(gauge("mem_k", "KiB", |s| exact(s.domain.cur_mem / 1024)))
         .xentop("MEM(k)").legacy("MEM_k"),
-    row(gauge("mem_percent", "percent of the host's memory", |s| s.of_memory(s.domain.cur_mem)))
+    row(gauge("mem_percent", "percent of the host's memory", |s| s.percent_of_memory(s.domain.cur_mem)))
         .xentop("MEM(%)").legacy("MEM_percent"),
     row(gauge("maxmem_k", "KiB; omitted if there is no limit", |s| exact(s.domain.max_mem? / 1024)))
         .xentop("MAXMEM(k)"),
     row(gauge("maxmem_percent", "percent of the host's memory; omitted if there is no limit",
-        |s| s.of_memory(s.domain.max_mem?)))
+        |s| s.percent_of_memory(s.domain.max_mem?)))
         .xentop("MAXMEM(%)"),
     row(gauge("vcpus", "virtual CPUs, online or not", |s| Some(s.domain.num_vcpus.into())))
         .xentop("VCPUS").legacy("VCPUs"),
@@ -64,16 +64,17 @@ pub const DOMAIN: &[DomainMetric] = &[
     row(gauge("vbds", "block devices", |s| s.vbds()))
         .xentop("VBDS").legacy("Block-Devices"),
     row(counter("vbd_oo", "requests that had to wait; omitted if every VBD is in error, or if QEMU serves one",
-        |s| s.vbd(|vbd| vbd.oo_reqs)))
+        |s| s.vbd_sum(|vbd| vbd.oo_reqs)))
         .xentop("VBD_OO"),
-    row(counter("vbd_rd", "read requests; omitted if every VBD is in error", |s| s.vbd(|vbd| Some(vbd.rd_reqs))))
+    row(counter("vbd_rd", "read requests; omitted if every VBD is in error", |s| s.vbd_sum(|vbd| Some(vbd.rd_reqs))))
         .xentop("VBD_RD").legacy("VBD_Read"),
-    row(counter("vbd_wr", "write requests; omitted if every VBD is in error", |s| s.vbd(|vbd| Some(vbd.wr_reqs))))
+    row(counter("vbd_wr", "write requests; omitted if every VBD is in error", |s| s.vbd_sum(|vbd| Some(vbd.wr_reqs))))
         .xentop("VBD_WR").legacy("VBD_Write"),
-    row(counter("vbd_rsect", "512-byte sectors read; omitted if every VBD is in error", |s| s.vbd(|vbd| vbd.rd_sects)))
+    row(counter("vbd_rsect", "512-byte sectors read; omitted if every VBD is in error",
+        |s| s.vbd_sum(|vbd| vbd.rd_sects)))
         .xentop("VBD_RSECT").legacy("VBD_Read-Sectors"),
     row(counter("vbd_wsect", "512-byte sectors written; omitted if every VBD is in error",
-        |s| s.vbd(|vbd| Some(vbd.wr_sects))))
+        |s| s.vbd_sum(|vbd| Some(vbd.wr_sects))))
         .xentop("VBD_WSECT").legacy("VBD_Write-Sectors"),
     row(gauge("ssid", "number of the security label", |s| Some(s.domain.ssid.into())))
         .xentop("SSID"),
@@ -105,7 +106,7 @@ impl DomainMetric {
     /// Its value in a layout.
     pub fn value_in(&self, layout: Layout, sample: &Sample) -> Option<f64> {
         let value = self.metric.of(sample)?;
-        // The script passed on xentop's text, in which this one has no decimals.
+        // The script sent what xentop printed, and xentop prints whole seconds.
         Some(if layout == Layout::Legacy && self.metric.name == "cpu_sec" { value.trunc() } else { value })
     }
 }
@@ -121,7 +122,7 @@ impl Sample<'_> {
         previous.xenstat.percent_of_cpu(used, self.domain.num_vcpus.max(earlier.num_vcpus))
     }
 
-    fn of_memory(&self, bytes: u64) -> Option<f64> {
+    fn percent_of_memory(&self, bytes: u64) -> Option<f64> {
         (self.node.tot_mem > 0).then(|| bytes as f64 / self.node.tot_mem as f64 * 100.0)
     }
 
@@ -130,14 +131,14 @@ impl Sample<'_> {
     }
 
     fn nettx(&self) -> Option<f64> {
-        self.net(self.side(|vif| vif.tbytes, |vif| vif.rbytes))
+        self.vif_sum_k(self.side(|vif| vif.tbytes, |vif| vif.rbytes))
     }
 
     fn netrx(&self) -> Option<f64> {
-        self.net(self.side(|vif| vif.rbytes, |vif| vif.tbytes))
+        self.vif_sum_k(self.side(|vif| vif.rbytes, |vif| vif.tbytes))
     }
 
-    fn net(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
+    fn vif_sum_k(&self, bytes: fn(&Vif) -> u64) -> Option<f64> {
         self.node.collected.network.then_some(())?;
         exact(self.domain.vifs.iter().map(bytes).try_fold(0_u64, u64::checked_add)? / 1024)
     }
@@ -146,8 +147,8 @@ impl Sample<'_> {
         Some(self.domain.vbds.as_ref()?.len() as f64)
     }
 
-    /// The sum over the VBDs that are not in error; 0 in a domain without VBDs.
-    fn vbd(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
+    /// The sum over the VBDs that are not in error; 0 for a domain without VBDs, unknown if all are in error.
+    fn vbd_sum(&self, count: fn(&VbdCounters) -> Option<u64>) -> Option<f64> {
         let vbds = self.domain.vbds.as_ref()?;
         let mut working = vbds.iter().filter_map(|vbd| vbd.counters.as_ref()).peekable();
         if working.peek().is_none() && !vbds.is_empty() {
@@ -157,7 +158,7 @@ impl Sample<'_> {
     }
 }
 
-fn truth(is: bool) -> Option<f64> {
+fn zero_or_one(is: bool) -> Option<f64> {
     Some(is.into())
 }
 
@@ -227,7 +228,7 @@ mod tests {
             assert_eq!(value(metric, domain.clone(), None), expected, "{metric} of {domain:?}");
         }
         let empty = Snapshot { domains: vec![Domain::default()], ..Snapshot::default() };
-        assert_eq!(first_poll(&empty, NetView::Dom0).of_memory(1), None, "a host without memory");
+        assert_eq!(first_poll(&empty, NetView::Dom0).percent_of_memory(1), None, "a host without memory");
     }
 
     /// Unknown is not 0.

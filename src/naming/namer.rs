@@ -1,4 +1,4 @@
-//! Whole names of metrics: prefix, template and tags around host, domain, device and metric.
+//! Full metric names: prefix, template and tags around host, domain, device and metric.
 
 use std::collections::HashSet;
 
@@ -10,28 +10,28 @@ use crate::naming::tags::{self, Tags};
 use crate::naming::template::Piece;
 use crate::naming::unique::{MIN_DOMAIN, UniqueNames};
 
-/// The most bytes of a name. collectd cuts names at 127 bytes, which makes two series one.
+/// Maximum bytes of a name without tags. collectd cuts longer names, so that two of them could become one.
 pub const MAX_NAME: usize = 127;
 
-/// Bytes kept for the metric, so that a domain has the same name in all its metrics.
+/// Bytes of a name that are reserved for the metric. So a domain's name is cut alike in all its metrics.
 pub const MAX_METRIC: usize = 40;
 
-/// The most bytes of a name with its tags, so that a line fits into the smallest datagram, of 512 bytes.
+/// Maximum bytes of a name with its tags, so that a line fits into the smallest `--max-datagram`, 512 bytes.
 pub const MAX_TAGGED: usize = 480;
 
-/// Names the metrics of a running daemon.
+/// Builds the metric names of a running daemon.
 #[derive(Debug, Clone)]
 pub struct Namer {
     /// The template, with prefix and host filled in.
     pieces: Vec<Piece>,
-    /// The text around the metric in the names of the host's metrics, which have no component for a domain.
+    /// The text before and after the metric in the names of the host's metrics: those have no domain component.
     around_metric: (String, String),
     tags: Option<Tags>,
     domains: UniqueNames,
 }
 
 impl Namer {
-    /// Fails if the options of the scheme do not go together, or leave too few bytes for domains and metrics.
+    /// Fails if the options of the scheme contradict each other, or leave too few bytes for domains and metrics.
     pub fn new(scheme: &Scheme) -> Result<Self, NamingError> {
         scheme.check()?;
         let &Scheme { template, prefix, host, layout, charset, tag_format, tags: constants } = scheme;
@@ -54,7 +54,7 @@ impl Namer {
         namer.write(&mut shortest, "", None, "");
         let fixed = shortest.path.len() + shortest.tags.len();
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
-        // A tag has no limit of its own, but a domain's name is cut somewhere.
+        // Tags have no length limit of their own; in a tag a domain's name has this one.
         namer.domains.budget = max.saturating_sub(fixed + MAX_METRIC).min(MAX_NAME);
         if namer.domains.budget < MIN_DOMAIN {
             return Err(NamingError::TooLong { fixed, max });
@@ -62,12 +62,12 @@ impl Namer {
         Ok(namer)
     }
 
-    /// The name of each domain, see [`UniqueNames::assign`].
+    /// The unique name of each domain, see [`UniqueNames::assign`].
     pub fn domains(&self, domains: &[(&[u8], u32)], held: &[Option<&str>], freed: &HashSet<&str>) -> Vec<String> {
         self.domains.assign(domains, held, freed)
     }
 
-    /// Writes the whole name of a metric of the host itself, or of this program, over `name`.
+    /// Replaces `name` by the full name of a metric of the host itself or of this program.
     pub fn write_host(&self, name: &mut Name, group: &str, metric: &str) {
         name.clear();
         name.path.extend([&self.around_metric.0, group, ".", metric, &self.around_metric.1]);
@@ -76,7 +76,7 @@ impl Namer {
         }
     }
 
-    /// The whole names of metrics of one domain, none of a device's. `domain` comes from [`domains`](Self::domains).
+    /// The full names of metrics of one domain, but not of its devices. `domain` comes from [`domains`](Self::domains).
     pub fn names<'a>(&self, domain: &str, metrics: impl Iterator<Item = &'a str>) -> Names {
         let (mut name, mut names) = (Name::default(), Names::default());
         for metric in metrics {
@@ -90,7 +90,7 @@ impl Namer {
         names
     }
 
-    /// Writes the whole name of a metric over `name`. `domain` comes from [`domains`](Self::domains).
+    /// Replaces `name` by the full name of a metric. `domain` comes from [`domains`](Self::domains).
     pub fn write(&self, name: &mut Name, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) {
         name.clear();
         for piece in &self.pieces {
@@ -98,7 +98,7 @@ impl Namer {
                 (Piece::Literal(text), _) => name.path.push_str(text),
                 (Piece::Domain, _) => name.path.push_str(domain),
                 (Piece::Metric, None) => name.path.push_str(metric),
-                // `vbds`, not `vbd`: to a server that turns dots to `_`, `vbd_rd` is the sum over all disks.
+                // `vbds.rd`, because a server that replaces dots by `_` would take `vbd.rd` for `vbd_rd`, the sum.
                 (Piece::Metric, Some((kind, _))) if self.tags.is_some() => {
                     name.path.extend([kind.as_str(), "s.", metric]);
                 }
@@ -112,24 +112,24 @@ impl Namer {
     }
 }
 
-/// The whole names of metrics of one domain, which differ only in their paths.
+/// The full names of metrics of one domain. They differ only in their paths.
 #[derive(Default)]
 pub struct Names {
-    /// One after another.
+    /// All paths, one after another.
     paths: String,
-    /// Where each ends.
+    /// The end of each path.
     ends: Vec<usize>,
     tags: String,
 }
 
 impl Names {
-    /// The `n`-th.
+    /// The `n`-th name.
     pub fn get(&self, n: usize) -> Parts<'_> {
         Parts { path: &self.paths[nth(&self.ends, n)], tags: &self.tags }
     }
 }
 
-/// The text before and after the metric in a path, less the component that has the domain.
+/// The text before and after the metric in a path, without the component that has the domain.
 fn around_metric(pieces: &[Piece]) -> (String, String) {
     let text = |piece: &Piece| match piece {
         Piece::Literal(text) => text.clone(),
@@ -153,8 +153,8 @@ mod tests {
     use crate::naming::tags::{Tag, TagFormat};
     use crate::naming::template::Prefix;
 
-    /// Four ways of naming that differ in the names of domains.
-    const WAYS: [(Layout, Charset, TagFormat); 4] = [
+    /// Four naming schemes that differ in the names of domains.
+    const SCHEMES: [(Layout, Charset, TagFormat); 4] = [
         (Layout::Xentop, Charset::Plain, TagFormat::None),
         (Layout::Xentop, Charset::Strict, TagFormat::None),
         (Layout::Legacy, Charset::Plain, TagFormat::None),
@@ -212,7 +212,7 @@ mod tests {
         let near = prop::collection::vec(near, 0..4).prop_map(|parts| parts.concat());
         let any = prop::collection::vec(1..=255_u8, 0..200);
         let name = prop_oneof![4 => near, 1 => any];
-        let way = prop::sample::select(WAYS.to_vec());
+        let way = prop::sample::select(SCHEMES.to_vec());
         (way, prop::collection::vec(name, 1..12)).prop_map(|(way, names)| {
             let namer = named("xen1.example.com", way);
             let mut domains: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
@@ -263,8 +263,8 @@ mod tests {
         assert_eq!(write("xen.{host}.{domain}.{metric}", None), "xen.xen1_example_com.web.state.running");
         assert_eq!(write("{metric}.{domain}", Some("dc1.rack-2.")), "dc1.rack-2.state.running.web");
         for (way, line) in [
-            (WAYS[1], "xen.xen_1_example_com.web_1.NET-TX_k:5|g"),
-            (WAYS[2], "XenVms.Xen-1_example_com.NET-TX_k.web_1:5|g"),
+            (SCHEMES[1], "xen.xen_1_example_com.web_1.NET-TX_k:5|g"),
+            (SCHEMES[2], "XenVms.Xen-1_example_com.NET-TX_k.web_1:5|g"),
         ] {
             assert_eq!(whole(&named("Xen-1.example.com", way), "web_1", None, "NET-TX_k"), line);
         }
@@ -327,7 +327,7 @@ mod tests {
     fn naming_paths_fit_the_length_limit() {
         let long = "n".repeat(300);
         let domains = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
-        let namer = named("xen1.example.com", WAYS[0]);
+        let namer = named("xen1.example.com", SCHEMES[0]);
         let names = namer.domains(&domains, &[], &HashSet::new());
         assert_ne!(names[0], names[1]);
         for name in &names {

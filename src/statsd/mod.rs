@@ -28,7 +28,7 @@ use crate::statsd::destination::Destination;
 use crate::statsd::pacing::{Pace, Timing};
 use crate::statsd::sender::Sender;
 
-/// So many addresses of a server are remembered as logged.
+/// Maximum number of addresses of a server that are remembered as logged.
 const MAX_LOGGED_ADDRESSES: usize = 32;
 
 /// How gauges are delivered.
@@ -53,13 +53,13 @@ pub struct Servers {
 /// One server.
 struct Server {
     destination: Destination,
-    /// `None` before the start.
+    /// `None` before [`Servers::start`].
     sender: Option<Sender>,
     has_ended: bool,
     count: Count,
     unreachable: Throttle,
     dropping: Throttle,
-    /// The address it was last connected to at, and the one of the last good delivery.
+    /// The address of the latest connection, and that of the latest delivery without losses.
     address: Option<SocketAddr>,
     good_address: Option<SocketAddr>,
     /// The last of the addresses that were logged.
@@ -98,7 +98,7 @@ impl Servers {
         Self { servers, timing, max_datagram, too_fast: Throttle::default() }
     }
 
-    /// Starts a thread for each; `report` gets the number of the server and what it reports.
+    /// Starts a thread for each server; `report` gets the number of the server and its report.
     pub fn start(&mut self, report: impl Fn(usize, Report) + Clone + Send + 'static) -> io::Result<()> {
         for (n, server) in self.servers.iter_mut().enumerate() {
             let report = report.clone();
@@ -126,7 +126,7 @@ impl Servers {
         }
         let window = self.timing.window();
         let pace = Pace::of(batch, window);
-        // Other servers slow the sender down.
+        // Other destinations do not lose datagrams: they slow the sender down.
         if pace.is_too_fast && self.destinations().any(Destination::is_lossy) {
             self.too_fast.raise(too_fast(&pace, window));
         } else {
@@ -135,12 +135,12 @@ impl Servers {
         self.senders().for_each(|sender| sender.send(batch));
     }
 
-    /// Has all destinations resolved and connected to again.
+    /// Resolves and connects to all destinations again.
     pub fn reopen(&self) {
         self.senders().for_each(Sender::reopen);
     }
 
-    /// Has the senders end; see [`have_ended`](Self::have_ended).
+    /// Ends all senders; see [`have_ended`](Self::have_ended).
     pub fn end(&self, end: End) {
         self.senders().for_each(|sender| sender.end(end));
     }
@@ -165,8 +165,8 @@ impl Servers {
         })
     }
 
-    /// The first server for which there were gauges, none of which may have reached it.
-    pub fn without_gauges(&self) -> Option<&Destination> {
+    /// The first server that may have received nothing, although there was something to send.
+    pub fn first_unreached(&self) -> Option<&Destination> {
         let all_dropped = |Count { sent, dropped, lost, .. }: Count| dropped > 0 && sent <= lost;
         self.servers.iter().find(|server| all_dropped(server.count)).map(|server| &server.destination)
     }
@@ -224,11 +224,11 @@ impl Server {
             None => {
                 let was_dropping = dropping.is_raised();
                 dropping.ok(|| match destination.is_lossy() {
-                    // Whether anything arrives is not known.
+                    // It is not known whether anything arrives.
                     true => format!("sending to {destination}{} without errors again", at(self.address)),
                     false => format!("metrics for {destination} are no longer dropped"),
                 });
-                // While it is refused, another of its addresses may only have been tried.
+                // While datagrams are refused, another address may be in use only for a trial.
                 if !dropping.is_raised() {
                     self.on_good_address(was_dropping && self.destination.is_lossy());
                 }
@@ -236,7 +236,7 @@ impl Server {
         }
     }
 
-    /// Logs that it has another address. Of a name that has one address of several each time, each is logged once.
+    /// Logs a new address of the server. If its name resolves to one of several addresses in turn, each is logged once.
     fn on_good_address(&mut self, is_logged: bool) {
         let (Some(address), Some(before)) = (self.address, self.good_address) else {
             self.good_address = self.address;
@@ -263,12 +263,12 @@ impl Server {
     }
 }
 
-/// What a socket says of the server: over UDP it is known of no server whether it is there.
+/// How to log a connection: over UDP it is never known whether a server is there.
 fn connected(destination: &Destination) -> &'static str {
     if destination.is_lossy() { "sending to" } else { "connected to" }
 }
 
-/// The address, to end a message.
+/// The address as the end of a message.
 fn at(address: Option<SocketAddr>) -> String {
     address.map_or_else(String::new, |address| format!(" at {address}"))
 }
@@ -283,11 +283,11 @@ mod tests {
         Servers::new(Settings { destinations, timing, max_datagram: 1432 })
     }
 
-    /// Over TCP and unix sockets what is dropped is mostly not sent, over UDP it was sent before.
+    /// Over TCP and unix sockets, dropped datagrams were mostly not sent; over UDP they were sent and then lost.
     #[test]
-    fn servers_count_and_name_the_one_without_gauges() {
+    fn servers_count_and_name_the_unreached_one() {
         let mut servers = servers(&["udp://a", "tcp://b", "tcp://c"]);
-        assert!(servers.without_gauges().is_none());
+        assert!(servers.first_unreached().is_none());
         let mut deliver = |server, sent, dropped, lost| {
             let outcome = Outcome { sent, dropped, lost, errors: u64::from(dropped > 0), reason: None };
             servers.on_report(server, Report::Delivered(outcome));
@@ -298,7 +298,7 @@ mod tests {
         deliver(2, 2, 5, 2);
         let count = servers.count().unwrap();
         assert_eq!((count.sent, count.dropped, count.lost, count.errors), (5, 40, 3, 4));
-        assert_eq!(servers.without_gauges().unwrap().to_string(), "tcp://c:8125");
+        assert_eq!(servers.first_unreached().unwrap().to_string(), "tcp://c:8125");
     }
 
     #[test]

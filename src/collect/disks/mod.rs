@@ -105,7 +105,7 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Libxenstat => false,
         DiskSource::Backends => true,
         DiskSource::Auto => {
-            let has_tapdisk = has(tapdisk::SHARED, |name, _| tapdisk::is_tapdisks(name));
+            let has_tapdisk = has(tapdisk::SHM, |name, _| tapdisk::is_tapdisks(name));
             qemus_listen() || has_tapdisk.unwrap_or_else(may_have_some)
         }
     }

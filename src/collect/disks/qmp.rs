@@ -1,19 +1,18 @@
-//! Which guests' QEMUs to ask for their disks over QMP, and when: a state machine without sockets and clock, which
-//! `qmp_client` runs.
+//! Decides which guests' QEMUs are asked for their disks over QMP, and when: a state machine without sockets and clock,
+//! which `qmp_client` runs.
 //!
-//! A guest's QEMU serves one client at a time on this socket, and the guest would lose its disks with it. To be a
-//! careful client (docs/reliability.md) each QEMU has one connection at most, which is asked one question at a time,
-//! the first after QEMU's greeting. It is closed when nothing is owed: no question is left without its answer. An
-//! answer that is late for its poll is taken at a later one, which goes on from there. Only a QEMU that breaks the
-//! protocol, or sends too much, is left at once.
+//! A QEMU serves one client at a time on this socket, and was seen to crash where several programs use it; its guest
+//! then loses its disks (docs/reliability.md). To be a careful client:
 //!
-//! Once all questions are answered the connection is closed, so that others get their turn: xentop, and this
-//! program's own `--check`. If it were kept for the next poll, it would block xentop, which waits without a limit in
-//! QEMU's queue.
+//! - Each QEMU has at most one connection. One question is asked at a time, the first after QEMU's greeting.
+//! - A connection is closed only while no answer is owed. If an answer comes too late for its poll, a later poll takes
+//!   it and asks the next question. Only a QEMU that breaks the protocol or sends too much is disconnected at once.
+//! - A connection is closed as soon as all questions are answered. If it were kept until the next poll, xentop and this
+//!   program's own `--check` could not connect, and xentop waits without a limit.
 //!
 //! libxenstat waits ten milliseconds for an answer, and mistakes one that comes later for the answer to its next
-//! question (fact 20 in docs/libxenstat.md). The answers of a QEMU that its guest has taken over affect only that
-//! guest's metrics, and their size is limited.
+//! question (fact 20 in docs/libxenstat.md). If a guest has taken over its QEMU, the answers affect only that guest's
+//! metrics, and their size is limited.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -23,23 +22,24 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::backoff::Backoff;
-use crate::collect::disks::qmp_error::{Answer, Error, MOST, MOST_IN_ALL};
+use crate::collect::disks::qmp_error::{Answer, Error, MAX_BYTES, MAX_TOTAL_BYTES};
 use crate::collect::disks::qmp_replies::{Progress, Question, Replies};
 use crate::model::snapshot::Moment;
 
-/// The bytes read at a time, so that a QEMU that sends much does not hold up the others.
-pub const SHARE: usize = 32 << 10;
+/// Bytes read from one connection before the next gets its turn: a QEMU that sends much does not delay the others.
+pub const READ_SIZE: usize = 32 << 10;
 
-/// The most guests that are asked at the same time, for the sake of the limit of open files.
-const AT_ONCE: usize = 256;
+/// Maximum number of guests that are asked at the same time, as the number of open files is limited.
+const MAX_ASKED: usize = 256;
 
-/// The most connections, with those whose answers are late.
-const MOST_CONNECTIONS: usize = 2 * AT_ONCE;
+/// Maximum number of connections, including those that wait for an answer to an earlier poll.
+const MAX_CONNECTIONS: usize = 2 * MAX_ASKED;
 
-/// Each question has at least this part of the limit. The four together draw out a poll by no more than a quarter.
-const LEAST_PART: u32 = 16;
+/// A question is waited for at least the poll's limit divided by this, even if it is asked just before the deadline.
+/// The four questions together prolong a poll by at most a quarter of its limit.
+const MIN_TIME_DIVISOR: u32 = 16;
 
-/// The waits before trying again to connect where QEMU's queue is full, or all file descriptors are in use.
+/// Waits between attempts to connect while QEMU's queue is full or all file descriptors are in use.
 const RETRY: Backoff<Duration> = Backoff::new(Duration::from_millis(2), Duration::from_millis(32));
 
 /// A guest whose QEMU has a socket.
@@ -49,11 +49,11 @@ pub struct Guest {
     pub domid: u32,
     /// The socket's path.
     pub socket: PathBuf,
-    /// The socket's inode: another one is another QEMU's.
+    /// The socket's inode, which tells apart two QEMUs with the same path.
     pub inode: u64,
 }
 
-/// Whether it may succeed once QEMU's queue has room or file descriptors are free.
+/// Whether connecting may succeed later, once QEMU's queue has room or file descriptors are free.
 fn may_succeed_later(error: &io::Error) -> bool {
     let full = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
@@ -65,7 +65,7 @@ pub type Id = u64;
 /// What has happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A connection cannot be made.
+    /// [`Action::Connect`] failed.
     NotConnected(Id, io::Error),
     /// QEMU has sent something.
     Received(Id, &'a [u8]),
@@ -73,16 +73,16 @@ pub enum Event<'a> {
     Closed(Id, Option<io::Error>),
     /// Time has passed.
     Time,
-    /// Connections are to be made again.
+    /// SIGHUP: close the connections on which no answer is owed.
     Reopen,
-    /// No more questions: the program ends.
+    /// The program ends: ask nothing more.
     Stop,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Connect to this socket without waiting; it may fail with [`Event::NotConnected`].
+    /// Connect to this socket without waiting. If that fails, [`Event::NotConnected`] is the answer.
     Connect(Id, PathBuf),
     /// Send the question.
     Ask(Id, Question),
@@ -90,33 +90,33 @@ pub enum Action {
     Close(Id),
 }
 
-/// A conversation with one QEMU.
-struct Talk {
+/// A connection to one QEMU, with its questions and answers.
+struct Session {
     guest: Guest,
-    /// Whether the guest was there at the latest poll, with the same socket.
+    /// Whether the latest poll lists the guest, with the same socket.
     is_current: bool,
     replies: Replies,
     /// When the latest question was asked.
     asked_at: Instant,
-    /// The begin of a line whose end has not come yet.
+    /// The start of a line whose end has not been received yet.
     line: Vec<u8>,
-    /// How many bytes have come.
+    /// Number of bytes received.
     received: usize,
 }
 
-impl Talk {
+impl Session {
     fn new(guest: Guest, now: Instant) -> Self {
         let replies = Replies::default();
         Self { guest, is_current: true, replies, asked_at: now, line: Vec::new(), received: 0 }
     }
 
-    /// Whether QEMU has not answered a question.
+    /// Whether QEMU owes an answer to a question.
     fn owes(&self) -> bool {
         self.replies.asked().is_some()
     }
 
-    /// Takes what QEMU has sent; returns how the conversation ends, if it does. `ask` returns whether the next question
-    /// is asked: otherwise this is the moment to close, as nothing is owed.
+    /// Handles bytes from QEMU; returns the result if the session ends with them. `ask` gets the next question and
+    /// returns whether it is asked. If it is not, the session ends, as no answer is owed at this moment.
     fn push(&mut self, bytes: &[u8], now: Instant, mut ask: impl FnMut(Question) -> bool) -> Option<Answer> {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -143,55 +143,55 @@ impl Talk {
 struct Poll {
     limit: Duration,
     deadline: Option<Instant>,
-    /// Guests whose turn has not come.
+    /// Guests that are not connected to yet.
     waiting: VecDeque<Guest>,
-    /// Guests whose answers are awaited.
+    /// Guests that are connected to, and have not answered everything.
     asked: BTreeSet<u32>,
-    /// Guests that are connected to later, and why.
-    turned_away: Vec<(Guest, io::Error)>,
+    /// Guests that could not be connected to and will be tried again, and why.
+    to_retry: Vec<(Guest, io::Error)>,
     retry: Option<(Instant, Backoff<Duration>)>,
     answers: BTreeMap<u32, Answer>,
 }
 
 impl Poll {
-    /// Whether guests may still be connected to.
-    fn is_early(&self, now: Instant) -> bool {
+    /// Whether the deadline is still to come, so that more guests may be asked.
+    fn has_time(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| now < deadline)
     }
 }
 
-/// The state of all conversations.
+/// The state of all sessions.
 #[derive(Default)]
 pub struct Scheduler {
-    talks: BTreeMap<Id, Talk>,
+    sessions: BTreeMap<Id, Session>,
     latest: Id,
     poll: Poll,
-    /// The guest that is asked first: one that there was no time for at the last poll.
+    /// The domid to begin with: the first one for which the last poll had no time.
     first: u32,
     is_stopping: bool,
 }
 
 impl Scheduler {
-    /// Begins a poll of these guests, which are sorted by domid. All have until `limit` is over.
+    /// Begins a poll of these guests, which are sorted by domid. It ends after `limit`.
     pub fn begin(&mut self, mut guests: Vec<Guest>, limit: Duration, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        for talk in self.talks.values_mut() {
-            talk.is_current = guests.contains(&talk.guest);
+        for session in self.sessions.values_mut() {
+            session.is_current = guests.contains(&session.guest);
         }
-        self.close_where(|talk| !talk.is_current && !talk.owes(), &mut actions);
+        self.close_where(|session| !session.is_current && !session.owes(), &mut actions);
         let first = guests.partition_point(|guest| guest.domid < self.first);
         guests.rotate_left(first);
         let mut retry = RETRY;
         let retry = Some((now + retry.wait(), retry));
         self.poll = Poll { limit, deadline: Some(now + limit), waiting: guests.into(), retry, ..Poll::default() };
         self.ask_more(now, &mut actions);
-        // Those who wait in a QEMU's queue make room for guests whose turn is before theirs.
+        // If a guest's turn comes later, its connection from the last poll, not greeted yet, makes room for another.
         let waiting: BTreeSet<u32> = self.poll.waiting.iter().map(|guest| guest.domid).collect();
-        self.close_where(|talk| !talk.owes() && waiting.contains(&talk.guest.domid), &mut actions);
+        self.close_where(|session| !session.owes() && waiting.contains(&session.guest.domid), &mut actions);
         actions
     }
 
-    /// Takes an event; returns what is to be done.
+    /// Handles an event; returns what is to be done.
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -201,120 +201,122 @@ impl Scheduler {
                 self.end(id, Err(error.map_or(Error::Closed, Error::from)));
             }
             Event::Time => {
-                let is_early = self.poll.is_early(now);
-                if let Some((at, backoff)) = self.poll.retry.as_mut().filter(|(at, _)| is_early && *at <= now) {
+                let has_time = self.poll.has_time(now);
+                if let Some((at, backoff)) = self.poll.retry.as_mut().filter(|(at, _)| has_time && *at <= now) {
                     *at = now + backoff.wait();
-                    self.poll.waiting.extend(self.poll.turned_away.drain(..).map(|(guest, _)| guest));
+                    self.poll.waiting.extend(self.poll.to_retry.drain(..).map(|(guest, _)| guest));
                 }
             }
-            Event::Reopen => self.close_where(|talk| !talk.owes(), &mut actions),
+            Event::Reopen => self.close_where(|session| !session.owes(), &mut actions),
             Event::Stop => {
                 self.is_stopping = true;
-                self.close_where(|talk| !talk.owes(), &mut actions);
+                self.close_where(|session| !session.owes(), &mut actions);
             }
         }
         self.ask_more(now, &mut actions);
         actions
     }
 
-    /// How many questions are not answered.
+    /// Number of questions that are not answered yet.
     pub fn owed(&self) -> usize {
-        self.talks.values().filter(|talk| talk.owes()).count()
+        self.sessions.values().filter(|session| session.owes()).count()
     }
 
     /// Whether the poll is over: all guests have answered, or the time is up.
     pub fn is_over(&self, now: Instant) -> bool {
         let poll = &self.poll;
-        let all_answered = poll.waiting.is_empty() && poll.turned_away.is_empty() && poll.asked.is_empty();
+        let all_answered = poll.waiting.is_empty() && poll.to_retry.is_empty() && poll.asked.is_empty();
         all_answered || self.is_stopping || self.end_of_poll().is_none_or(|end| now >= end)
     }
 
-    /// The deadline, or a little later: a question has some time even where this program could not ask it earlier.
+    /// When the poll ends: at its deadline, or a little later for a question that was asked shortly before.
     fn end_of_poll(&self) -> Option<Instant> {
-        let awaited = self.talks.values().filter(|talk| self.poll.asked.contains(&talk.guest.domid));
-        let least = self.poll.limit / LEAST_PART;
+        let awaited = self.sessions.values().filter(|session| self.poll.asked.contains(&session.guest.domid));
+        let least = self.poll.limit / MIN_TIME_DIVISOR;
         awaited
-            .map(|talk| talk.asked_at + least)
+            .map(|session| session.asked_at + least)
             .chain(self.poll.deadline)
             .max()
             .filter(|_| self.poll.deadline.is_some())
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When there is something to do even if no QEMU sends anything.
     pub fn wake(&self) -> Option<Instant> {
-        let retry = self.poll.retry.as_ref().filter(|_| !self.poll.turned_away.is_empty()).map(|(at, _)| *at);
+        let retry = self.poll.retry.as_ref().filter(|_| !self.poll.to_retry.is_empty()).map(|(at, _)| *at);
         self.end_of_poll().into_iter().chain(retry).min()
     }
 
-    /// The connections in the order in which to read them: those that have sent least come first.
+    /// The connections in the order in which to read them: the ones that have sent least come first.
     pub fn in_order(&self) -> Vec<Id> {
-        let mut ids: Vec<(usize, Id)> = self.talks.iter().map(|(id, talk)| (talk.received, *id)).collect();
+        let mut ids: Vec<(usize, Id)> = self.sessions.iter().map(|(id, session)| (session.received, *id)).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether to read a connection. After the deadline a QEMU that has sent much has to wait for the next poll.
+    /// Whether to read a connection. After the deadline, a QEMU that has sent much is read at the next poll.
     pub fn may_read(&self, id: Id, now: Instant) -> bool {
-        let is_free = self.poll.deadline.is_none() || self.poll.is_early(now);
-        self.talks.get(&id).is_some_and(|talk| is_free || talk.received < SHARE)
+        let is_free = self.poll.deadline.is_none() || self.poll.has_time(now);
+        self.sessions.get(&id).is_some_and(|session| is_free || session.received < READ_SIZE)
     }
 
     /// Ends the poll; returns what became of each guest.
     pub fn finish(&mut self) -> BTreeMap<u32, Answer> {
-        let Poll { limit, waiting, asked, turned_away, mut answers, .. } = std::mem::take(&mut self.poll);
+        let Poll { limit, waiting, asked, to_retry, mut answers, .. } = std::mem::take(&mut self.poll);
         for domid in asked {
-            let has_greeted =
-                self.talks.values().any(|talk| talk.guest.domid == domid && talk.is_current && talk.owes());
+            let has_greeted = self
+                .sessions
+                .values()
+                .any(|session| session.guest.domid == domid && session.is_current && session.owes());
             answers.insert(domid, Err(if has_greeted { Error::Late(limit) } else { Error::Silent(limit) }));
         }
-        for (guest, error) in turned_away {
+        for (guest, error) in to_retry {
             let queue_is_full = error.kind() == ErrorKind::WouldBlock;
             let error = if queue_is_full { Error::Silent(limit) } else { Error::NotAsked(Some(error)) };
             answers.insert(guest.domid, Err(error));
         }
         answers.extend(waiting.into_iter().map(|guest| (guest.domid, Err(Error::NotAsked(None)))));
         let not_asked = answers.iter().filter(|(_, answer)| matches!(answer, Err(Error::NotAsked(_))));
-        // In their order from the first on, and then those before it.
+        // Guests are asked in the order of their domids, beginning with `first`.
         let order = not_asked.map(|(domid, _)| (*domid < self.first, *domid)).min();
         self.first = order.map_or(0, |(_, domid)| domid);
         answers
     }
 
-    /// Lets the next guests have their turn, as far as there is room.
+    /// Asks the next waiting guests, within the limits.
     fn ask_more(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.poll.is_early(now) && !self.is_stopping && self.poll.asked.len() < AT_ONCE {
+        while self.poll.has_time(now) && !self.is_stopping && self.poll.asked.len() < MAX_ASKED {
             let Some(guest) = self.poll.waiting.pop_front() else { break };
-            if !self.talks.values().any(|talk| talk.guest == guest) {
-                if self.talks.len() >= MOST_CONNECTIONS {
+            if !self.sessions.values().any(|session| session.guest == guest) {
+                if self.sessions.len() >= MAX_CONNECTIONS {
                     self.poll.waiting.push_front(guest);
                     break;
                 }
                 self.latest += 1;
                 actions.push(Action::Connect(self.latest, guest.socket.clone()));
-                self.talks.insert(self.latest, Talk::new(guest.clone(), now));
+                self.sessions.insert(self.latest, Session::new(guest.clone(), now));
             }
             self.poll.asked.insert(guest.domid);
         }
     }
 
     fn not_connected(&mut self, id: Id, error: io::Error) {
-        let Some(talk) = self.talks.get(&id) else { return };
+        let Some(session) = self.sessions.get(&id) else { return };
         if may_succeed_later(&error) {
-            self.poll.asked.remove(&talk.guest.domid);
-            self.poll.turned_away.extend(self.talks.remove(&id).map(|talk| (talk.guest, error)));
+            self.poll.asked.remove(&session.guest.domid);
+            self.poll.to_retry.extend(self.sessions.remove(&id).map(|session| (session.guest, error)));
         } else {
             self.end(id, Err(error.into()));
         }
     }
 
     fn received(&mut self, id: Id, bytes: &[u8], now: Instant, actions: &mut Vec<Action>) {
-        let Some(talk) = self.talks.get_mut(&id) else { return };
-        talk.received += bytes.len();
-        let end = if talk.received > MOST {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.received += bytes.len();
+        let end = if session.received > MAX_BYTES {
             Some(Err(Error::TooMuch))
         } else {
-            let is_wanted = talk.is_current && !self.is_stopping;
-            talk.push(bytes, now, |question| {
+            let is_wanted = session.is_current && !self.is_stopping;
+            session.push(bytes, now, |question| {
                 actions.extend(is_wanted.then_some(Action::Ask(id, question)));
                 is_wanted
             })
@@ -323,16 +325,18 @@ impl Scheduler {
             self.end(id, answer);
             actions.push(Action::Close(id));
         }
-        while self.talks.values().map(|talk| talk.received).sum::<usize>() > MOST_IN_ALL {
-            let Some((&most, _)) = self.talks.iter().max_by_key(|(_, talk)| talk.received) else { break };
+        while self.sessions.values().map(|session| session.received).sum::<usize>() > MAX_TOTAL_BYTES {
+            let Some((&most, _)) = self.sessions.iter().max_by_key(|(_, session)| session.received) else {
+                break;
+            };
             self.end(most, Err(Error::TooMuch));
             actions.push(Action::Close(most));
         }
     }
 
-    /// Forgets a conversation. If it was asked for in this poll, this is what became of it.
+    /// Removes a session. If its guest is part of this poll, this is its answer.
     fn end(&mut self, id: Id, answer: Answer) {
-        let Some(Talk { guest, is_current, .. }) = self.talks.remove(&id) else { return };
+        let Some(Session { guest, is_current, .. }) = self.sessions.remove(&id) else { return };
         let was_waiting = self.poll.waiting.contains(&guest);
         if is_current && (self.poll.asked.remove(&guest.domid) || was_waiting) {
             self.poll.waiting.retain(|waiting| *waiting != guest);
@@ -340,9 +344,9 @@ impl Scheduler {
         }
     }
 
-    fn close_where(&mut self, condition: impl Fn(&Talk) -> bool, actions: &mut Vec<Action>) {
-        self.talks.retain(|id, talk| {
-            let is_closed = condition(talk);
+    fn close_where(&mut self, condition: impl Fn(&Session) -> bool, actions: &mut Vec<Action>) {
+        self.sessions.retain(|id, session| {
+            let is_closed = condition(session);
             actions.extend(is_closed.then_some(Action::Close(*id)));
             !is_closed
         });
@@ -407,7 +411,7 @@ mod tests {
             panic!("{actions:?}");
         }
 
-        /// All of a conversation.
+        /// All of a session.
         fn answer(&mut self, id: Id) -> Vec<Action> {
             self.up_to(id, Question::Counters);
             self.on(Event::Received(id, &reply(Question::Counters)))
@@ -503,7 +507,7 @@ mod tests {
 
     #[test]
     fn qmp_leaves_at_once_what_breaks_the_protocol() {
-        let long = vec![b' '; MOST + 1];
+        let long = vec![b' '; MAX_BYTES + 1];
         let refusal = b"{\"id\": \"query-block\", \"error\": {\"desc\": \"no\"}}\n";
         for (bytes, words) in [
             (&b"HTTP/1.1 400\r\n"[..], "answers with what is no QMP"),
@@ -579,7 +583,7 @@ mod tests {
     fn qmp_guests_have_their_turns() {
         let mut run = Run::new();
         // As many as are asked at once, and four more.
-        let most = AT_ONCE as u32;
+        let most = MAX_ASKED as u32;
         let all = 1..=most + 4;
         let connections: Vec<_> = (1..=most).map(|n| connect(n.into(), n)).collect();
         assert_eq!(run.begin(all.clone()), connections);
@@ -612,13 +616,13 @@ mod tests {
     #[test]
     fn qmp_late_guests_do_not_take_the_turns_of_others() {
         let mut run = Run::new();
-        let most = AT_ONCE as u32;
+        let most = MAX_ASKED as u32;
         // All of the first owe an answer from now on.
         run.begin(1..=most);
         (1..=most).for_each(|id| run.up_to(id.into(), Question::Drives));
         run.at(1000).finish();
         run.scheduler.first = most + 1;
-        assert_eq!(run.at(10_000).begin(1..=2 * most).len(), AT_ONCE);
+        assert_eq!(run.at(10_000).begin(1..=2 * most).len(), MAX_ASKED);
         // No more connections than that, so as not to use up all files.
         (1..=most).for_each(|n| run.up_to((most + n).into(), Question::Drives));
         run.at(11_000).finish();
@@ -661,13 +665,13 @@ mod tests {
     fn qmp_memory_of_all_is_limited() {
         let mut run = Run::new();
         run.begin(1..=40);
-        let much = vec![b' '; MOST - 1000];
+        let much = vec![b' '; MAX_BYTES - 1000];
         let mut closed = Vec::new();
         run.on(Event::Received(40, b"{"));
         for id in 1..40 {
-            closed.extend(run.on(Event::Received(id, &much[..MOST - 1000 - id as usize])));
-            let kept = || run.scheduler.talks.values().map(|talk| talk.line.len());
-            assert!(kept().sum::<usize>() <= MOST_IN_ALL && run.scheduler.talks[&40].line.len() == 1);
+            closed.extend(run.on(Event::Received(id, &much[..MAX_BYTES - 1000 - id as usize])));
+            let kept = || run.scheduler.sessions.values().map(|session| session.line.len());
+            assert!(kept().sum::<usize>() <= MAX_TOTAL_BYTES && run.scheduler.sessions[&40].line.len() == 1);
         }
         // Of all so far, each time the one with the most.
         assert_eq!(closed, (1..=7).map(Action::Close).collect::<Vec<_>>());
@@ -679,7 +683,7 @@ mod tests {
     fn qmp_reads_first_what_says_little() {
         let mut run = Run::new();
         run.begin([1, 2, 3]);
-        run.on(Event::Received(1, &[b' '; SHARE]));
+        run.on(Event::Received(1, &[b' '; READ_SIZE]));
         run.on(Event::Received(2, b" "));
         assert_eq!(run.scheduler.in_order(), [3, 2, 1]);
         let readable = |run: &Run| [1, 2, 3].map(|id| run.scheduler.may_read(id, run.now));

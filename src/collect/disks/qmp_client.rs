@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::collect::disks::qmp::{Action, Event, Guest, Id, SHARE, Scheduler};
+use crate::collect::disks::qmp::{Action, Event, Guest, Id, READ_SIZE, Scheduler};
 use crate::collect::disks::qmp_error::Answer;
 
 /// How long the end of the program waits for answers that QEMUs owe. Less than what a service manager allows for it.
@@ -65,8 +65,8 @@ impl Client {
         Self { owed, ..Self::default() }
     }
 
-    /// Asks the QEMUs of these guests, sorted by domid, all of which have until `limit` is over; takes late answers to
-    /// earlier questions.
+    /// Asks the QEMUs of these guests, sorted by domid, for at most about `limit`. Also takes late answers to the
+    /// questions of earlier polls.
     pub fn ask(&mut self, guests: Vec<Guest>, limit: Duration) -> BTreeMap<u32, Answer> {
         if guests.is_empty() && self.sockets.is_empty() {
             return BTreeMap::new();
@@ -78,7 +78,7 @@ impl Client {
             let is_over = self.scheduler.is_over(now);
             let wake = self.scheduler.wake().filter(|_| !is_over).unwrap_or(now);
             self.turn(wake.saturating_duration_since(now));
-            // What was read may have been an answer, and leave a little time for the next.
+            // What was read may have been an answer, after which the next question gets a little time.
             if is_over && self.scheduler.is_over(Instant::now()) {
                 return self.scheduler.finish();
             }
@@ -106,7 +106,7 @@ impl Client {
     fn turn(&mut self, patience: Duration) {
         let ids = self.scheduler.in_order();
         let ready = wait(ids.iter().filter_map(|id| Some((*id, self.sockets.get(id)?))).collect(), patience);
-        // Held until the questions are sent: who stops the program knows of each, or prevents it.
+        // Locked until the questions are sent: the thread that stops the program either sees a question or prevents it.
         let owed = Arc::clone(&self.owed);
         let mut owed_now = owed.lock();
         if owed_now.stop_by.is_some() {
@@ -122,10 +122,10 @@ impl Client {
         owed.changed.notify_all();
     }
 
-    /// Reads a share of what has come.
+    /// Reads once from a connection.
     fn read(&mut self, id: Id) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let mut chunk = [0; SHARE];
+        let mut chunk = [0; READ_SIZE];
         match socket.read(&mut chunk) {
             Ok(0) => self.on(Event::Closed(id, None)),
             Ok(length) => self.on(Event::Received(id, &chunk[..length])),
@@ -150,7 +150,7 @@ impl Client {
                     Err(error) => self.on(Event::NotConnected(id, error)),
                 },
                 Action::Ask(id, question) => {
-                    // So little always fits.
+                    // A question is short enough to fit into the socket's buffer.
                     let sent = self.sockets.get_mut(&id).map(|socket| socket.write_all(question.line()));
                     if let Some(Err(error)) = sent {
                         self.on(Event::Closed(id, Some(error)));

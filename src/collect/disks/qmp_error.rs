@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::collect::disks::qmp_replies::{Disk, ReplyError};
 use crate::model::snapshot::Moment;
 
-/// The most bytes in one conversation: a disk takes about three thousand, and a backing file of it as many.
-pub const MOST: usize = 1 << 20;
+/// Maximum bytes of one conversation. A disk takes about three thousand, and each of its backing files as many.
+pub const MAX_BYTES: usize = 1 << 20;
 
-/// The most bytes in all open conversations. Beyond that the one with the most is closed.
-pub const MOST_IN_ALL: usize = 32 << 20;
+/// Maximum bytes of all open conversations together. Beyond that, the longest is closed.
+pub const MAX_TOTAL_BYTES: usize = 32 << 20;
 
 /// A guest's disks, and the time in which QEMU read their counters: between question and answer.
 pub type Answer = Result<(Vec<Disk>, Moment), Error>;
@@ -28,7 +28,7 @@ pub enum Error {
     NotAsked(Option<io::Error>),
     /// It closed the connection.
     Closed,
-    /// It sent more than [`MOST`], or the most of all when they sent more than [`MOST_IN_ALL`].
+    /// It sent more than [`MAX_BYTES`], or it sent most when all together exceeded [`MAX_TOTAL_BYTES`].
     TooMuch,
     /// Its reply cannot be used.
     Reply(ReplyError),
@@ -53,7 +53,7 @@ impl fmt::Display for Error {
             Error::NotAsked(None) => f.write_str("was not asked: others' QEMUs took all the time"),
             Error::NotAsked(Some(error)) => write!(f, "was not asked: {error}"),
             Error::Closed => f.write_str("closes the connection"),
-            Error::TooMuch => write!(f, "answers with more than {MOST} bytes"),
+            Error::TooMuch => write!(f, "answers with more than {MAX_BYTES} bytes"),
             Error::Reply(error) => error.fmt(f),
             Error::Io(error) => write!(f, "cannot be asked: {error}"),
         }

@@ -42,17 +42,17 @@ pub enum DriveId {
 }
 
 /// The most disks of one guest, with drives that are no disks.
-pub const MOST_DISKS: usize = 64;
+pub const MAX_DISKS: usize = 64;
 
 /// The most devices that QEMU may list beside them.
-const MOST_DEVICES: usize = 4096;
+const MAX_DEVICES: usize = 4096;
 
 /// Why a reply cannot be used; ends a sentence that begins with its QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyError {
     /// It is no QMP, or has not the expected form.
     Garbage,
-    /// It lists more than [`MOST_DISKS`].
+    /// It lists more than [`MAX_DISKS`].
     TooManyDisks,
     /// QEMU refuses, with these words.
     Refused(String),
@@ -62,7 +62,7 @@ impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReplyError::Garbage => f.write_str("answers with what is no QMP"),
-            ReplyError::TooManyDisks => write!(f, "answers with more than {MOST_DISKS} disks"),
+            ReplyError::TooManyDisks => write!(f, "answers with more than {MAX_DISKS} disks"),
             ReplyError::Refused(words) => write!(f, "refuses: {words:?}"),
         }
     }
@@ -123,7 +123,7 @@ pub enum Progress {
 pub struct Replies {
     /// The question that QEMU has not answered yet; `None` before its greeting.
     asked: Option<Question>,
-    drives: Option<Few<Drive, MOST_DISKS>>,
+    drives: Option<Few<Drive, MAX_DISKS>>,
     cdroms: HashSet<String>,
 }
 
@@ -244,22 +244,22 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ReplyError> {
     serde_json::from_slice(json).map_err(|_| ReplyError::Garbage)
 }
 
-/// A list of which at most `MOST` items are kept.
-struct Few<T, const MOST: usize> {
+/// A list of which at most `MAX` items are kept.
+struct Few<T, const MAX: usize> {
     list: Vec<T>,
     are_all: bool,
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Few<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Few<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(List(PhantomData))
     }
 }
 
-struct List<T, const MOST: usize>(PhantomData<T>);
+struct List<T, const MAX: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
-    type Value = Few<T, MOST>;
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+    type Value = Few<T, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
@@ -267,7 +267,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST>
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
-        while list.len() < MOST {
+        while list.len() < MAX {
             match items.next_element()? {
                 Some(item) => list.push(item),
                 None => return Ok(Few { list, are_all: true }),
@@ -282,7 +282,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST>
 }
 
 /// The names of the backends that serve a CD, which only their type shows.
-fn cdroms(devices: Few<Child, MOST_DEVICES>) -> HashSet<String> {
+fn cdroms(devices: Few<Child, MAX_DEVICES>) -> HashSet<String> {
     let cdroms = devices.list.into_iter().filter(|child| child.kind == "child<xen-cdrom>");
     cdroms.map(|child| child.name).collect()
 }
@@ -291,9 +291,9 @@ fn cdroms(devices: Few<Child, MOST_DEVICES>) -> HashSet<String> {
 /// files under a drive are inside its entry. A drive without a medium, or with a removable one, is a CD drive or the
 /// like.
 fn disks(
-    drives: &Few<Drive, MOST_DISKS>,
+    drives: &Few<Drive, MAX_DISKS>,
     cdroms: &HashSet<String>,
-    stats: &Few<Entry, MOST_DISKS>,
+    stats: &Few<Entry, MAX_DISKS>,
 ) -> Result<Vec<Disk>, ReplyError> {
     if !(drives.are_all && stats.are_all) {
         return Err(ReplyError::TooManyDisks);

@@ -21,7 +21,7 @@ use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
 
 /// Where tapdisk3 keeps its files.
-pub const SHARED: &str = "/dev/shm";
+pub const SHM: &str = "/dev/shm";
 
 /// The newest layout of `struct vbd3_stats`, and the only one.
 const VERSION: u32 = 1;
@@ -29,16 +29,16 @@ const VERSION: u32 = 1;
 /// The counters of each disk, by domid and device number; `None` where its file cannot be read or has another layout.
 pub type Disks = BTreeMap<(u32, u32), Option<VbdCounters>>;
 
-/// Whether an entry of [`SHARED`] seems to be a tapdisk3's.
+/// Whether an entry of [`SHM`] seems to be a tapdisk3's.
 pub fn is_tapdisks(name: &str) -> bool {
     let known = name.strip_prefix("vbd3-").and_then(domid_and_dev).is_some() || is_of_running_process(name);
-    let path = Path::new(SHARED).join(name);
+    let path = Path::new(SHM).join(name);
     known && (open(None, &path, OFlags::DIRECTORY).is_ok() || is_closed_to_us(&path))
 }
 
 /// Reads all of them. Fails with the directory if it may have disks that this user may not see.
 pub fn read() -> Result<Disks, (PathBuf, io::Error)> {
-    read_in(Path::new(SHARED))
+    read_in(Path::new(SHM))
 }
 
 fn read_in(shared: &Path) -> Result<Disks, (PathBuf, io::Error)> {

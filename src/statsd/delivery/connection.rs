@@ -75,8 +75,8 @@ impl Open {
         }
     }
 
-    /// How many datagrams this error may have cost: after a time-out all that were not acknowledged before it, otherwise
-    /// those of the last batch.
+    /// How many datagrams this error may have cost: after a time-out all that were not acknowledged before it, else the
+    /// ones of the last batch.
     pub fn lost(&mut self, error: &io::Error) -> usize {
         let sent = std::mem::take(&mut self.sent);
         let batches = if error.kind() == ErrorKind::TimedOut { sent.len() } else { 1 };

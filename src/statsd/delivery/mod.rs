@@ -1,8 +1,8 @@
 //! Delivery to one server, as a state machine without I/O: events and the time go in, actions come out. The thread,
 //! clock and socket around it are in `sender`.
 //!
-//! What is unsent when the next batch comes is dropped and counted: at most two batches are held,
-//! the one being sent and the next in the mailbox.
+//! Datagrams that are unsent when the next batch comes are dropped and counted. So at most two batches are held: the
+//! one being sent, and the next one in the mailbox.
 
 mod connection;
 mod protocol;
@@ -33,7 +33,7 @@ use crate::statsd::socket::{PeerState, SendError, Unreachable};
 const RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// How long a datagram waits for a slow reader: until the next poll within these limits.
+/// How long a datagram waits for a server that does not read: until the next poll, within these limits.
 const MIN_STALL: Duration = Duration::from_millis(100);
 const MAX_STALL: Duration = Duration::from_secs(10);
 
@@ -49,10 +49,10 @@ pub struct Delivery {
     /// The socket that is being closed by [`Close::Finish`].
     finishing: Option<Open>,
     backoff: Backoff<Duration>,
-    /// When the [refused](Resolver::refused) address was sent an empty datagram that is to be checked.
+    /// When an empty datagram was sent to the [refused](Resolver::refused) address. Its refusal is checked later.
     probed: Option<Instant>,
-    /// The address whose path takes only datagrams up to this size, as a refusal showed.
-    narrow: Option<(SocketAddr, usize)>,
+    /// An address, and the longest datagram that the path to it takes, as a refusal showed.
+    path_limit: Option<(SocketAddr, usize)>,
     sending: Option<Sending>,
     end: Option<End>,
     /// Actions that come before any other.
@@ -72,7 +72,7 @@ impl Delivery {
             finishing: None,
             backoff: Backoff::new(RETRY, max_retry),
             probed: None,
-            narrow: None,
+            path_limit: None,
             sending: None,
             end: None,
             queue: VecDeque::new(),
@@ -89,7 +89,7 @@ impl Delivery {
         self.sending.as_ref().map_or(&[], |sending| sending.datagrams.get(n))
     }
 
-    /// Takes an event.
+    /// Handles an event.
     pub fn on(&mut self, event: Event, now: Instant) {
         match event {
             Event::Batch(batch) => self.on_batch(batch, now),
@@ -103,7 +103,7 @@ impl Delivery {
             Event::Reopen => {
                 self.close(Close::Finish, now);
                 self.resolver.expire_now(now);
-                self.narrow = None;
+                self.path_limit = None;
             }
             Event::End(end) => self.on_end(end, now),
             Event::Resolved(result) => self.on_resolved(result, now),
@@ -120,7 +120,7 @@ impl Delivery {
             }
             Event::Sent(result) => self.on_sent(result, now),
             Event::Refusal(refusal) => {
-                refusal.into_iter().for_each(|error| self.on_refused(error, now));
+                refusal.into_iter().for_each(|error| self.on_refusal(error, now));
                 self.finish_batch();
                 if matches!(&self.connection, Connection::Open(open) if open.has_refused) {
                     self.close(Close::Now, now);
@@ -134,7 +134,7 @@ impl Delivery {
         }
     }
 
-    /// The next thing to do. To be called again once it is done and its answer, if it has one, is [taken](Self::on).
+    /// The next thing to do. To be called again once that is done and its result, if any, is [handled](Self::on).
     pub fn next(&mut self, now: Instant) -> Action {
         loop {
             if let Some(action) = self.queue.pop_front() {
@@ -179,7 +179,7 @@ impl Delivery {
         let check_peer = match &mut self.connection {
             Connection::Open(_) => true,
             Connection::Closed(retry_at) => {
-                // Only a stream is expensive to open. Others are tried for each batch.
+                // Only a stream is expensive to open: other sockets are opened for each batch, without a wait.
                 *retry_at = if self.is_stream { *retry_at } else { now };
                 false
             }
@@ -203,7 +203,7 @@ impl Delivery {
 
     fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Instant) {
         match self.resolver.resolved(result, now) {
-            // The server may have moved: away from the peer, or to an address that can be connected to.
+            // The addresses have changed. Connect to a new one, unless the peer is still among them.
             Ok(true) => {
                 self.probed = None;
                 let peer = if let Connection::Open(open) = &self.connection { open.peer } else { None };
@@ -220,7 +220,7 @@ impl Delivery {
         let report = match result {
             Ok(opened) => {
                 let mut open = Open::new(opened, now);
-                if let Some((_, max)) = self.narrow.filter(|&(peer, _)| open.peer == Some(peer)) {
+                if let Some((_, max)) = self.path_limit.filter(|&(peer, _)| open.peer == Some(peer)) {
                     open.limit(max);
                 }
                 self.connection = Connection::Open(open);
@@ -248,8 +248,8 @@ impl Delivery {
         match state {
             PeerState::Present => {
                 open.begin_batch(self.timing.ack_timeout() + self.timing.interval, now);
-                // A socket keeps its source address and port. Routes may have changed, and NAT keeps to what it did
-                // with this port before.
+                // A new socket has a new source address and port. Routes may have changed, and NAT may still send
+                // datagrams from the old port to a server that has moved.
                 if self.is_lossy && (open.has_refused || now >= open.since + self.timing.resolve_every) {
                     self.close(Close::Now, now);
                 }
@@ -262,13 +262,14 @@ impl Delivery {
                 self.close(Close::Now, now);
             }
             PeerState::Failed(error) => {
-                self.on_refused(error, now);
+                self.on_refusal(error, now);
                 self.close(Close::Now, now);
             }
         }
     }
 
-    /// The preferred address may accept datagrams again, and the one in use may discard them silently.
+    /// Probes the preferred address if it has refused: it may accept datagrams again, while the address in use may
+    /// discard them silently.
     fn probe_refused(&mut self, now: Instant) {
         let Some(refused) = self.resolver.refused() else { return };
         match self.probed {
@@ -281,13 +282,13 @@ impl Delivery {
         }
     }
 
-    /// The datagram before was refused, by the server or by the path.
-    fn on_refused(&mut self, error: SendError, now: Instant) {
+    /// Handles the error of a datagram that was sent before: nobody listens, or the path does not take its length.
+    fn on_refusal(&mut self, error: SendError, now: Instant) {
         if let Connection::Open(open) = &mut self.connection {
             match error {
                 SendError::TooLong(max) => {
                     max.into_iter().for_each(|max| open.limit(max));
-                    self.narrow = open.peer.zip(open.max_datagram);
+                    self.path_limit = open.peer.zip(open.max_datagram);
                 }
                 _ => {
                     open.has_refused = true;
@@ -306,7 +307,7 @@ impl Delivery {
         };
         sending.limit(open.max_datagram);
         let left = sending.expires.saturating_duration_since(now);
-        // To give up a stream is expensive.
+        // Reopening a stream is expensive, so it waits longer.
         let stall = if self.is_stream { self.timing.peer_timeout() } else { left.clamp(MIN_STALL, MAX_STALL) };
         let deadline = sending.deadline(self.timing.window(), stall, now);
         Action::Send(sending.next, deadline)
@@ -326,9 +327,10 @@ impl Delivery {
                 sending.next += 1;
             }
             Err(error @ (SendError::Refused(_) | SendError::TooLong(_))) => {
-                // Not this datagram but the one before it. The server may listen on another of its addresses.
+                // The error is that of the datagram before; this one was not tried and is next again. The server may
+                // listen on another of its addresses.
                 let peer = open.peer;
-                self.on_refused(error, now);
+                self.on_refusal(error, now);
                 close = (peer.as_ref() != self.addresses().first()).then_some(Close::Now);
             }
             Err(error @ SendError::Stalled) => {
@@ -365,7 +367,7 @@ impl Delivery {
         }
     }
 
-    /// Reports what became of the batch. What is unsent is dropped.
+    /// Ends the batch and reports its outcome. Unsent datagrams are dropped.
     fn finish_batch(&mut self) {
         let Some(mut sending) = self.sending.take() else { return };
         if !sending.is_over() {

@@ -33,12 +33,12 @@ use crate::statsd::pacing::DEFAULT_DATAGRAM;
 /// The interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What `--help` ends with. Each paragraph is a section of the man page.
+/// The end of `--help`. Each paragraph is a section of the man page.
 const DETAILS: &str = "\
 Exit codes: 0 success, 1 runtime failure, 2 usage error, 3 poll timed out. Failures print a one-line reason.
 
-Signals: SIGHUP reopens libxenstat and the destinations. SIGTERM and SIGINT stop the program with exit code 0; where it \
-was started from a terminal, SIGHUP does too.
+Signals: SIGHUP reopens libxenstat and the destinations. SIGTERM and SIGINT stop the program with exit code 0; if \
+it was started from a terminal, so does SIGHUP.
 
 Environment: Each option has a variable, such as XENMONITOR_STATSD for --statsd; for a flag its value is 1 or 0. The \
 command line wins, and an empty variable is ignored. Without --statsd the server is read from STATSD_HOST and \
@@ -58,7 +58,7 @@ prefix is read from STATSD_PREFIX.";
     after_long_help = DETAILS
 )]
 pub struct Options {
-    /// Server to send to [default: udp://127.0.0.1:8125, none with --print]
+    /// Destination of the metrics [default: udp://127.0.0.1:8125; none with --print or --watch]
     ///
     /// udp://HOST[:PORT], IPv6 as udp://[::1]:8125, tcp://HOST[:PORT], or unix:///PATH for a datagram socket.
     /// Repeatable; commas separate several values.
@@ -91,6 +91,8 @@ pub struct Options {
     pub(super) spread: f64,
 
     /// Resolve the server's name again after this time, 1s to 1d [default: 1m]
+    ///
+    /// A UDP socket is replaced as often, in case the server has moved behind NAT.
     #[arg(
         long,
         value_name = "TIME",
@@ -118,10 +120,10 @@ pub struct Options {
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Time")]
     pub(super) align: bool,
 
-    /// Delay polls by 0..TIME, derived from a hash of the host name [default: 0s]
+    /// Delay polls by a time from 0 to TIME that depends on the host name [default: 0s]
     ///
-    /// Prevents many hosts from sending at the same moment. At most the interval. Has no effect with --count or --once
-    /// unless --align is given.
+    /// So that many hosts do not send at the same moment; on one host the delay is always the same. At most the
+    /// interval. With --count or --once it has no effect unless --align is given.
     #[arg(
         long,
         value_name = "TIME",
@@ -144,7 +146,7 @@ pub struct Options {
 
     /// Exit with code 3 if a poll takes longer than TIME, 1s to 1d [default: never]
     ///
-    /// For supervisors that restart xenmonitor then. With systemd the watchdog of the unit does so.
+    /// For supervisors that restart a program that has exited. With systemd use the unit's watchdog instead.
     #[arg(
         long,
         value_name = "TIME",
@@ -161,13 +163,13 @@ pub struct Options {
           help_heading = "Metrics")]
     pub(super) detail: Vec<Detail>,
 
-    /// Report only domains whose name matches, such as web* [default: all]
+    /// Report only domains whose names match, such as web* [default: all]
     ///
     /// Repeatable; commas separate several values.
     #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
     pub(super) include: Vec<Pattern>,
 
-    /// Omit domains whose name matches [default: none]
+    /// Omit domains whose names match [default: none]
     ///
     /// Repeatable; commas separate several values.
     #[arg(long, value_name = "GLOB", value_parser = Trimmed(pattern), value_delimiter = ',', help_heading = "Metrics")]
@@ -187,7 +189,8 @@ pub struct Options {
 
     /// Handling of gauges whose domain or device disappears [default: zero]
     ///
-    /// The default is keep if the names of metrics do not contain the host: a domain may then run on another one.
+    /// The default is keep if the names of metrics do not contain the host: another host that runs the domain now may
+    /// send the same names.
     #[arg(long, value_name = "ACTION", help_heading = "Metrics")]
     pub(super) on_vanish: Option<OnVanish>,
 
@@ -232,13 +235,13 @@ pub struct Options {
 
     /// Print each poll to standard output
     ///
-    /// Disables sending unless --statsd is given explicitly.
+    /// Sends nothing unless --statsd is given.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub(super) print: Option<Print>,
 
     /// Show a live table, as xentop does, until q or Ctrl-C
     ///
-    /// Updated every 2 seconds unless --interval is given. Running domains are green, paused or shut down ones yellow,
+    /// Sends nothing unless --statsd is given. Updated every 2 seconds unless --interval is given. Running domains are green, paused or shut down ones yellow,
     /// crashed or dying ones red.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) watch: bool,

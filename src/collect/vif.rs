@@ -16,9 +16,9 @@ use crate::model::text::decimal;
 /// `--vifs`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VifSource {
-    /// The kernel, which libxenstat reads too
+    /// The kernel: all interfaces, whatever connects them
     Kernel,
-    /// libxenstat, as xentop has them
+    /// libxenstat, as xentop: none in a dom0 without a Linux bridge
     Libxenstat,
 }
 

@@ -9,7 +9,7 @@ use crate::model::vdev;
 /// `--net-view`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetView {
-    /// As xentop: NETTX is what dom0 sent, so what the guest received
+    /// As xentop: NETTX is what dom0 sent and the guest received
     Dom0,
     /// The guest's: NETTX is what the guest sent
     Guest,

@@ -12,7 +12,7 @@ use crate::naming::template::{Piece, Prefix, Template};
 pub enum Layout {
     /// Every column, named as in xentop
     Xentop,
-    /// The thirteen metrics of the XenMonitor script, at its paths: XenVms.HOST.KEY.VM
+    /// The thirteen metrics of the XenMonitor script, under its names: XenVms.HOST.KEY.VM
     Legacy,
 }
 
@@ -31,9 +31,9 @@ impl Layout {
 /// `--names`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
-    /// As they are, but for characters that a name cannot have
+    /// Unchanged, but with _ for characters that metric names cannot contain
     Plain,
-    /// Lower case, and '_' for '-': for servers that fold them
+    /// Also in lower case and with _ for -, for servers that do not tell these apart
     Strict,
 }
 

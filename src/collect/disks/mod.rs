@@ -39,11 +39,11 @@ const SOCKET: &str = "qmp-libxenstat-";
 /// `--disks`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskSource {
-    /// As `backends` where a QEMU or a tapdisk3 serves disks, else libxenstat
+    /// `backends` if a QEMU or a tapdisk3 serves any disk, else `libxenstat`
     Auto,
     /// Each disk's own backend: blkback in the kernel, QEMU, tapdisk3
     Backends,
-    /// libxenstat alone, as xentop has them
+    /// libxenstat alone, as xentop
     Libxenstat,
 }
 

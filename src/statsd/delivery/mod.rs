@@ -33,10 +33,6 @@ use crate::statsd::socket::{PeerState, SendError, Unreachable};
 const RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// How long a datagram waits for a server that does not read: until the next poll, within these limits.
-const MIN_STALL: Duration = Duration::from_millis(100);
-const MAX_STALL: Duration = Duration::from_secs(10);
-
 /// The state of the delivery to one server.
 #[derive(Debug)]
 pub struct Delivery {
@@ -306,9 +302,8 @@ impl Delivery {
             return Action::Wait(None);
         };
         sending.limit(open.max_datagram);
-        let left = sending.expires.saturating_duration_since(now);
         // Reopening a stream is expensive, so it waits longer.
-        let stall = if self.is_stream { self.timing.peer_timeout() } else { left.clamp(MIN_STALL, MAX_STALL) };
+        let stall = if self.is_stream { self.timing.peer_timeout() } else { sending.max_stall(now) };
         let deadline = sending.deadline(self.timing.window(), stall, now);
         Action::Send(sending.next, deadline)
     }

@@ -9,6 +9,10 @@ use crate::statsd::delivery::report::{DropReason, Outcome};
 use crate::statsd::pacing::Pace;
 use crate::statsd::socket::SendError;
 
+/// How long a datagram waits for a server that does not read: until the next poll, within these limits.
+const MIN_STALL: Duration = Duration::from_millis(100);
+const MAX_STALL: Duration = Duration::from_secs(10);
+
 /// A batch on its way.
 #[derive(Debug)]
 pub struct Sending {
@@ -70,7 +74,12 @@ impl Sending {
         }
     }
 
-    /// How long the next datagram may wait for a slow reader, as the first of a burst if none has begun.
+    /// How long a datagram waits for a server that does not read.
+    pub fn max_stall(&self, now: Instant) -> Duration {
+        self.expires.saturating_duration_since(now).clamp(MIN_STALL, MAX_STALL)
+    }
+
+    /// The time until which the next datagram may wait for a slow reader, as the first of a burst if none has begun.
     pub fn deadline(&mut self, window: Duration, stall: Duration, now: Instant) -> Instant {
         let left = self.datagrams.count() - self.next;
         let pace = *self.pace.get_or_insert_with(|| {

@@ -757,7 +757,7 @@ fn qmp_guests_not_asked_are_asked_first_next_time() {
     let _hang: Vec<UnixListener> = (1..=256).map(|guest| UnixListener::bind(dom0.socket(guest)).unwrap()).collect();
     dom0.qemu(257, well);
     dom0.qemu(258, well);
-    let arguments = ["--count", "2", "--interval", "2s", "--print", "json"];
+    let arguments = ["--count", "2", "--interval", "4s", "--qmp-timeout", "3s", "--print", "json"];
     let said = run(&mut dom0.daemon(false, &arguments));
     let disks = |line: &str| {
         let document: Value = serde_json::from_str(line).unwrap();

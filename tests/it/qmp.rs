@@ -178,8 +178,8 @@ fn qmp_answer_is_waited_for_at_the_end() {
         ("SIGTERM in a poll", ["20s", "10s"], &[][..], 0, "TERM"),
         ("SIGTERM between polls", ["20s", "200ms"], &[], 1, "TERM"),
         ("SIGINT", ["20s", "200ms"], &[], 1, "INT"),
-        ("the last poll", ["1s", "200ms"], &["--once"], 0, ""),
-        ("--check", ["1s", "200ms"], &["--check"], 0, ""),
+        ("the last poll", ["1s", "2s"], &["--once"], 0, ""),
+        ("--check", ["1s", "2s"], &["--check"], 0, ""),
         ("a closed standard output", ["1s", "200ms"], &[], 1, "close"),
     ] {
         let dom0 = Dom0::new(1);
@@ -210,11 +210,11 @@ fn qmp_answer_is_waited_for_where_the_loop_is_blocked() {
     let (seen, is_reached, release) = held(dom0.listener(1), 3);
     // More than a pipe holds.
     let scenario = "[[domain]]\nid = 0\n[[domain]]\nid = 1\n[[domain]]\nid = 1000\ncount = 300\nname = \"vm{i}\"\n";
-    let arguments = ["--print", "json", "--interval", "1s", "--qmp-timeout", "200ms"];
+    let arguments = ["--print", "json", "--interval", "3s", "--qmp-timeout", "3s"];
     let mut daemon = Daemon::start(&mut dom0.on(scenario, &arguments));
     is_reached.recv_timeout(PATIENCE).unwrap();
     // The poll is over, and cannot be printed.
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(3500));
     daemon.signal("TERM");
     thread::sleep(Duration::from_secs(1));
     drop(release);

@@ -3,7 +3,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen \
-    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries clean test-debian
+    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts clean test-debian
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,10 @@ test-libraries: ## Compare with the real xentop and libxenstat of Debian 11, 12 
 
 # Suites of Debian and the release of Xen in each.
 LIBRARIES := bullseye:4.14 bookworm:4.17 trixie:4.20
+
+test-alerts: ## Test the alert rules, and check the dashboard's queries, with Prometheus' promtool
+	@tests/need.sh apt-get:apt dpkg-deb:dpkg python3:python3
+	tests/alerts/run $(CACHE)
 
 test-debian: ## Run the tests in a fresh Debian, SUITE=trixie with its own Rust or SUITE=bookworm with this machine's
 	@tests/need.sh mmdebstrap:mmdebstrap unshare:util-linux git:git \

@@ -4,13 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use xenmonitor::metrics::{Kind, catalogue};
+use yaml_rust2::YamlLoader;
 
 use crate::support::root;
 
 /// Functions that compute the rate or increase of a counter.
 const GROWTH: [&str; 4] = ["perSecond", "nonNegativeDerivative", "rate", "increase"];
 /// The other functions in use.
-const OTHERS: [&str; 7] = ["alias", "aliasByNode", "averageSeries", "avg", "scale", "sum", "sumSeries"];
+const OTHERS: [&str; 10] = [
+    "absent",
+    "alias",
+    "aliasByNode",
+    "averageSeries",
+    "avg",
+    "label_replace",
+    "max_over_time",
+    "scale",
+    "sum",
+    "sumSeries",
+];
 
 /// All metrics, by their names below host and domain; capitals stand for a device.
 pub fn vocabulary() -> BTreeMap<String, Kind> {
@@ -168,6 +180,38 @@ fn dashboards_query_the_metrics_that_are_sent() {
         assert_eq!(sights[0].is_empty(), ours["type"] == "row", "{}", ours["title"]);
         assert_eq!(sights[0], sights[1], "{}", ours["title"]);
     }
+}
+
+/// That they work is tested with promtool: make test-alerts.
+#[test]
+fn alerts_query_the_metrics_that_are_sent_and_are_tested() {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
+        YamlLoader::load_from_str(&text).unwrap().remove(0)
+    };
+    let rules = read("packaging/prometheus/xenmonitor.rules.yml");
+    let tests = read("tests/alerts/rules.yml");
+    let fired: BTreeSet<&str> = tests["tests"]
+        .as_vec()
+        .unwrap()
+        .iter()
+        .flat_map(|test| test["alert_rule_test"].as_vec().unwrap())
+        .filter(|test| test["exp_alerts"].as_vec().is_some_and(|alerts| !alerts.is_empty()))
+        .filter_map(|test| test["alertname"].as_str())
+        .collect();
+    let vocabulary = vocabulary();
+    let mut alerts = BTreeSet::new();
+    for rule in rules["groups"][0]["rules"].as_vec().unwrap() {
+        let query = rule["expr"].as_str().unwrap();
+        alerts.insert(rule["alert"].as_str().unwrap());
+        let queried = asked(query, "xen_");
+        assert!(!queried.is_empty(), "{query}");
+        for metric in queried {
+            let kind = vocabulary.iter().find(|(name, _)| in_prometheus(name) == metric.name);
+            suits(*kind.unwrap_or_else(|| panic!("{} in {query} is not sent", metric.name)).1, &metric, query);
+        }
+    }
+    assert_eq!(alerts, fired);
 }
 
 /// Errors on which Grafana fails, or which it changes on import.

@@ -13,7 +13,7 @@ BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:li
     /usr/lib/llvm-*/lib/libclang.so:libclang-dev
 # Programs that the tests run.
 PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valgrind:valgrind \
-    /bin/kill:procps ip:iproute2 unshare:util-linux prlimit:util-linux faketime:faketime \
+    /bin/kill:procps ip:iproute2 /usr/sbin/nft:nftables unshare:util-linux prlimit:util-linux faketime:faketime \
     systemd-analyze:systemd setpriv:util-linux /etc/hosts:netbase
 
 include packaging/rules.mk

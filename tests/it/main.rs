@@ -17,6 +17,7 @@ mod library;
 mod lifecycle;
 mod log;
 mod naming;
+mod nat;
 mod network;
 mod oracle;
 mod privileges;

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, PATIENCE, Said, Scratch, clean, out_of, run, scenario, with_files, xenmonitor};
+use crate::support::{
+    Daemon, PATIENCE, Said, Scratch, in_namespaces_of, out_of, run, scenario, with_files, xenmonitor,
+};
 
 const HOST: &str = "[[domain]]\nid = 0\nname = \"Domain-0\"\n";
 
@@ -292,9 +294,7 @@ fn tcp_counts_what_is_not_acknowledged() {
     daemon.wait_for_line();
     daemon.wait_for_line();
     let block = "ip netns exec s ip rule add pref 1 iif lo blackhole";
-    let mut command = clean("nsenter");
-    command.args(["--target", &daemon.id().to_string(), "--net", "--mount", "sh", "-c", block]);
-    out_of(&mut command);
+    out_of(&mut in_namespaces_of(&daemon, &["--net", "--mount"], block));
     daemon.wait_for_log("the connection to tcp://10.1.0.2:8125 broke, so metrics may be lost: Connection timed out");
     daemon.signal("TERM");
     let said = daemon.end();

@@ -135,8 +135,13 @@ pub fn with_files(daemon: &Command, files: &[(&Path, &str)], more: &[&str], scri
 
 /// A command that runs a shell script in the network namespace of `daemon`, which [`unshared`] made.
 pub fn in_network_of(daemon: &Daemon, script: &str) -> Command {
+    in_namespaces_of(daemon, &["--net"], script)
+}
+
+/// The same for these namespaces of `daemon`, all of which [`unshared`] made.
+pub fn in_namespaces_of(daemon: &Daemon, namespaces: &[&str], script: &str) -> Command {
     let mut command = clean("nsenter");
-    command.args(["--target", &daemon.id().to_string(), "--net"]);
+    command.args(["--target", &daemon.id().to_string()]).args(namespaces);
     command.args((!am_root()).then_some("--user")).args((!am_root()).then_some("--preserve-credentials"));
     command.args(["sh", "-c", script]);
     command

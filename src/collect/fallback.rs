@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 use crate::collect::xenstat_error::Error;
 use crate::model::snapshot::Collectors;
 
-/// The collectors to ask for, and those to ask for when that fails: first without what most often fails.
+/// The collectors to ask for, and then, as long as that fails, fewer: first without the one that fails most often.
 const FALLBACKS: [Collectors; 8] = [
     Collectors::ALL,
     Collectors { vbd: false, ..Collectors::ALL },
@@ -75,7 +75,7 @@ impl Fallback {
         let failure = match result {
             Err(failure @ (Error::Node(_) | Error::OtherRelease { .. })) => failure,
             Err(failure @ Error::NoDomains) if may_be_vcpus => failure,
-            // It worked; or nothing works at all, and to ask for less is of no use.
+            // Success; or an error that asking for less does not avoid.
             other => {
                 if other.is_ok() && self.step == 0 {
                     (self.backoff, self.cause) = (RETRY, None);
@@ -83,7 +83,7 @@ impl Fallback {
                 return other;
             }
         };
-        // Does one collector fail, or the whole call, or has it passed?
+        // Find out whether a collector failed or the call itself.
         if call(Collectors::NONE).is_err() {
             (self.step, self.wait) = (0, 0);
             return Err(failure);

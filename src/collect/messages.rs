@@ -11,11 +11,11 @@ use crate::model::text::printable;
 /// Lines of one poll, at most.
 const MAX_LINES: usize = 16;
 
-/// Takes what is printed. Without a pipe it is printed as ever.
+/// Receives what libraries print, or, if no pipe can be had, lets them print to stderr.
 pub struct Messages(Option<File>);
 
 impl Messages {
-    /// Redirects what is printed from now on.
+    /// Redirects what libraries print from now on.
     pub fn redirect() -> Self {
         // What does not fit is lost, and libxenstat does not wait.
         let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok();

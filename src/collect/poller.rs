@@ -38,14 +38,14 @@ pub struct Polled {
     pub moments: Moments,
     /// How long all of it took.
     pub took: Duration,
-    /// Where it comes from, and what is missing.
+    /// Its sources, and what is missing.
     pub notes: Notes,
 }
 
 /// A library's file, and why that one was chosen.
 type Opened = (PathBuf, &'static str);
 
-/// Where a reading comes from, and what is missing of it.
+/// The sources of a reading, and what is missing in it.
 #[derive(Debug)]
 pub struct Notes {
     /// The library, if it was opened for this poll.

@@ -349,8 +349,8 @@ unsafe extern "C" {
     static mut stderr: *mut libc::FILE;
 }
 
-/// Has what C libraries print to the variable `stderr` sent to `pipe`. File descriptor 2 stays as it is: the last words
-/// of a process that aborts are written to it directly.
+/// Sends what C libraries print to the variable `stderr` to `pipe`. File descriptor 2 is not changed, because the last
+/// message of a process that aborts is written to it directly.
 pub fn redirect_messages(pipe: OwnedFd) {
     // SAFETY: nobody else has the descriptor, and the mode is a C string.
     let file = unsafe { libc::fdopen(pipe.into_raw_fd(), c"w".as_ptr()) };

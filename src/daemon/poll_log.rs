@@ -1,4 +1,4 @@
-//! What is logged of polls: at first what is read and where it is sent, then problems when they begin and end.
+//! Log lines about polls: at the start the sources and destinations, later problems when they begin and end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub const QEMUS_ASKED_BY_LIBXENSTAT: &str = "QEMU serves disks, and --disks libx
 /// What has been logged.
 #[derive(Default)]
 pub struct PollLog {
-    /// Whether it was logged what is read and where it is sent.
+    /// Whether the sources and destinations were logged.
     introduced: bool,
     /// Whether vcpus are collected.
     wants_vcpus: bool,

@@ -59,7 +59,7 @@ impl Stderr {
         Ok(Self { messages, dropped: 0 })
     }
 
-    /// Has the last lines repeated at the end, after the alternate screen is closed.
+    /// Keeps the last lines from now on, and repeats them at the end, after the alternate screen is closed.
     pub fn repeat_at_end(&self) {
         let _ = self.messages.try_send(Message::Repeat);
     }

@@ -42,8 +42,8 @@ pub fn host_catalogue() -> Vec<Entry> {
     node.chain(health).collect()
 }
 
-/// The metrics that these options send, to match patterns against. Devices may have any name: those that a host most
-/// likely has stand for all.
+/// The metrics that these options send, to match patterns against. Devices may have any name: the most likely names
+/// stand for all.
 pub fn selectable(layout: Layout, details: &[Detail]) -> Vec<String> {
     let of_domain = DOMAIN.iter().filter_map(|row| row.name_in(layout)).map(str::to_owned);
     if layout == Layout::Legacy {

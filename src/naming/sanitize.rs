@@ -13,13 +13,13 @@ pub fn sanitize(raw: &[u8]) -> String {
     String::from_utf8_lossy(raw).chars().map(|c| if is_clean(c) { c } else { '_' }).collect()
 }
 
-/// As [`sanitize`], with `-` for a dot, as the XenMonitor script has it.
+/// As [`sanitize`], but with `-` for a dot, as the XenMonitor script did.
 pub fn sanitize_legacy(raw: &[u8]) -> String {
     let dashed: Vec<u8> = raw.iter().map(|&byte| if byte == b'.' { b'-' } else { byte }).collect();
     sanitize(&dashed)
 }
 
-/// The name as a server has it that folds case and dashes, and knows ASCII only.
+/// The name on a server that ignores case and takes all but ASCII letters, digits and dots for `_`.
 pub fn fold_case(name: &str) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || c == '.';
     name.chars().map(|c| if is_kept(c) { c.to_ascii_lowercase() } else { '_' }).collect()

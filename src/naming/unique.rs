@@ -1,4 +1,4 @@
-//! Unique names of domains, which no VM's name can influence beyond its own.
+//! Unique names of domains: a VM's name affects only how its own metrics are called.
 //!
 //! A VM's name is chosen by anybody who may create VMs, and may have any byte but NUL: newlines, `:` and `|` would
 //! inject lines into statsd, a dot another level into a path. Here each becomes a component of `[A-Za-z0-9_-]`, or a
@@ -67,8 +67,8 @@ impl UniqueNames {
         for (i, name) in names.iter().enumerate() {
             self.server_views(name).for_each(|view| contenders.entry(view).or_default().push(i));
         }
-        // The owner of each name as servers see it; `None` if it is contested: nobody may keep it. That depends on who
-        // contended for the name, not on when, and so not on the order of `domains`.
+        // The owner of each name as servers see it; `None` if it is contested and no domain may keep it. That does not
+        // depend on the order of `domains`.
         let mut owners: HashMap<String, Option<usize>> = HashMap::with_capacity(names.len());
         let mut losers: HashSet<usize> = HashSet::new();
         for (view, contenders) in contenders {
@@ -117,8 +117,8 @@ impl UniqueNames {
         format!("{}{suffix}", &spelled[..length])
     }
 
-    /// Which of those that contend for a name may keep it: the one with a clean raw name; of several the one with the
-    /// lowest domid, but none of those that share a raw name: nothing says whose it is.
+    /// The contender that may keep a name: the one whose raw name is clean; of several, the one with the lowest domid.
+    /// None of several with the same raw name may keep it, because nothing tells which had it first.
     fn winner(&self, contenders: &[usize], domains: &[(&[u8], u32)], attempts: &[u32]) -> Option<usize> {
         if let &[alone] = contenders {
             return Some(alone);

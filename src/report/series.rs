@@ -1,8 +1,8 @@
 //! Series of each domain: names, values last sent, zeros still owed once it vanishes. Rebuilt only when the set of
 //! (domid, name) changes. A domain that is present keeps its name in metrics, so that no zeros are sent for it.
 //!
-//! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, those of its metrics that
-//! are no counters are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
+//! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, its gauges and intervals
+//! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
 //! look like a reset. A metric that is only omitted, because its collector failed or there is no limit any more, gets
 //! no 0.
 

@@ -79,7 +79,7 @@ pub struct Row {
 }
 
 impl Table {
-    /// With `dom0_first` sorted as `xentop -z` does. The columns are those whose metrics pass the filter.
+    /// A table of the columns whose metrics pass the filter. `dom0_first` sorts as `xentop -z` does.
     pub fn new(order: Order, dom0_first: bool, filter: &Filter, longest_name: usize) -> Self {
         let passes = |metric| filter.metric(&[metric], &mut String::new());
         let columns = COLUMNS.map(|column| (metric_of(column.header), column));

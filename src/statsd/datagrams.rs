@@ -34,7 +34,7 @@ impl Datagrams {
         (n..self.count()).map(|n| self.get(n).len()).max().unwrap_or_default()
     }
 
-    /// Makes those from the `n`-th on no longer than `max` bytes. Only a gauge that alone is longer stays so.
+    /// Repacks the datagrams from the `n`-th on to at most `max` bytes, except for a single gauge that is longer.
     pub fn limit(&mut self, n: usize, max: usize) {
         if self.longest(n) <= max {
             return;

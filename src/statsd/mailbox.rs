@@ -44,12 +44,12 @@ impl Mailbox {
         self.put(|pending| pending.resolved = Some(result));
     }
 
-    /// Has the destination resolved and connected to again.
+    /// Makes the thread resolve and connect to the destination again.
     pub fn reopen(&self) {
         self.put(|pending| pending.reopen = true);
     }
 
-    /// Has the thread end.
+    /// Makes the thread end.
     pub fn end(&self, end: End) {
         self.put(|pending| pending.end = Some(end));
     }

@@ -99,7 +99,7 @@ impl Pace {
 /// bookkeeping are kept in a piece of memory whose size is a power of two. A buffer of the default size holds 92
 /// datagrams of 1432 bytes, 48 of 3700, 25 of 4095 and 12 of 8192.
 fn truesize(bytes: usize) -> usize {
-    /// Of IPv6, which are larger than those of IPv4.
+    /// With IPv6, whose headers are larger than IPv4's.
     const HEADERS: usize = 392;
     const SK_BUFF: usize = 256;
     (bytes + HEADERS).next_power_of_two() + SK_BUFF

@@ -74,7 +74,8 @@ impl Resolver {
         if self.addresses.is_empty() { Err(error) } else { Ok(false) }
     }
 
-    /// Name servers may answer in another order each time: what is preferred, and what is used, stays so.
+    /// Name servers may return the addresses in another order each time. So the preferred address and the one in use
+    /// are kept if they are still listed.
     fn replace(&mut self, mut addresses: Vec<SocketAddr>) -> bool {
         let known = addresses.iter().all(|address| self.addresses.contains(address));
         if known && addresses.len() == self.addresses.len() {
@@ -90,13 +91,13 @@ impl Resolver {
         true
     }
 
-    /// Has the name looked up soon, after an error of the server.
+    /// Looks the name up again soon: the server has failed, and may have moved.
     pub fn expire(&mut self, now: Instant) {
         let soon = self.ended.map_or(now, |ended| ended + self.min_interval);
         self.due = self.due.min(soon);
     }
 
-    /// Has the name looked up at once.
+    /// Looks the name up again at once.
     pub fn expire_now(&mut self, now: Instant) {
         self.due = now;
     }
@@ -113,7 +114,7 @@ impl Resolver {
         self.preferred.filter(|preferred| self.addresses.first() != Some(preferred))
     }
 
-    /// Has the preferred address used again.
+    /// Uses the preferred address again.
     pub fn restore(&mut self) {
         if let Some(n) = self.addresses.iter().position(|&address| Some(address) == self.preferred) {
             self.addresses.rotate_left(n);

@@ -45,12 +45,12 @@ impl Sender {
         self.0.send(batch);
     }
 
-    /// Has the destination resolved and connected to again.
+    /// Makes the thread resolve and connect to the destination again.
     pub fn reopen(&self) {
         self.0.reopen();
     }
 
-    /// Has the thread end.
+    /// Makes the thread end.
     pub fn end(&self, end: End) {
         self.0.end(end);
     }

@@ -194,12 +194,12 @@ fn privileges_that_cannot_be_dropped_are_logged() {
         assert_eq!((said.status, said.out.lines().count()), (Some(0), 6), "{}", said.err);
         said.err
     };
-    let told = log(&["env"], "seccomp");
-    assert_eq!(told.matches("cannot ").count(), 1, "{told}");
-    assert!(told.contains(" WARN  cannot filter system calls: "), "{told}");
-    let told = log(&["env"], "capset,seccomp");
-    assert_eq!(told.contains("cannot drop capabilities: "), am_root(), "{told}");
+    let logged = log(&["env"], "seccomp");
+    assert_eq!(logged.matches("cannot ").count(), 1, "{logged}");
+    assert!(logged.contains(" WARN  cannot filter system calls: "), "{logged}");
+    let logged = log(&["env"], "capset,seccomp");
+    assert_eq!(logged.contains("cannot drop capabilities: "), am_root(), "{logged}");
     // As in the unit for systemd, whose filter refuses to change what is not there.
-    let told = log(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "capset");
-    assert!(!told.contains("cannot "), "{told}");
+    let logged = log(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "capset");
+    assert!(!logged.contains("cannot "), "{logged}");
 }

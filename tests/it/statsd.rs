@@ -349,7 +349,7 @@ fn delivery_recovers_from_a_refused_port() {
     let listener = Listener::new(&address);
     listener.datagram_with("Domain-0.cpu_percent:");
     let log = daemon.wait_for_log(&format!("sending to udp://{address} at {address} without errors again"));
-    assert!(!log.contains("are dropped: Connection refused"), "told once: {log}");
+    assert!(!log.contains("are dropped: Connection refused"), "logged once: {log}");
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));
 }

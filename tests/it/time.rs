@@ -44,7 +44,7 @@ fn signal_ends_the_program_during_a_hanging_poll() {
     let said = daemon.end();
     assert_eq!(said.status, Some(0));
     assert!(said.err.contains("SIGTERM: exiting after 2 polls (0 failed, "), "{}", said.err);
-    assert!(!said.err.contains("does not answer"), "told once: {}", said.err);
+    assert!(!said.err.contains("does not answer"), "logged once: {}", said.err);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn resolver_retries_until_the_name_is_found() {
     lines.next();
     std::fs::write(&hosts, "127.0.0.1 statsd.xenmonitor.invalid\n").unwrap();
     let log = daemon.wait_for_log(&format!("sending to {url} at 127.0.0.1:{port}"));
-    assert!(!log.contains("cannot reach"), "told once: {log}");
+    assert!(!log.contains("cannot reach"), "logged once: {log}");
     listener.datagram_with("Domain-0.mem_k:");
     daemon.signal("TERM");
     assert_eq!(daemon.end().status, Some(0));

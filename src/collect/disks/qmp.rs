@@ -597,7 +597,7 @@ mod tests {
             };
             assert_eq!(words, expected, "{domid}");
         }
-        // They come first now, and those who come last for it make room.
+        // These come first now; the connections of the last ones are closed to make room.
         let id = u64::from(most) + 2;
         let expected =
             [connect(id, most + 2), connect(id + 1, most + 3), connect(id + 2, most + 4), connect(id + 3, 7)];

@@ -1,7 +1,7 @@
 //! A conversation with a QEMU about the guest's disks: the questions in their order, and what the replies say.
 //!
-//! A guest that has taken over its QEMU chooses the replies. So only what is needed is read of them, into memory of
-//! limited size.
+//! A guest that has taken over its QEMU chooses the replies. So only the needed parts are read, into memory of limited
+//! size.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -41,10 +41,10 @@ pub enum DriveId {
     },
 }
 
-/// The most disks of one guest, with drives that are no disks.
+/// Maximum number of drives of one guest, including drives that are no disks.
 pub const MAX_DISKS: usize = 64;
 
-/// The most devices that QEMU may list beside them.
+/// Maximum number of other devices that QEMU may list.
 const MAX_DEVICES: usize = 4096;
 
 /// Why a reply cannot be used; ends a sentence that begins with its QEMU.

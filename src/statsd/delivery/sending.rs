@@ -65,7 +65,7 @@ impl Sending {
         self.is_over() || self.burst.is_some_and(|(end, _)| self.next == end)
     }
 
-    /// Cuts what is left for a path.
+    /// Repacks the unsent datagrams for the limit of a path.
     pub fn limit(&mut self, max_datagram: Option<usize>) {
         if self.max_datagram != max_datagram {
             self.max_datagram = max_datagram;
@@ -97,7 +97,7 @@ impl Sending {
         self.burst = None;
     }
 
-    /// Drops what is unsent.
+    /// Drops the unsent datagrams.
     pub fn drop_rest(&mut self, reason: DropReason) {
         self.outcome.drop(self.datagrams.count() - self.next, reason);
         self.next = self.datagrams.count();

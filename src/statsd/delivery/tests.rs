@@ -1,4 +1,4 @@
-//! Tables of what happens when, and what is done about it. `a` is the address 10.1.0.8:9, `b` is 10.1.0.9:9.
+//! Tables of events with their times, and of the actions that follow. `a` is the address 10.1.0.8:9, `b` is 10.1.0.9:9.
 
 use std::io::ErrorKind;
 
@@ -9,14 +9,14 @@ use crate::statsd::batch::BatchWriter;
 const A: &str = "10.1.0.8:9";
 const B: &str = "10.1.0.9:9";
 
-/// What happens at some time, besides that it comes.
+/// What happens at some time; at least, that time passes.
 enum Step {
     Time,
     /// A batch of so many datagrams.
     Batch(usize),
-    /// What the next attempts to connect come to; those after them succeed.
+    /// The results of the next attempts to connect; later ones succeed.
     Opens(&'static [Option<ErrorKind>]),
-    /// What the next datagrams come to; those after them are sent.
+    /// The results of sending the next datagrams; later ones are sent.
     Sends(Vec<Result<(), SendError>>),
     /// The peer is found so when it is checked next.
     Peer(PeerState),

@@ -40,7 +40,7 @@ pub trait Socket {
         None
     }
 
-    /// Has the socket closed so that the server discards the last line, which may be cut.
+    /// Prepares a close after which the server discards the last line, which may be cut.
     fn reset(&mut self) {}
 }
 

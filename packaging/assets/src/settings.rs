@@ -106,7 +106,7 @@ mod tests {
             let value = value.unwrap_or_else(|| panic!("{} is missing", variable.to_string_lossy()));
             // The help states the same default, or describes it if it is not a value.
             let help = option.get_help().unwrap().to_string();
-            let said = help.split_once("[default: ").map(|(_, rest)| rest.split([',', ']']).next().unwrap());
+            let said = help.split_once("[default: ").map(|(_, rest)| rest.split([',', ';', ']']).next().unwrap());
             assert!(
                 value.is_empty() || value == "0" || said == Some(&value),
                 "{}: {value} is not {said:?}",

@@ -13,7 +13,7 @@ use crate::metrics::devices::Detail;
 use crate::metrics::filter::Filter;
 use crate::naming::namer::Namer;
 use crate::naming::scheme::{Layout, NamingError, Scheme};
-use crate::naming::template::Prefix;
+use crate::naming::template::{Identity, Prefix};
 use crate::report::series::{OnVanish, Selection};
 use crate::report::{self, Print, TableSettings};
 use crate::statsd::destination::{DEFAULT_PORT, Destination};
@@ -159,6 +159,7 @@ impl Config {
             layout: options.layout,
             charset: options.names,
             tag_format: options.tag_format,
+            tag_uuid: options.tag_uuid,
             tags: &options.tag,
         };
         let namer = Namer::new(&scheme).map_err(ConfigError::Naming)?;
@@ -174,6 +175,7 @@ impl Config {
         // xentop leaves out a domain whose vcpus are gone when they are read (fact 12); the table shows what xentop does.
         let vcpus = options.detail.iter().any(|detail| matches!(detail, Detail::Vcpus | Detail::All))
             || matches!(print, Some(Print::Json | Print::Table));
+        let uuids = namer.identity() == Identity::Uuid || options.tag_uuid || matches!(print, Some(Print::Json));
         let selection = Selection {
             namer,
             layout: options.layout,
@@ -199,6 +201,7 @@ impl Config {
             sources: Sources {
                 libxenstat: options.libxenstat,
                 vcpus,
+                uuids,
                 vifs: options.vifs,
                 disks: options.disks,
                 // Half an interval is left for the rest, so that no poll is skipped because of QEMU.
@@ -280,6 +283,7 @@ fn is_placeholder(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::naming::name::DomainName;
 
     type Environment<'a> = &'a [(&'a str, &'a str)];
 
@@ -366,6 +370,7 @@ mod tests {
             (&["--watch", "--print", "json"], &[], "--watch shows a table: leave out --print, or use --print table"),
             (&["--layout", "legacy", "--detail", "vbds"], &[], "--layout legacy has no metrics of --detail"),
             (&[], &[("STATSD_PREFIX", ".a")], "STATSD_PREFIX '.a': a component before, between or after dots is empty"),
+            (&["--tag-uuid"], &[], "--tag-uuid needs a --tag-format other than none"),
             (&["--template", "{metric}"], &[], "{domain} is missing in --template: all domains would share one name"),
         ] {
             assert_eq!(config(arguments, environment).unwrap_err(), line, "{arguments:?} {environment:?}");
@@ -380,7 +385,8 @@ mod tests {
             (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
-            let names = config.report.selection.namer.names("web", ["cpu_sec"].into_iter());
+            let names =
+                config.report.selection.namer.names(DomainName { name: "web", uuid: None }, ["cpu_sec"].into_iter());
             assert_eq!(names.get(0).path, name, "{arguments:?} {prefix}");
         }
     }

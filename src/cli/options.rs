@@ -196,7 +196,7 @@ pub struct Options {
 
     /// Name of each metric [default: xen.{host}.{domain}.{metric}]
     ///
-    /// Made of {host}, {domain} and {metric}. The default is xen.{metric} with --tag-format, and
+    /// Made of {host}, {domain} or {uuid}, and {metric}. The default is xen.{metric} with --tag-format, and
     /// XenVms.{host}.{metric}.{domain} with --layout legacy.
     #[arg(long, value_name = "TEMPLATE", help_heading = "Names")]
     pub(super) template: Option<Template>,
@@ -220,6 +220,12 @@ pub struct Options {
     /// Send host, domain and device as tags in this format [default: none]
     #[arg(long, value_name = "FORMAT", default_value = "none", help_heading = "Names")]
     pub(super) tag_format: TagFormat,
+
+    /// Add the UUID of a domain as a tag
+    ///
+    /// Needs --tag-format. UUIDs are read from xenstore.
+    #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Names")]
+    pub(super) tag_uuid: bool,
 
     /// Tag of every metric, such as env=prod [default: none]
     ///

@@ -6,6 +6,8 @@ mod messages;
 pub mod poller;
 mod privcmd;
 pub mod release;
+pub mod uuids;
 pub mod vif;
 pub mod xenstat;
 pub mod xenstat_error;
+mod xenstore;

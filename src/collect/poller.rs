@@ -14,6 +14,7 @@ use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
 use crate::collect::messages::Messages;
+use crate::collect::uuids::{self, Uuids};
 use crate::collect::vif::{self, VifSource};
 use crate::collect::xenstat::Xenstat;
 use crate::collect::xenstat_error::Error;
@@ -58,6 +59,8 @@ pub struct Notes {
     pub disk_error: Option<disks::Error>,
     /// The guests whose disks are unavailable.
     pub unavailable: Vec<Unavailable>,
+    /// The domains whose UUID is unknown, where UUIDs are wanted.
+    pub unknown_uuids: Option<uuids::Unknown>,
     /// Whether libxenstat was asked for disks where QEMU serves some.
     pub asks_beside_qemu: bool,
     /// Why libxenstat failed when it was last asked for everything, while it answers if asked for less.
@@ -82,6 +85,8 @@ pub struct Sources {
     pub libxenstat: Option<PathBuf>,
     /// Whether vcpus are wanted: libxenstat makes a hypercall for each.
     pub vcpus: bool,
+    /// Whether the UUIDs of VMs are wanted: each is read from xenstore once.
+    pub uuids: bool,
     /// `--vifs`.
     pub vifs: VifSource,
     /// `--disks`.
@@ -161,6 +166,7 @@ where
             sources,
             kernel_vifs: vif::Vifs::default(),
             qemus,
+            uuids: Uuids::default(),
             xenstat: None,
             fallback: Fallback::new(),
         };
@@ -180,6 +186,7 @@ struct Poller {
     sources: Sources,
     kernel_vifs: vif::Vifs,
     qemus: disks::Qemus,
+    uuids: Uuids,
     xenstat: Option<Xenstat>,
     fallback: Fallback,
     messages: Messages,
@@ -191,6 +198,7 @@ impl Poller {
             if request.reopen {
                 (self.xenstat, self.fallback) = (None, Fallback::new());
                 self.qemus.reopen();
+                self.uuids.reopen();
             }
             answer(Some(self.poll(request.recycled)));
         }
@@ -206,7 +214,7 @@ impl Poller {
         let vif_error = read.and_then(Result::err);
 
         let (mut opened, mut from_backends) = (None, false);
-        let (mut disk_error, mut unavailable) = (None, Vec::new());
+        let (mut disk_error, mut unavailable, mut unknown_uuids) = (None, Vec::new(), None);
         let (xenstat, result) = match self.read_xenstat(&mut snapshot, &mut opened, &mut from_backends) {
             Ok(moment) => {
                 if !from_backends {
@@ -214,6 +222,9 @@ impl Poller {
                 }
                 if vifs_from_kernel {
                     self.kernel_vifs.fill(&mut snapshot);
+                }
+                if let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.uuids) {
+                    unknown_uuids = self.uuids.fill(xenstat, &mut snapshot);
                 }
                 if from_backends {
                     match self.qemus.fill(&mut snapshot, qmp_timeout) {
@@ -240,6 +251,7 @@ impl Poller {
             vif_error,
             disk_error,
             unavailable,
+            unknown_uuids,
             asks_beside_qemu,
             cause,
             messages: self.messages.take(),

@@ -1,4 +1,4 @@
-//! A safe interface to libxenstat, and the only unsafe code of the program.
+//! A safe interface to libxenstat. With xenstore.rs it is the only unsafe code of the program.
 //!
 //! [`Xenstat`] loads the library of the running hypervisor and owns one handle. [`Xenstat::poll`] reads one
 //! node, copies it into a [`Snapshot`] and frees it before it returns. Nothing of C's memory outlives a call.
@@ -19,6 +19,7 @@ use xenstat_sys::libloading;
 use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
 use crate::collect::xenstat_error::Error;
+use crate::collect::xenstore::{self, Xenstore};
 use crate::collect::{privcmd, release};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 
@@ -41,6 +42,8 @@ struct Library {
     functions: sys::Xenstat,
     /// From Xen 4.13 on (facts 16 and 27).
     vbd_error: Option<sys::XenstatVbdError>,
+    /// Those of libxenstore, which is loaded under it.
+    store: Option<xenstore::Functions>,
     /// Whether libxenctrl is loaded under it, so that it needs [`privcmd`]. The fake one of the tests needs no Xen.
     needs_xen: bool,
     path: PathBuf,
@@ -84,6 +87,11 @@ impl Xenstat {
         self.library.why
     }
 
+    /// A connection to xenstored of our own.
+    pub fn xenstore(&self) -> io::Result<Xenstore> {
+        Xenstore::open(self.library.store.as_ref())
+    }
+
     /// Reads the host and all its domains: `xenstat_get_node`, copied over what `into` held, and freed.
     ///
     /// Blocks for as long as the C library does: indefinitely when xenstored hangs (fact 9). After an error the
@@ -100,18 +108,9 @@ impl Xenstat {
         // SAFETY: the handle is live (invariant). `&mut self` excludes a second call at the same time (fact 25), and
         // the caller does not come back after an error (fact 10).
         let node = unsafe { self.library.functions.xenstat_get_node(self.handle.as_ptr(), flags) };
-        let node = NonNull::new(node).ok_or_else(|| self.node_error(errno()))?;
+        let node = NonNull::new(node).ok_or_else(|| Error::of_node(errno(), self.library()))?;
         Node { node, asked, owner: self }.copy(into);
         if into.domains.is_empty() { Err(Error::NoDomains) } else { Ok(()) }
-    }
-
-    /// To a library of another release the hypervisor says EACCES, as to a caller that may not call.
-    fn node_error(&self, error: io::Error) -> Error {
-        let running = || release::running().map(|(major, minor)| format!("{major}.{minor}"));
-        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
-        let other_release =
-            is_refused.then(running).flatten().and_then(|running| Error::other_release(self.library(), &running));
-        other_release.unwrap_or(Error::Node(error))
     }
 }
 
@@ -201,7 +200,7 @@ impl Node<'_> {
             if *into.name != *name {
                 into.name = name.into();
             }
-            into.id = c.xenstat_domain_id(domain);
+            (into.id, into.uuid) = (c.xenstat_domain_id(domain), None);
             into.state = State {
                 running: c.xenstat_domain_running(domain) != 0,
                 blocked: c.xenstat_domain_blocked(domain) != 0,
@@ -335,13 +334,14 @@ impl Library {
         let library = libloading::Library::from(library);
         // SAFETY: it is only looked up, never called.
         let needs_xen = unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok();
+        let store = xenstore::Functions::of(&library);
         // SAFETY: every release declares these functions as the header we are built with (fact 27).
         let functions = unsafe { sys::Xenstat::from_library(library) };
         let functions = functions.map_err(|source| Error::Lacks { library: file.to_owned(), source: source.into() })?;
         // SAFETY: as above; no initialiser runs a second time.
         let vbd_error = unsafe { sys::XenstatVbdError::new(file) }.ok();
         let path = file_of(&functions).unwrap_or_else(|| file.to_owned());
-        Ok(Self { functions, vbd_error, needs_xen, path, why })
+        Ok(Self { functions, vbd_error, store, needs_xen, path, why })
     }
 }
 

@@ -90,6 +90,15 @@ impl error::Error for Error {
 }
 
 impl Error {
+    /// Why `xenstat_get_node` failed. To a library of another release the hypervisor says EACCES, as to a caller that may
+    /// not call.
+    pub fn of_node(error: io::Error, library: &Path) -> Self {
+        let running = || release::running().map(|(major, minor)| format!("{major}.{minor}"));
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        let other_release = is_refused.then(running).flatten();
+        other_release.and_then(|running| Self::other_release(library, &running)).unwrap_or(Self::Node(error))
+    }
+
     /// The error that says so, if a library is not that of the `running` hypervisor.
     pub fn other_release(library: &Path, running: &str) -> Option<Self> {
         let name = |(major, minor)| format!("{major}.{minor}");

@@ -27,6 +27,7 @@ pub struct PollLog {
     partial: Throttle,
     no_vifs: Throttle,
     no_disks: Throttle,
+    no_uuids: Throttle,
     asks_beside_qemu: Throttle,
     messages: Throttle,
     guest_disks: GuestDisks,
@@ -74,7 +75,7 @@ impl PollLog {
         interval: Duration,
         description: impl Fn() -> String,
     ) {
-        let Notes { opened, vif_error, disk_error, unavailable, asks_beside_qemu, cause, .. } = notes;
+        let Notes { opened, vif_error, disk_error, unavailable, unknown_uuids, asks_beside_qemu, cause, .. } = notes;
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", description());
@@ -90,6 +91,10 @@ impl PollLog {
         match disk_error {
             Some(error) => self.no_disks.raise(format!("cannot read disks {error}: their metrics are omitted")),
             None => self.no_disks.ok(|| "disks can be read again".into()),
+        }
+        match unknown_uuids {
+            Some(unknown) => self.no_uuids.raise(unknown.to_string()),
+            None => self.no_uuids.ok(|| "all UUIDs are known again".into()),
         }
         if asks_beside_qemu {
             self.asks_beside_qemu.raise(QEMUS_ASKED_BY_LIBXENSTAT.into());

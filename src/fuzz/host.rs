@@ -107,7 +107,8 @@ fn namer(way: (Layout, Charset, TagFormat), template: u8) -> Namer {
     };
     let template = &text.parse().expect("a template");
     let tags = if tag_format == TagFormat::None { vec![] } else { vec!["env=pr\u{f6}d".parse().expect("a tag")] };
-    let scheme = Scheme { template, prefix: None, host: "h 1", layout, charset, tag_format, tags: &tags };
+    let tag_uuid = tag_format != TagFormat::None;
+    let scheme = Scheme { template, prefix: None, host: "h 1", layout, charset, tag_format, tag_uuid, tags: &tags };
     Namer::new(&scheme).expect("these go together")
 }
 

@@ -98,7 +98,7 @@ pub fn read(line: &str, tag_format: TagFormat) -> (String, String) {
     let mut keys = HashSet::new();
     for (tag, is) in marks.iter().flat_map(|(between, is)| tags.split(*between).map(move |tag| (tag, is))) {
         let (key, value) = tag.split_once(*is).expect("key and value");
-        assert!(keys.insert(key) && ["host", "domain", "device", "env"].contains(&key), "{line}");
+        assert!(keys.insert(key) && ["host", "domain", "uuid", "device", "env"].contains(&key), "{line}");
         let ends = |c: char| c.is_whitespace() || ",|:=#;[]\\".contains(c) || steers(c);
         assert!(!value.is_empty() && !value.contains(ends) && !value.starts_with('~'), "{line}");
     }

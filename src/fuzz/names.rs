@@ -11,7 +11,7 @@ use crate::cli::usage_error::one_line;
 use crate::fuzz::input::{Input, is_plain, steers};
 use crate::model::device::DeviceKind;
 use crate::model::text::printable;
-use crate::naming::name::Name;
+use crate::naming::name::{DomainName, Name};
 use crate::naming::namer::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Namer};
 use crate::naming::sanitize::fold_case;
 use crate::naming::scheme::{Charset, Layout, Scheme};
@@ -34,7 +34,8 @@ pub const WAYS: [(Layout, Charset, TagFormat); 8] = [
 /// Names by the default template.
 pub fn named(host: &str, (layout, charset, tag_format): (Layout, Charset, TagFormat)) -> Namer {
     let template = &layout.template(tag_format);
-    Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &[] }).expect("defaults")
+    Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tag_uuid: false, tags: &[] })
+        .expect("defaults")
 }
 
 /// A byte that selects naming options, one that says how many names were freed lately, and names that end in NUL, the
@@ -74,7 +75,7 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     let tagged = tag_format != TagFormat::None;
     let mut whole = Name::default();
     for name in names.values() {
-        namer.write(&mut whole, name, None, &"m".repeat(MAX_METRIC));
+        namer.write(&mut whole, DomainName { name, uuid: None }, None, &"m".repeat(MAX_METRIC));
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
         assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= max, "{whole:?}");
         if tagged {
@@ -142,11 +143,19 @@ pub fn templates(input: &[u8]) {
     let prefix = prefix.parse::<Prefix>().inspect_err(is_message).ok();
     let tags: Vec<Tag> = lines.filter_map(|tag| tag.parse().inspect_err(is_message).ok()).collect();
     let prefix = prefix.as_ref();
-    let namer =
-        match Namer::new(&Scheme { template: &template, prefix, host, layout, charset, tag_format, tags: &tags }) {
-            Ok(namer) => namer,
-            Err(error) => return is_message(&error),
-        };
+    let namer = match Namer::new(&Scheme {
+        template: &template,
+        prefix,
+        host,
+        layout,
+        charset,
+        tag_format,
+        tag_uuid: false,
+        tags: &tags,
+    }) {
+        Ok(namer) => namer,
+        Err(error) => return is_message(&error),
+    };
     let domains: [(&[u8], u32); 4] = [(b"Domain-0", 0), (b"a", 1), (b"b.a", 2), (b"A", 3)];
     assert_distinct(&namer, tag_format, &domains, 1);
     // All metrics of all domains and of the host have names of their own.
@@ -164,7 +173,7 @@ pub fn templates(input: &[u8]) {
             (Some((DeviceKind::Vbd, "xvdb")), "rd"),
             (Some((DeviceKind::Vcpu, "0")), "online"),
         ] {
-            namer.write(&mut name, &domain, device, metric);
+            namer.write(&mut name, DomainName { name: &domain, uuid: None }, device, metric);
             add(&name);
         }
     }

@@ -6,6 +6,7 @@ use crate::fuzz::input::Input;
 use crate::model::snapshot::{
     AccessPath, Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif,
 };
+use crate::model::uuid::Uuid;
 
 /// Names that are near each other, or near names that are not a domain's.
 const NEAR: &[&str] = &[
@@ -125,6 +126,8 @@ fn domain(id: u32, input: &mut Input, at: Instant) -> Domain {
     let mut domain = Domain {
         id,
         name: name(input),
+        // Some are shared.
+        uuid: Uuid::parse(format!("{:08x}-0000-0000-0000-000000000000", id / 2).as_bytes()),
         state,
         // Bit 63 is masked where libxenstat is read.
         cpu_ns: input.number() & (u64::MAX >> 1),

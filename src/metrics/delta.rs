@@ -89,9 +89,7 @@ impl<'a> Sample<'a> {
         net_view: NetView,
     ) -> Self {
         // With less CPU time it is another domain that got the same domid and name.
-        let earlier = earlier.filter(|earlier| {
-            (earlier.id, &earlier.name) == (domain.id, &domain.name) && earlier.cpu_ns <= domain.cpu_ns
-        });
+        let earlier = earlier.filter(|earlier| is_same_vm(earlier, domain) && earlier.cpu_ns <= domain.cpu_ns);
         Self { domain, node, net_view, previous: earlier.zip(previous) }
     }
 
@@ -99,6 +97,15 @@ impl<'a> Sample<'a> {
     pub fn side(&self, dom0s: fn(&Vif) -> u64, guests: fn(&Vif) -> u64) -> fn(&Vif) -> u64 {
         if self.net_view == NetView::Dom0 { dom0s } else { guests }
     }
+}
+
+/// Whether both have the same domid, and the same UUID, or as far as that is unknown the same name.
+fn is_same_vm(earlier: &Domain, domain: &Domain) -> bool {
+    earlier.id == domain.id
+        && match (earlier.uuid, domain.uuid) {
+            (Some(earlier), Some(uuid)) => earlier == uuid,
+            _ => earlier.name == domain.name,
+        }
 }
 
 /// The devices of one domain beside their earlier readings. Reused from domain to domain: it allocates only for a

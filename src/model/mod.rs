@@ -3,4 +3,5 @@
 pub mod device;
 pub mod snapshot;
 pub mod text;
+pub mod uuid;
 pub mod vdev;

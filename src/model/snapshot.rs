@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::model::uuid::Uuid;
+
 /// The host and every domain on it, as of `xenstat_get_node`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
@@ -72,6 +74,9 @@ pub struct Domain {
     pub id: u32,
     /// `xenstat_domain_name`: any bytes but NUL. Untrusted.
     pub name: Box<[u8]>,
+    /// The UUID of its VM, which stays the same over renames, reboots and migrations; `None` if it was not requested, or
+    /// is unknown. Not from libxenstat.
+    pub uuid: Option<Uuid>,
     /// The six `xenstat_domain_*` predicates.
     pub state: State,
     /// `xenstat_domain_cpu_ns`: CPU time of all vcpus since the domain was built.

@@ -2,6 +2,17 @@
 
 use std::ops::Range;
 
+use crate::model::uuid::Uuid;
+
+/// A domain as the names of its metrics have it.
+#[derive(Debug, Clone, Copy)]
+pub struct DomainName<'a> {
+    /// What [`Namer::domains`](super::namer::Namer::domains) made of its name or UUID.
+    pub name: &'a str,
+    /// For a tag of its own.
+    pub uuid: Option<&'a Uuid>,
+}
+
 /// A metric's name: the text before the value in its line, and the text after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts<'a> {

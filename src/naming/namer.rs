@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::model::device::DeviceKind;
-use crate::naming::name::{Name, Parts, nth};
+use crate::model::uuid::Uuid;
+use crate::naming::name::{DomainName, Name, Parts, nth};
 use crate::naming::sanitize::sanitize;
 use crate::naming::scheme::{NamingError, Scheme};
 use crate::naming::tags::{self, Tags};
-use crate::naming::template::Piece;
+use crate::naming::template::{Identity, Piece};
 use crate::naming::unique::{MIN_DOMAIN, UniqueNames};
 
 /// Maximum bytes of a name without tags. collectd cuts longer names, so that two of them could become one.
@@ -27,6 +28,8 @@ pub struct Namer {
     /// The text before and after the metric in the names of the host's metrics: those have no domain component.
     around_metric: (String, String),
     tags: Option<Tags>,
+    /// Whether a domain's UUID is a tag.
+    tag_uuid: bool,
     domains: UniqueNames,
 }
 
@@ -34,7 +37,7 @@ impl Namer {
     /// Fails if the options of the scheme contradict each other, or leave too few bytes for domains and metrics.
     pub fn new(scheme: &Scheme) -> Result<Self, NamingError> {
         scheme.check()?;
-        let &Scheme { template, prefix, host, layout, charset, tag_format, tags: constants } = scheme;
+        let &Scheme { template, prefix, host, layout, charset, tag_format, tag_uuid, tags: constants } = scheme;
         let clean_host = sanitize(host.as_bytes());
         if !clean_host.contains(|c: char| c.is_ascii_alphanumeric()) {
             return Err(NamingError::HostName(host.to_owned()));
@@ -48,18 +51,31 @@ impl Namer {
         let pieces: Vec<Piece> = prefix.iter().chain(template.pieces()).map(filled).collect();
         let tags = Tags::new(tag_format, &charset.apply(tags::value(host.as_bytes())), constants);
         let tagged = tags.is_some();
-        let domains = UniqueNames { layout, charset, tagged, host: host.to_owned(), budget: 0 };
-        let mut namer = Self { around_metric: around_metric(&pieces), pieces, tags, domains };
+        let identity = template.identity();
+        let domains = UniqueNames { layout, charset, tagged, identity, host: host.to_owned(), budget: 0 };
+        let mut namer = Self { around_metric: around_metric(&pieces), pieces, tags, tag_uuid, domains };
         let mut shortest = Name::default();
-        namer.write(&mut shortest, "", None, "");
-        let fixed = shortest.path.len() + shortest.tags.len();
+        namer.write(&mut shortest, DomainName { name: "", uuid: None }, None, "");
+        let uuid = if tag_uuid { ",uuid=".len() + Uuid::LENGTH } else { 0 };
+        let fixed = shortest.path.len() + shortest.tags.len() + uuid;
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
         // Tags have no length limit of their own; in a tag a domain's name has this one.
         namer.domains.budget = max.saturating_sub(fixed + MAX_METRIC).min(MAX_NAME);
-        if namer.domains.budget < MIN_DOMAIN {
+        let min = if identity == Identity::Uuid { Uuid::LENGTH } else { MIN_DOMAIN };
+        if namer.domains.budget < min {
             return Err(NamingError::TooLong { fixed, max });
         }
         Ok(namer)
+    }
+
+    /// What domains are named by.
+    pub fn identity(&self) -> Identity {
+        self.domains.identity
+    }
+
+    /// The UUID of a domain, if it is a tag.
+    pub fn tag(&self, uuid: Option<Uuid>) -> Option<Uuid> {
+        uuid.filter(|_| self.tag_uuid)
     }
 
     /// The unique name of each domain, see [`UniqueNames::assign`].
@@ -77,7 +93,7 @@ impl Namer {
     }
 
     /// The full names of metrics of one domain, but not of its devices. `domain` comes from [`domains`](Self::domains).
-    pub fn names<'a>(&self, domain: &str, metrics: impl Iterator<Item = &'a str>) -> Names {
+    pub fn names<'a>(&self, domain: DomainName, metrics: impl Iterator<Item = &'a str>) -> Names {
         let (mut name, mut names) = (Name::default(), Names::default());
         for metric in metrics {
             self.write(&mut name, domain, None, metric);
@@ -91,12 +107,13 @@ impl Namer {
     }
 
     /// Replaces `name` by the full name of a metric. `domain` comes from [`domains`](Self::domains).
-    pub fn write(&self, name: &mut Name, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) {
+    pub fn write(&self, name: &mut Name, domain: DomainName, device: Option<(DeviceKind, &str)>, metric: &str) {
         name.clear();
+        let domain = DomainName { uuid: domain.uuid.filter(|_| self.tag_uuid), ..domain };
         for piece in &self.pieces {
             match (piece, device) {
                 (Piece::Literal(text), _) => name.path.push_str(text),
-                (Piece::Domain, _) => name.path.push_str(domain),
+                (Piece::Domain, _) => name.path.push_str(domain.name),
                 (Piece::Metric, None) => name.path.push_str(metric),
                 // `vbds.rd`, because a server that replaces dots by `_` would take `vbd.rd` for `vbd_rd`, the sum.
                 (Piece::Metric, Some((kind, _))) if self.tags.is_some() => {
@@ -170,12 +187,14 @@ mod tests {
             layout: Layout::Xentop,
             charset: Charset::Plain,
             tag_format: TagFormat::None,
+            tag_uuid: false,
             tags: &[],
         })
     }
 
     fn whole(namer: &Namer, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) -> String {
         let mut name = Name::default();
+        let domain = DomainName { name: domain, uuid: None };
         namer.write(&mut name, domain, device, metric);
         if device.is_none() {
             let names = namer.names(domain, ["cpu_sec", metric, "ssid"].into_iter());
@@ -288,7 +307,16 @@ mod tests {
             let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
             let (layout, charset) = (Layout::Xentop, Charset::Plain);
             let (template, host) = (&layout.template(tag_format), "xen1.example.com");
-            Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &tags })
+            Namer::new(&Scheme {
+                template,
+                prefix: None,
+                host,
+                layout,
+                charset,
+                tag_format,
+                tag_uuid: false,
+                tags: &tags,
+            })
         };
         let tagged = namer(TagFormat::Datadog, &["env=prod", "rack=7/b"]).unwrap();
         assert_eq!(
@@ -338,12 +366,21 @@ mod tests {
             let tags = [format!("a={}", "1".repeat(length)).parse().unwrap()];
             let (layout, charset, tag_format) = (Layout::Xentop, Charset::Plain, TagFormat::SignalFx);
             let (template, host) = (&layout.template(tag_format), "h");
-            Namer::new(&Scheme { template, prefix: None, host, layout, charset, tag_format, tags: &tags })
+            Namer::new(&Scheme {
+                template,
+                prefix: None,
+                host,
+                layout,
+                charset,
+                tag_format,
+                tag_uuid: false,
+                tags: &tags,
+            })
         };
         let longest = (0..MAX_TAGGED).rev().find_map(|length| tagged(length).ok()).unwrap();
         let (name, mut of_disk) = (&names_of(&longest, &[(&long, 1)])[0], Name::default());
         let device = "x".repeat(MAX_METRIC - "vbd..rd".len());
-        longest.write(&mut of_disk, name, Some((DeviceKind::Vbd, &device)), "rd");
+        longest.write(&mut of_disk, DomainName { name, uuid: None }, Some((DeviceKind::Vbd, &device)), "rd");
         let line = of_disk.parts().line(9_007_199_254_740_991);
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between characters.

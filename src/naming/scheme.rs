@@ -62,6 +62,8 @@ pub struct Scheme<'a> {
     pub charset: Charset,
     /// `--tag-format`.
     pub tag_format: TagFormat,
+    /// `--tag-uuid`: whether a domain's UUID is a tag.
+    pub tag_uuid: bool,
     /// `--tag`: tags of every metric.
     pub tags: &'a [Tag],
 }
@@ -75,8 +77,8 @@ pub enum NamingError {
     HoleForTag,
     /// Neither `{domain}` in the template nor a tag for it.
     NoDomain,
-    /// `--tag` without `--tag-format`.
-    NoTagFormat,
+    /// `--tag` or `--tag-uuid` without `--tag-format`.
+    NoTagFormat(&'static str),
     /// A key of `--tag` that is given twice.
     TagTwice(String),
     /// The host's name, which has no letter and no digit.
@@ -96,11 +98,11 @@ impl fmt::Display for NamingError {
             NamingError::LegacyNames => {
                 f.write_str("--layout legacy has names of its own, which --tag-format and --names strict would change")
             }
-            NamingError::HoleForTag => {
-                f.write_str("with --tag-format host and domain are tags: leave {host} and {domain} out of --template")
-            }
+            NamingError::HoleForTag => f.write_str(
+                "with --tag-format host and domain are tags: leave {host}, {domain} and {uuid} out of --template",
+            ),
             NamingError::NoDomain => f.write_str("{domain} is missing in --template: all domains would share one name"),
-            NamingError::NoTagFormat => f.write_str("--tag needs a --tag-format other than none"),
+            NamingError::NoTagFormat(option) => write!(f, "{option} needs a --tag-format other than none"),
             NamingError::TagTwice(key) => write!(f, "--tag {key} is given twice"),
             NamingError::HostName(host) => {
                 write!(f, "the host name {host:?} has no letter or digit: give another with --host")
@@ -145,8 +147,10 @@ impl Scheme<'_> {
         if !tagged && !in_template(Piece::Domain) {
             return Err(NamingError::NoDomain);
         }
-        if !tagged && !self.tags.is_empty() {
-            return Err(NamingError::NoTagFormat);
+        for (is_set, option) in [(!self.tags.is_empty(), "--tag"), (self.tag_uuid, "--tag-uuid")] {
+            if is_set && !tagged {
+                return Err(NamingError::NoTagFormat(option));
+            }
         }
         let mut keys: Vec<String> = self.tags.iter().map(|tag| fold_case(tag.key()).replace('.', "_")).collect();
         keys.sort_unstable();
@@ -177,7 +181,16 @@ mod tests {
             let prefix: Option<Prefix> = prefix.map(|prefix| prefix.parse().unwrap());
             let (layout, charset) = (Layout::Xentop, Charset::Plain);
             let host = "xen-1.example.com";
-            let scheme = Scheme { template, prefix: prefix.as_ref(), host, layout, charset, tag_format, tags: &[] };
+            let scheme = Scheme {
+                template,
+                prefix: prefix.as_ref(),
+                host,
+                layout,
+                charset,
+                tag_format,
+                tag_uuid: false,
+                tags: &[],
+            };
             assert_eq!(scheme.names_host(), names_host, "{template:?} {prefix:?}");
         }
     }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::model::text::is_invisible;
-use crate::naming::name::Name;
+use crate::model::uuid::Uuid;
+use crate::naming::name::{DomainName, Name};
 
 /// `--tag-format`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum TagFormat {
 }
 
 /// The keys of our own tags.
-const OWN: [&str; 3] = ["host", "domain", "device"];
+const OWN: [&str; 4] = ["host", "domain", "uuid", "device"];
 
 /// Graphite's key for the metric's own name.
 const GRAPHITES: &str = "name";
@@ -50,7 +51,7 @@ pub enum TagError {
     KeyStart,
     KeyCharacter(char),
     ValueCharacter(char),
-    /// A key that every metric has already.
+    /// A key of our own tags.
     OwnKey(String),
 }
 
@@ -64,7 +65,7 @@ impl fmt::Display for TagError {
                 write!(f, "invalid character {c:?} in its key: use letters, digits, '_', '-' and '.'")
             }
             TagError::ValueCharacter(c) => write!(f, "invalid character {c:?} in its value"),
-            TagError::OwnKey(key) => write!(f, "every metric has a tag '{key}' already"),
+            TagError::OwnKey(key) => write!(f, "the tag '{key}' is one of xenmonitor's own"),
         }
     }
 }
@@ -141,11 +142,17 @@ impl Tags {
         Some(Self { delimiters, after_value, host: host.to_owned(), constants: constants.to_vec() })
     }
 
-    /// Adds the tags to a name whose path is written: host, domain and device if it has them, and the constant ones.
-    pub fn write(&self, name: &mut Name, domain: Option<&str>, device: Option<&str>) {
+    /// Adds the tags to a name whose path is written: host, the domain's if it has one, device if it has one, and the
+    /// constant ones.
+    pub fn write(&self, name: &mut Name, domain: Option<DomainName>, device: Option<&str>) {
         let Self { delimiters: [first, equals, further, end], .. } = self;
         let out = if self.after_value { &mut name.tags } else { &mut name.path };
-        let own = OWN.into_iter().zip([Some(&*self.host), domain, device]);
+        let own = OWN.into_iter().zip([
+            Some(&*self.host),
+            domain.map(|domain| domain.name),
+            domain.and_then(|domain| domain.uuid).map(Uuid::as_str),
+            device,
+        ]);
         let own = own.filter_map(|(key, value)| Some((key, value?)));
         let constants = self.constants.iter().map(|tag| (&*tag.key, &*tag.value));
         let mut before = first;
@@ -187,8 +194,9 @@ mod tests {
             ("=x", "its key does not start with a letter"),
             ("1=x", "its key does not start with a letter"),
             ("a:b=x", "invalid character ':' in its key: use letters, digits, '_', '-' and '.'"),
-            ("name=x", "every metric has a tag 'name' already"),
-            ("Domain=x", "every metric has a tag 'Domain' already"),
+            ("name=x", "the tag 'name' is one of xenmonitor's own"),
+            ("Domain=x", "the tag 'Domain' is one of xenmonitor's own"),
+            ("uuid=x", "the tag 'uuid' is one of xenmonitor's own"),
             ("env=", "its value is empty"),
             ("env=a b", "invalid character ' ' in its value"),
             ("env=a=b", "invalid character '=' in its value"),
@@ -201,14 +209,21 @@ mod tests {
     #[test]
     fn tag_formats() {
         let constants = ["env=prod".parse().unwrap()];
+        let uuid = Uuid::parse(b"c9a5f0e2-0b7d-4c1e-9f3a-1d2e3f405162").unwrap();
         for (format, with_device, without) in [
             (TagFormat::Datadog, "n:5|g|#host:h,domain:d,device:xvda,env:prod", "n:5|g|#host:h,env:prod"),
             (TagFormat::Graphite, "n;host=h;domain=d;device=xvda;env=prod:5|g", "n;host=h;env=prod:5|g"),
             (TagFormat::Influx, "n,host=h,domain=d,device=xvda,env=prod:5|g", "n,host=h,env=prod:5|g"),
             (TagFormat::SignalFx, "n[host=h,domain=d,device=xvda,env=prod]:5|g", "n[host=h,env=prod]:5|g"),
+            (
+                TagFormat::Graphite,
+                "n;host=h;domain=d;uuid=c9a5f0e2-0b7d-4c1e-9f3a-1d2e3f405162;device=xvda;env=prod:5|g",
+                "n;host=h;env=prod:5|g",
+            ),
         ] {
             let tags = Tags::new(format, "h", &constants);
-            for (domain, device, expected) in [(Some("d"), Some("xvda"), with_device), (None, None, without)] {
+            let domain = DomainName { name: "d", uuid: with_device.contains("uuid").then_some(&uuid) };
+            for (domain, device, expected) in [(Some(domain), Some("xvda"), with_device), (None, None, without)] {
                 let mut name = Name { path: "n".into(), ..Name::default() };
                 tags.iter().for_each(|tags| tags.write(&mut name, domain, device));
                 assert_eq!(name.parts().line(5), expected);

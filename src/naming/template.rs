@@ -10,6 +10,16 @@ use crate::naming::sanitize::is_clean;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pieces: Vec<Piece>,
+    identity: Identity,
+}
+
+/// What a domain is called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// `{domain}`, or the tag: its name.
+    Name,
+    /// `{uuid}`: the UUID of its VM.
+    Uuid,
 }
 
 /// A part of a template.
@@ -33,6 +43,8 @@ pub enum TemplateError {
     NoMetric,
     /// A hole that appears more than once.
     HoleTwice(&'static str),
+    /// Both `{domain}` and `{uuid}`.
+    TwoIdentities,
     /// Nothing before, between or after dots.
     EmptyComponent,
     /// Two holes in one component.
@@ -45,9 +57,14 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TemplateError::NoClosingBrace(rest) => write!(f, "'{rest}' has no closing brace"),
-            TemplateError::UnknownHole(name) => write!(f, "{{{name}}} is none of {{host}}, {{domain}}, {{metric}}"),
+            TemplateError::UnknownHole(name) => {
+                write!(f, "{{{name}}} is none of {{host}}, {{domain}}, {{uuid}}, {{metric}}")
+            }
             TemplateError::NoMetric => f.write_str("{metric} is missing: all metrics would share one name"),
             TemplateError::HoleTwice(name) => write!(f, "{{{name}}} appears more than once"),
+            TemplateError::TwoIdentities => {
+                f.write_str("{domain} and {uuid} both stand for the domain: use one of them")
+            }
             TemplateError::EmptyComponent => f.write_str("a component before, between or after dots is empty"),
             TemplateError::AdjacentHoles => f.write_str("there must be a '.' between two {holes}"),
             TemplateError::Character(c) => {
@@ -63,7 +80,7 @@ impl FromStr for Template {
     type Err = TemplateError;
 
     fn from_str(text: &str) -> Result<Self, TemplateError> {
-        let mut pieces = Vec::new();
+        let (mut pieces, mut identities) = (Vec::new(), Vec::new());
         let mut rest = text;
         while let Some((literal, hole)) = rest.split_once('{') {
             let Some((name, tail)) = hole.split_once('}') else {
@@ -72,10 +89,15 @@ impl FromStr for Template {
             pieces.push(Piece::Literal(literal_text(literal)?));
             pieces.push(match name {
                 "host" => Piece::Host,
-                "domain" => Piece::Domain,
+                "domain" | "uuid" => Piece::Domain,
                 "metric" => Piece::Metric,
                 _ => return Err(TemplateError::UnknownHole(name.to_owned())),
             });
+            match name {
+                "domain" => identities.push((Identity::Name, "domain")),
+                "uuid" => identities.push((Identity::Uuid, "uuid")),
+                _ => {}
+            }
             rest = tail;
         }
         pieces.push(Piece::Literal(literal_text(rest)?));
@@ -85,12 +107,16 @@ impl FromStr for Template {
         if count(Piece::Metric) == 0 {
             return Err(TemplateError::NoMetric);
         }
-        for (hole, name) in [(Piece::Metric, "metric"), (Piece::Domain, "domain")] {
-            if count(hole) > 1 {
-                return Err(TemplateError::HoleTwice(name));
-            }
+        if count(Piece::Metric) > 1 {
+            return Err(TemplateError::HoleTwice("metric"));
         }
-        let template = Self { pieces };
+        let identity = match identities[..] {
+            [] => Identity::Name,
+            [(identity, _)] => identity,
+            [(one, name), (other, _), ..] if one == other => return Err(TemplateError::HoleTwice(name)),
+            _ => return Err(TemplateError::TwoIdentities),
+        };
+        let template = Self { pieces, identity };
         check_dots(&template.sample())?;
         Ok(template)
     }
@@ -100,6 +126,11 @@ impl Template {
     /// Its parts, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
+    }
+
+    /// What stands in place of [`Piece::Domain`].
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// A path whose holes are filled with text that no literal can have.
@@ -156,13 +187,15 @@ mod tests {
             ("xen.{host}.{domain}", "{metric} is missing: all metrics would share one name"),
             ("{domain}.{domain}.{metric}", "{domain} appears more than once"),
             ("{domain}.{metric}.{metric}", "{metric} appears more than once"),
-            ("{domain}.{metric}.{uuid}", "{uuid} is none of {host}, {domain}, {metric}"),
+            ("{domain}.{metric}.{vm}", "{vm} is none of {host}, {domain}, {uuid}, {metric}"),
+            ("{uuid}.{uuid}.{metric}", "{uuid} appears more than once"),
+            ("{domain}.{uuid}.{metric}", "{domain} and {uuid} both stand for the domain: use one of them"),
             ("{domain}.{metric", "'{metric' has no closing brace"),
             ("a b.{domain}.{metric}", "invalid character ' ': use letters, digits, '_', '-' and '.'"),
             ("{domain}..{metric}", "a component before, between or after dots is empty"),
             ("{domain}.{metric}.", "a component before, between or after dots is empty"),
             ("{host}-{domain}.{metric}", "there must be a '.' between two {holes}"),
-            ("{domain}_{metric}", "there must be a '.' between two {holes}"),
+            ("{uuid}_{metric}", "there must be a '.' between two {holes}"),
         ] {
             assert_eq!(template.parse::<Template>().unwrap_err().to_string(), text, "{template}");
         }

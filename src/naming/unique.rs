@@ -10,9 +10,13 @@ use crate::model::device::DeviceKind;
 use crate::naming::sanitize::{collapse, fold_case, hash, is_clean, sanitize, sanitize_legacy};
 use crate::naming::scheme::{Charset, Layout, RESERVED};
 use crate::naming::tags;
+use crate::naming::template::Identity;
 
 /// The least bytes for a domain's name: some of its characters, `_`, and eight digits of a hash.
 pub const MIN_DOMAIN: usize = 16;
+
+/// The raw name of the domain that is its host's own.
+pub const DOMAIN_0: &[u8] = b"Domain-0";
 
 /// How domains are named, and how long their names may be.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct UniqueNames {
     pub charset: Charset,
     /// Whether the names are tags.
     pub tagged: bool,
+    /// What the raw names are.
+    pub identity: Identity,
     /// This host's raw name.
     pub host: String,
     /// The most bytes of a domain's name.
@@ -148,8 +154,12 @@ impl UniqueNames {
     fn spell_for_layout(&self, raw: &[u8], domid: u32) -> String {
         self.charset.apply(match self.layout {
             Layout::Xentop if self.tagged => tags::value(raw),
+            // Its UUID is that of all hosts, or it has none.
+            Layout::Xentop if self.identity == Identity::Uuid && domid == 0 && raw == DOMAIN_0 => {
+                format!("Domain-0-{}", sanitize(self.host.as_bytes()))
+            }
             Layout::Xentop => sanitize(raw),
-            Layout::Legacy if domid == 0 && raw == b"Domain-0" => {
+            Layout::Legacy if domid == 0 && raw == DOMAIN_0 => {
                 format!("Domain-0-{}", sanitize_legacy(self.host.as_bytes()))
             }
             Layout::Legacy => sanitize_legacy(raw),
@@ -189,7 +199,7 @@ mod tests {
 
     fn unique_names(layout: Layout) -> UniqueNames {
         let host = "xen1.example.com".into();
-        UniqueNames { layout, charset: Charset::Plain, tagged: false, host, budget: 60 }
+        UniqueNames { layout, charset: Charset::Plain, tagged: false, identity: Identity::Name, host, budget: 60 }
     }
 
     fn assign(names: &UniqueNames, domains: &[(&str, u32)]) -> Vec<String> {

@@ -9,6 +9,7 @@ use crate::metrics::delta::Sample;
 use crate::metrics::node::{NODE, NodeSample};
 use crate::model::snapshot::{Vbd, Vcpu, Vif};
 use crate::model::text::is_invisible;
+use crate::model::uuid::Uuid;
 
 /// When and where a snapshot was taken.
 pub struct Taken<'a> {
@@ -32,9 +33,10 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct DomainObject<'a> {
-    id: u32,
+    domid: u32,
+    uuid: Option<&'a str>,
     name: String,
-    metric_name: &'a str,
+    metric_name: Option<&'a str>,
     #[serde(flatten)]
     metrics: Values,
     vcpu: Option<Vec<VcpuObject>>,
@@ -146,24 +148,25 @@ impl From<&Vbd> for VbdObject {
 }
 
 /// The document, without a newline at its end. `domains` are the selected ones with their names in metrics.
-pub fn document(taken: &Taken, sample: &NodeSample, domains: &[(Sample, &str)]) -> String {
+pub fn document(taken: &Taken, sample: &NodeSample, domains: &[(Sample, Option<&str>)]) -> String {
     let document = Document {
         time: taken.time,
         elapsed_sec: taken.elapsed,
         host: taken.host,
         xen_version: &sample.node.xen_version,
         node: Values(NODE.iter().map(|row| (row.name, row.of(sample).and_then(Decimal::of))).collect()),
-        domains: domains.iter().map(|(sample, metric_name)| domain(sample, metric_name)).collect(),
+        domains: domains.iter().map(|(sample, metric_name)| domain(sample, *metric_name)).collect(),
     };
     escape_invisible(&serde_json::to_string(&document).expect("its keys are strings"))
 }
 
-fn domain<'a>(sample: &Sample, metric_name: &'a str) -> DomainObject<'a> {
+fn domain<'a>(sample: &Sample<'a>, metric_name: Option<&'a str>) -> DomainObject<'a> {
     let domain = sample.domain;
     let collected = sample.node.collected;
     let metrics = DOMAIN.iter().map(|row| (row.metric.name, row.metric.of(sample).and_then(Decimal::of)));
     DomainObject {
-        id: domain.id,
+        domid: domain.id,
+        uuid: domain.uuid.as_ref().map(Uuid::as_str),
         name: String::from_utf8_lossy(&domain.name).into_owned(),
         metric_name,
         metrics: Values(metrics.collect()),

@@ -1,5 +1,5 @@
-//! Series of each domain: names, values last sent, zeros still owed once it vanishes. Rebuilt only when the set of
-//! (domid, name) changes. A domain that is present keeps its name in metrics, so that no zeros are sent for it.
+//! Series of each domain: names, values last sent, zeros still owed once it vanishes. Rebuilt only when a domain's
+//! domid, name or UUID changes. A domain that is present keeps its name in metrics, so that no zeros are sent for it.
 //!
 //! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, its gauges and intervals
 //! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
@@ -16,9 +16,12 @@ use crate::metrics::filter::Filter;
 use crate::metrics::metric::Kind;
 use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Domain, Snapshot};
-use crate::naming::name::{Name, Parts};
+use crate::model::uuid::Uuid;
+use crate::naming::name::{DomainName, Name, Parts};
 use crate::naming::namer::{Namer, Names};
 use crate::naming::scheme::Layout;
+use crate::naming::template::Identity;
+use crate::naming::unique::DOMAIN_0;
 use crate::statsd::line::write_line;
 
 /// Several, so that lost datagrams do not leave the value of a domain that is gone.
@@ -79,13 +82,16 @@ struct Scratch {
 struct DomainSeries {
     id: u32,
     name: Box<[u8]>,
-    /// The domain's name in metrics.
+    uuid: Option<Uuid>,
+    /// See [`Selection::identity`].
+    identity: Option<Box<[u8]>>,
+    /// The domain's name in metrics; empty without an identity.
     metric_name: String,
     /// The whole names of [`Series::columns`], if it has metrics.
     names: Names,
     /// Whether it passes the filter.
     is_selected: bool,
-    /// Whether it is selected, and not being migrated.
+    /// Whether it is selected, has a name in metrics, and is not being migrated.
     has_metrics: bool,
     /// Its place in the previous snapshot.
     previous_place: Option<usize>,
@@ -109,7 +115,15 @@ struct SentDetail {
 
 impl DomainSeries {
     fn is(&self, domain: &Domain) -> bool {
-        (self.id, &self.name) == (domain.id, &domain.name)
+        (self.id, &self.name, self.uuid) == (domain.id, &domain.name, domain.uuid)
+    }
+
+    fn identity(&self) -> Option<&[u8]> {
+        self.identity.as_deref()
+    }
+
+    fn domain_name(&self) -> DomainName<'_> {
+        DomainName { name: &self.metric_name, uuid: self.uuid.as_ref() }
     }
 
     /// Whether a server has values of it that would have to be set to 0.
@@ -150,33 +164,45 @@ impl Series {
     }
 
     fn rebuild(&mut self, node: &Snapshot) {
-        let places: HashMap<(u32, &[u8]), usize> =
-            self.active.iter().enumerate().map(|(place, series)| ((series.id, &*series.name), place)).collect();
-        let previous_places: Vec<Option<usize>> =
-            node.domains.iter().map(|domain| places.get(&(domain.id, &*domain.name)).copied()).collect();
+        let selection = &self.selection;
+        let places: HashMap<(u32, Option<&[u8]>), usize> =
+            self.active.iter().enumerate().map(|(place, series)| ((series.id, series.identity()), place)).collect();
+        let place_of = |domain: &Domain| places.get(&(domain.id, selection.identity(domain))).copied();
+        let previous_places: Vec<Option<usize>> = node.domains.iter().map(place_of).collect();
         let metric_names = self.metric_names(node, &previous_places);
+        let has_metrics = |domain: &Domain, metric_name: &str| {
+            selection.filter.domain(&domain.name) && !domain.is_migrating() && !metric_name.is_empty()
+        };
 
         // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
-        let present: HashSet<usize> = previous_places.iter().flatten().copied().collect();
+        let still_have_metrics = node.domains.iter().zip(&metric_names).zip(&previous_places);
+        let still_have_metrics = still_have_metrics.filter(|((domain, name), _)| has_metrics(domain, name));
+        let present: HashSet<usize> = still_have_metrics.filter_map(|(_, place)| *place).collect();
         let known = self.active.drain(..).enumerate().map(|(place, series)| (present.contains(&place), series));
         let known = known.chain(self.retired.drain(..).map(|series| (false, series)));
-        let mut known: HashMap<String, (bool, DomainSeries)> =
-            known.map(|(is_present, series)| (series.metric_name.clone(), (is_present, series))).collect();
+        let key = |name: &str, uuid| (name.to_owned(), selection.namer.tag(uuid));
+        let mut known: HashMap<(String, Option<Uuid>), (bool, DomainSeries)> =
+            known.map(|(is_present, series)| (key(&series.metric_name, series.uuid), (is_present, series))).collect();
         for ((domain, metric_name), previous_place) in node.domains.iter().zip(metric_names).zip(previous_places) {
-            let is_selected = self.selection.filter.domain(&domain.name);
-            let has_metrics = is_selected && !domain.is_migrating();
-            let continued = if has_metrics { known.remove(&metric_name) } else { None };
+            let has_metrics = has_metrics(domain, &metric_name);
+            let continued = if has_metrics { known.remove(&key(&metric_name, domain.uuid)) } else { None };
             let (names, sent, details) = match continued {
                 Some((_, series)) if series.has_metrics => (series.names, series.sent, series.details),
-                _ if has_metrics => (self.names(&metric_name), 0, BTreeMap::new()),
+                _ if has_metrics => {
+                    let domain_name = DomainName { name: &metric_name, uuid: domain.uuid.as_ref() };
+                    let names = selection.namer.names(domain_name, self.columns.iter().map(|(_, name)| *name));
+                    (names, 0, BTreeMap::new())
+                }
                 _ => (Names::default(), 0, BTreeMap::new()),
             };
             self.active.push(DomainSeries {
                 id: domain.id,
                 name: domain.name.clone(),
+                uuid: domain.uuid,
+                identity: selection.identity(domain).map(Into::into),
                 metric_name,
                 names,
-                is_selected,
+                is_selected: selection.filter.domain(&domain.name),
                 has_metrics,
                 previous_place,
                 sent,
@@ -190,12 +216,8 @@ impl Series {
         self.retired.sort_by(|a, b| a.metric_name.cmp(&b.metric_name));
     }
 
-    fn names(&self, metric_name: &str) -> Names {
-        self.selection.namer.names(metric_name, self.columns.iter().map(|(_, name)| *name))
-    }
-
     /// The name in metrics of each domain of the snapshot. A domain keeps the one that it has, also across a reboot,
-    /// after which it is another domain of the same raw name. A freed name is not reused while zeros for it are still
+    /// after which it is another domain of the same identity. A freed name is not reused while zeros for it are still
     /// being sent.
     fn metric_names(&self, node: &Snapshot, previous_places: &[Option<usize>]) -> Vec<String> {
         let present: HashSet<usize> = previous_places.iter().flatten().copied().collect();
@@ -203,7 +225,8 @@ impl Series {
         let mut gone: Vec<&DomainSeries> = gone.map(|(_, series)| series).chain(&self.retired).collect();
         let mut held: Vec<Option<&str>> = Vec::with_capacity(node.domains.len());
         for (domain, place) in node.domains.iter().zip(previous_places) {
-            let rebooted = || gone.iter().position(|series| series.name == domain.name);
+            let identity = self.selection.identity(domain);
+            let rebooted = || gone.iter().position(|series| series.identity() == identity);
             held.push(match place {
                 Some(place) => Some(&*self.active[*place].metric_name),
                 None => rebooted().map(|place| &*gone.remove(place).metric_name),
@@ -225,12 +248,18 @@ impl Series {
         }
     }
 
-    /// The selected domains of the latest snapshot, with their names in metrics.
-    pub fn samples<'a>(&'a self, node: &'a Snapshot, previous: Option<&'a Previous>) -> Vec<(Sample<'a>, &'a str)> {
+    /// The selected domains of the latest snapshot, with their names in metrics if they have one.
+    pub fn samples<'a>(
+        &'a self,
+        node: &'a Snapshot,
+        previous: Option<&'a Previous>,
+    ) -> Vec<(Sample<'a>, Option<&'a str>)> {
         let pairs = self.active.iter().zip(&node.domains).filter(|(series, _)| series.is_selected);
-        pairs
-            .map(|(series, domain)| (self.selection.sample(series, domain, node, previous), &*series.metric_name))
-            .collect()
+        let sample = |(series, domain): (&'a DomainSeries, _)| {
+            let metric_name = Some(&*series.metric_name).filter(|name| !name.is_empty());
+            (self.selection.sample(series, domain, node, previous), metric_name)
+        };
+        pairs.map(sample).collect()
     }
 
     /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
@@ -251,12 +280,13 @@ impl Series {
                 continue;
             }
             devices.pair(&sample);
-            let DomainSeries { metric_name, details, .. } = series;
+            let DomainSeries { metric_name, uuid, details, .. } = series;
+            let domain_name = DomainName { name: metric_name, uuid: uuid.as_ref() };
             devices::values(&sample, devices, &selection.details, device_name, &mut |detail| {
                 let DetailValue { device, metric, kind, value } = detail;
                 let named = device.map(|(id, name)| (id.kind, name));
                 if selection.has_detail(named, metric, joined) {
-                    selection.namer.write(name, metric_name, named, metric);
+                    selection.namer.write(name, domain_name, named, metric);
                     each(name.parts(), value);
                     if remembers && kind != Kind::Counter {
                         let sent = SentDetail { poll: *poll, zeros: ZEROS_ON_RETIRE };
@@ -266,7 +296,7 @@ impl Series {
             });
             details.retain(|&(device, metric), sent| {
                 if sent.poll != *poll && device.is_some_and(|device| devices.have_lost(device)) {
-                    selection.write_detail(name, metric_name, (device, metric), device_name);
+                    selection.write_detail(name, domain_name, (device, metric), device_name);
                     each(name.parts(), 0.0);
                     sent.zeros -= 1;
                 }
@@ -278,7 +308,7 @@ impl Series {
                 each(series.names.get(place), 0.0);
             }
             for key in series.details.keys() {
-                selection.write_detail(name, &series.metric_name, *key, device_name);
+                selection.write_detail(name, series.domain_name(), *key, device_name);
                 each(name.parts(), 0.0);
             }
             series.zeros -= 1;
@@ -288,10 +318,32 @@ impl Series {
 }
 
 impl Selection {
-    /// The name in metrics of each domain: the one that it holds, or one that cannot be confused with a reserved one.
+    /// What a domain is known by, whatever its domid: its raw name, or by `{uuid}` its UUID. `None` while that is unknown,
+    /// or another domain is the VM, as during a migration.
+    fn identity<'a>(&self, domain: &'a Domain) -> Option<&'a [u8]> {
+        match self.namer.identity() {
+            Identity::Name => Some(&domain.name),
+            Identity::Uuid if domain.is_migrating() => None,
+            Identity::Uuid => {
+                let of_dom0 = (domain.id == 0).then_some(DOMAIN_0);
+                domain.uuid.as_ref().map(|uuid| uuid.as_str().as_bytes()).or(of_dom0)
+            }
+        }
+    }
+
+    /// The name in metrics of each domain: the one that it holds, or one that cannot be confused with a reserved one; none
+    /// without an identity.
     fn metric_names(&self, node: &Snapshot, held: &[Option<&str>], reserved: &HashSet<&str>) -> Vec<String> {
-        let domains: Vec<(&[u8], u32)> = node.domains.iter().map(|domain| (&*domain.name, domain.id)).collect();
-        self.namer.domains(&domains, held, reserved)
+        let (mut domains, mut holds) = (Vec::new(), Vec::new());
+        for (domain, held) in node.domains.iter().zip(held.iter().copied().chain(std::iter::repeat(None))) {
+            if let Some(identity) = self.identity(domain) {
+                domains.push((identity, domain.id));
+                holds.push(held);
+            }
+        }
+        let mut names = self.namer.domains(&domains, &holds, reserved).into_iter();
+        let name = |domain| self.identity(domain).and_then(|_| names.next()).unwrap_or_default();
+        node.domains.iter().map(name).collect()
     }
 
     fn sample<'a>(
@@ -314,7 +366,7 @@ impl Selection {
     }
 
     /// Writes the whole name of a detail over `name`. `device_name` is a buffer.
-    fn write_detail(&self, name: &mut Name, domain: &str, (device, metric): DetailKey, device_name: &mut String) {
+    fn write_detail(&self, name: &mut Name, domain: DomainName, (device, metric): DetailKey, device_name: &mut String) {
         let device = device.map(|id| {
             id.write_name(device_name);
             (id.kind, &**device_name)
@@ -326,12 +378,14 @@ impl Selection {
     pub fn example(&self, node: &Snapshot) -> Option<String> {
         let row = DOMAIN.iter().find(|row| row.metric.name == "cpu_sec")?;
         let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(&[metric], &mut String::new()))?;
-        let has_metrics = |(domain, _): &(&Domain, String)| self.filter.domain(&domain.name) && !domain.is_migrating();
+        let has_metrics = |(domain, name): &(&Domain, String)| {
+            self.filter.domain(&domain.name) && !domain.is_migrating() && !name.is_empty()
+        };
         let mut domains = node.domains.iter().zip(self.metric_names(node, &[], &HashSet::new()));
         let (domain, metric_name) = domains.rfind(has_metrics)?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
-        self.namer.write(&mut name, &metric_name, None, metric);
+        self.namer.write(&mut name, DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None, metric);
         write_line(&mut line, name.parts(), Decimal::of(value)?);
         Some(line)
     }

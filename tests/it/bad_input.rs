@@ -30,7 +30,7 @@ fn cli_invalid_command_line_is_one_line_and_exit_code_2() {
         (&["--template", "xen.{metric}"], "{domain} is missing in --template: all domains would share one name"),
         (
             &["--tag-format", "datadog", "--template", "{domain}.{metric}"],
-            "leave {host} and {domain} out of --template",
+            "leave {host}, {domain} and {uuid} out of --template",
         ),
         (&["--tag", "env=prod"], "--tag needs a --tag-format other than none"),
         (&["--tag-format", "influx", "--tag", "env=a b"], "invalid character ' ' in its value"),

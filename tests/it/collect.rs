@@ -14,7 +14,7 @@ fn collect_domains_listed_twice_are_reported_once() {
                 name = \"vm{i}\"\n";
     let documents = json(xenmonitor(&scratch.file("s.toml", host)).arg("--once"));
     let domains = documents[0]["domains"].as_array().unwrap();
-    let ids: HashSet<u64> = domains.iter().map(|domain| domain["id"].as_u64().unwrap()).collect();
+    let ids: HashSet<u64> = domains.iter().map(|domain| domain["domid"].as_u64().unwrap()).collect();
     assert_eq!((domains.len(), ids.len()), (301, 301));
 }
 
@@ -62,7 +62,7 @@ fn collect_domains_omitted_by_libxenstat_are_omitted() {
     let ids = |line: &str| -> Vec<(u64, u64)> {
         let document: Value = serde_json::from_str(line).unwrap();
         let domains = document["domains"].as_array().unwrap().iter();
-        domains.map(|domain| (domain["id"].as_u64().unwrap(), domain["vcpus"].as_u64().unwrap())).collect()
+        domains.map(|domain| (domain["domid"].as_u64().unwrap(), domain["vcpus"].as_u64().unwrap())).collect()
     };
     let polls: Vec<_> = said.out.lines().map(ids).collect();
     assert_eq!(polls, [vec![(0, 1), (5, 1), (6, 0)], vec![(0, 1), (6, 0)]]);

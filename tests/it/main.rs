@@ -12,6 +12,7 @@ mod disks;
 mod exporter;
 mod filter;
 mod help;
+mod identity;
 mod json;
 mod library;
 mod lifecycle;

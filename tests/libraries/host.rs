@@ -10,6 +10,7 @@ pub const TIB: u64 = 1 << 28;
 pub struct Domain {
     pub id: u32,
     pub name: Option<String>,
+    pub uuid: Option<&'static str>,
     /// Letters of xentop's column.
     pub state: &'static str,
     pub cpu_ns: u64,
@@ -42,6 +43,7 @@ impl Domain {
         Self {
             id,
             name: Some(name.into()),
+            uuid: None,
             state: "b",
             cpu_ns: 1_000_000_000_000 + u64::from(id) * 1_234_567_891,
             cpu_ns_per_poll: u64::from(id % 64) * 15_500_000,
@@ -91,6 +93,9 @@ impl Host {
             writeln!(text, "domain {id} {state} {times} {vcpus} {pages} {max_pages} {ssid} {vcpu_errno}").unwrap();
             if let Some(name) = &domain.name {
                 writeln!(text, "/local/domain/{id}/name {name}").unwrap();
+            }
+            if let Some(uuid) = domain.uuid {
+                writeln!(text, "/local/domain/{id}/vm /vm/{uuid}").unwrap();
             }
         }
         put(&into.join("xen"), &text);

@@ -13,6 +13,8 @@ mod table;
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use host::{Domain, Host, TIB};
 use release::Release;
 use support::{Scratch, last_values, root, run};
@@ -235,6 +237,25 @@ fn library_of_another_release() {
             assert!(gauges[&format!("{domain}.mem_k")] > 0.0 && gauges[&format!("{domain}.cpu_sec")] > 0.0);
         }
         assert!(!gauges.keys().any(|name| name.contains(".vcpu.")), "{:?}", gauges.keys());
+    }
+}
+
+/// The functions of libxenstore are found under the libxenstat of each release.
+#[test]
+fn uuids() {
+    const WEB: Option<&str> = Some("c9a5f0e2-0b7d-4c1e-9f3a-1d2e3f405162");
+    for release in release::all() {
+        let scratch = Scratch::new();
+        let guests = [Domain { uuid: WEB, ..Domain::new(1, "web") }, Domain::new(2, "db")];
+        Host::new(guests).write(&release.version, &scratch);
+        let mut command = release.xenmonitor(&scratch);
+        let said = run(command.args(["--once", "--print", "json"]));
+        let document: Value = serde_json::from_str(&said.out).unwrap();
+        let domains = document["domains"].as_array().unwrap();
+        let uuids: Vec<Option<&str>> = domains.iter().map(|domain| domain["uuid"].as_str()).collect();
+        assert_eq!(uuids, [None, WEB, None], "Xen {}: {}", release.version, said.err);
+        assert!(said.err.contains("WARN  the UUID of db is unknown: xenstore has none"), "{}", said.err);
+        println!("UUIDs by libxenstore, {}: found", release.version);
     }
 }
 

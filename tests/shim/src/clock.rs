@@ -47,6 +47,11 @@ pub fn begin_poll() -> u64 {
     POLLS.fetch_add(1, Relaxed)
 }
 
+/// The number of the latest poll; 0 before the first.
+pub fn latest_poll() -> u64 {
+    POLLS.load(Relaxed).saturating_sub(1)
+}
+
 /// Has the poll under way take `ns`: advances clocks that stand still, and otherwise sleeps.
 pub fn spend(ns: u64) {
     let step = STEP.load(Relaxed) as u64;

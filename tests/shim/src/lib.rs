@@ -1,4 +1,5 @@
-//! A libxenstat for tests: the C ABI of `xenstat.h` over a scenario file, with checks for misuse of the API.
+//! A libxenstat for tests: the C ABI of `xenstat.h` over a scenario file, with checks for misuse of the API. Beside it
+//! stand-ins for a few functions of libxenstore, on which the real one is built.
 //!
 //! `README.md` beside this crate documents the scenario file; `make shim` links the shared library.
 
@@ -10,6 +11,7 @@ mod misuse;
 mod node;
 mod page;
 mod scenario;
+mod store;
 mod value;
 
 #[allow(dead_code, non_camel_case_types, clippy::all)]

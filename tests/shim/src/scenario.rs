@@ -25,6 +25,11 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     #[serde(default, rename = "init_fault")]
     pub init_faults: Vec<Fault>,
+    pub store_log: Option<PathBuf>,
+    #[serde(default, rename = "store_open_fault")]
+    pub store_open_faults: Vec<Fault>,
+    #[serde(default, rename = "store_fault")]
+    pub store_faults: Vec<Fault>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +55,8 @@ pub struct Domain {
     name_hex: Option<Hex>,
     #[serde(default)]
     rename: Vec<Rename>,
+    #[serde(default = "of_its_own")]
+    vm: Vm,
     #[serde(default = "blocked")]
     state: Vec<State>,
     #[serde(default)]
@@ -70,6 +77,16 @@ pub struct Domain {
     #[serde(default)]
     from_poll: u64,
     until_poll: Option<u64>,
+}
+
+/// `/local/domain/DOMID/vm` in xenstore.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vm {
+    /// This text.
+    Text(String),
+    /// One with a UUID made of the domid, as a toolstack would write; or none.
+    Exists(bool),
 }
 
 #[derive(Deserialize)]
@@ -174,8 +191,9 @@ impl Scenario {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
             format!("{line}: {}", error.message().replace('\n', " "))
         })?;
-        if scenario.init_faults.iter().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
-            return Err(" init_fault: `empty` and `if_asked` are for calls of xenstat_get_node".into());
+        let others = [&scenario.init_faults, &scenario.store_open_faults, &scenario.store_faults];
+        if others.into_iter().flatten().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
+            return Err(" `empty` and `if_asked` are for a [[fault]], of xenstat_get_node".into());
         }
         for Domain { id, name, name_hex, rename, .. } in &scenario.domains {
             let names = rename.iter().map(|rename| (&rename.name, &rename.name_hex)).chain([(name, name_hex)]);
@@ -235,6 +253,14 @@ impl Domain {
         };
         bytes.push(0);
         bytes
+    }
+
+    /// `/local/domain/DOMID/vm` in xenstore. As with xl, Domain-0 has none unless it is given.
+    pub fn vm_at(&self, id: u32) -> Option<String> {
+        match &self.vm {
+            Vm::Text(text) => Some(text.clone()),
+            Vm::Exists(exists) => (*exists && id != 0).then(|| format!("/vm/00000000-0000-4000-8000-{id:012x}")),
+        }
     }
 
     pub fn state_at(&self, poll: u64) -> u32 {
@@ -305,6 +331,10 @@ impl Default for Host {
             page_size: Amount(page::XC_PAGE_SIZE),
         }
     }
+}
+
+fn of_its_own() -> Vm {
+    Vm::Exists(true)
 }
 
 fn one() -> u32 {

@@ -1,0 +1,77 @@
+//! A safe interface to libxenstore, through which libxenstat reads the names of domains. With xenstat.rs it is the only
+//! unsafe code of the program.
+//!
+//! Its functions are those that the loaded libxenstat calls: no other library is loaded. Numbers of facts are those of
+//! docs/libxenstat.md.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
+use std::io;
+use std::ptr::NonNull;
+use std::slice;
+
+use xenstat_sys::libloading::Library;
+
+/// What is used of libxenstore, as `xenstore.h` declares it since Xen 4.1 (fact 34).
+#[derive(Clone, Copy)]
+pub struct Functions {
+    xs_open: unsafe extern "C" fn(c_ulong) -> *mut c_void,
+    xs_close: unsafe extern "C" fn(*mut c_void),
+    xs_read: unsafe extern "C" fn(*mut c_void, u32, *const c_char, *mut c_uint) -> *mut c_void,
+}
+
+impl Functions {
+    /// Those of the libxenstore that is loaded under a library which is never unloaded.
+    pub fn of(library: &Library) -> Option<Self> {
+        // SAFETY: each has this type in every release that has it (fact 34).
+        unsafe {
+            Some(Self {
+                xs_open: *library.get(b"xs_open").ok()?,
+                xs_close: *library.get(b"xs_close").ok()?,
+                xs_read: *library.get(b"xs_read").ok()?,
+            })
+        }
+    }
+}
+
+/// A connection to xenstored.
+///
+/// Invariant: `handle` came from `xs_open` and is passed to `xs_close` only on drop. The raw pointer keeps the type on
+/// the thread that made it.
+pub struct Xenstore {
+    handle: NonNull<c_void>,
+    functions: Functions,
+}
+
+impl Xenstore {
+    /// Opens one.
+    pub fn open(functions: Option<&Functions>) -> io::Result<Self> {
+        let functions =
+            *functions.ok_or_else(|| io::Error::other("the library has no xs_open, xs_read and xs_close"))?;
+        // SAFETY: it takes any flags; 0 are none. Each call makes a handle of its own.
+        let handle = unsafe { (functions.xs_open)(0) };
+        Ok(Self { handle: NonNull::new(handle).ok_or_else(io::Error::last_os_error)?, functions })
+    }
+
+    /// The first bytes of a value, `most` of them. Blocks until xenstored answers, as libxenstat does (fact 9).
+    pub fn read(&mut self, path: &CStr, most: usize) -> io::Result<Vec<u8>> {
+        const NO_TRANSACTION: u32 = 0;
+        let mut length = 0;
+        // SAFETY: the handle is live (invariant), and `&mut self` excludes a second call at the same time.
+        let value =
+            unsafe { (self.functions.xs_read)(self.handle.as_ptr(), NO_TRANSACTION, path.as_ptr(), &mut length) };
+        let value = NonNull::new(value).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the value has `length` bytes, and nobody else has it.
+        let bytes = unsafe { slice::from_raw_parts(value.as_ptr().cast::<u8>(), most.min(length as usize)) }.to_vec();
+        // SAFETY: it came from malloc, and the caller of xs_read frees it (fact 34).
+        unsafe { libc::free(value.as_ptr()) };
+        Ok(bytes)
+    }
+}
+
+impl Drop for Xenstore {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live (invariant), and nothing borrows from it.
+        unsafe { (self.functions.xs_close)(self.handle.as_ptr()) }
+    }
+}

@@ -65,12 +65,13 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
         Ok(snapshot) => snapshot,
         Err(error) => {
             let of_library = matches!(error, Error::NotFound { .. } | Error::Unloadable(_) | Error::Lacks { .. });
-            lines.push((if of_library { "libxenstat" } else { "Xen" }, (Bad, error.to_string())));
+            lines.push((if of_library { "libxenstat" } else { "hypervisor" }, (Bad, error.to_string())));
             return lines;
         }
     };
-    let (release, domains) = (&snapshot.xen_version, snapshot.domains.len());
-    lines.push(("Xen", (Good, format!("{release}, {domains} domains read in {took:.1?}"))));
+    let Snapshot { xen_version, num_cpus, domains, .. } = &snapshot;
+    let text = format!("Xen {xen_version}, {num_cpus} CPUs; {} domains read in {took:.1?}", domains.len());
+    lines.push(("hypervisor", (Good, text)));
     if snapshot.miscounts_read_sectors && !snapshot.own_disks {
         lines.push(("", (Bad, "this release miscounts the sectors read from disks: vbd_rsect is omitted".into())));
     }

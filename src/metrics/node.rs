@@ -42,6 +42,9 @@ pub const NODE: &[Metric<NodeFn>] = &[
     gauge("domains_dying", "the same for `dying`", |s| Some(s.first_state_is(5))),
     gauge("domains_migrating", "domains being migrated, which have no metrics of their own",
         |s| Some(s.node.domains.iter().filter(|domain| domain.is_migrating()).count() as f64)),
+    gauge("xen_major", "the 4 of Xen 4.17.5", |s| s.xen_version(0)),
+    gauge("xen_minor", "the 17 of Xen 4.17.5", |s| s.xen_version(1)),
+    gauge("xen_patch", "the 5 of Xen 4.17.5; omitted if there is none, as in 4.18-unstable", |s| s.xen_version(2)),
 ];
 
 impl NodeSample<'_> {
@@ -78,6 +81,13 @@ impl NodeSample<'_> {
         })
     }
 
+    /// One number of the version, which may end with any text, as in `4.11.1-7.13`.
+    fn xen_version(&self, place: usize) -> Option<f64> {
+        let part = self.node.xen_version.split('.').nth(place)?;
+        let number = part.split(|c: char| !c.is_ascii_digit()).next()?;
+        number.parse::<u16>().ok().map(f64::from)
+    }
+
     /// How many domains are in the given state and in none before it, as xentop's summary counts them.
     fn first_state_is(&self, state: usize) -> f64 {
         let first = |domain: &&Domain| {
@@ -107,6 +117,7 @@ mod tests {
         };
         let none = State::default();
         let node = Snapshot {
+            xen_version: "4.18-unstable".into(),
             tot_mem: 10 << 20,
             free_mem: 3 << 20,
             num_cpus: 16,
@@ -142,7 +153,23 @@ mod tests {
         }
         let node = Snapshot { cpu_hz: None, tot_mem: 0, ..node };
         let unknown = NODE.iter().map(|row| row.name).filter(|name| self::value(name, &node, None).is_none());
-        assert_eq!(unknown.collect::<Vec<_>>(), ["mem_percent", "cpu_mhz", "cpu_percent"]);
+        assert_eq!(unknown.collect::<Vec<_>>(), ["mem_percent", "cpu_mhz", "cpu_percent", "xen_patch"]);
+    }
+
+    #[test]
+    fn node_xen_version_in_numbers() {
+        for (version, expected) in [
+            ("4.17.5", [Some(4.0), Some(17.0), Some(5.0)]),
+            ("4.11.1-7.13", [Some(4.0), Some(11.0), Some(1.0)]),
+            ("4.18-unstable", [Some(4.0), Some(18.0), None]),
+            ("4.19.0-rc2", [Some(4.0), Some(19.0), Some(0.0)]),
+            ("", [None, None, None]),
+            ("x.-1.99999", [None, None, None]),
+        ] {
+            let node = Snapshot { xen_version: version.into(), ..Snapshot::default() };
+            let numbers = ["xen_major", "xen_minor", "xen_patch"].map(|name| value(name, &node, None));
+            assert_eq!(numbers, expected, "{version}");
+        }
     }
 
     /// Every share is known, or there is no sum.

@@ -13,7 +13,7 @@ fn check_succeeds_on_a_working_host() {
     let said = run(xenmonitor(&scenario("demo")).args(["--check", "--statsd", &listener.url()]));
     assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{}", said.out);
     assert_eq!(line(&said, "libxenstat"), format!("ok   {} (as named)", shim().display()));
-    assert!(line(&said, "Xen").starts_with("ok   4.17.0, 5 domains read in "));
+    assert!(line(&said, "hypervisor").starts_with("ok   Xen 4.17.0, 16 CPUs; 5 domains read in "));
     assert_eq!(line(&said, "networks"), "ok   5, from libxenstat");
     assert!(line(&said, "disks").starts_with("ok   5, of which "));
     assert!(line(&said, "example").starts_with("xen.xen1_example_com.win2019.cpu_sec:"));

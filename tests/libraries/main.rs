@@ -284,14 +284,14 @@ fn details() {
     }
 }
 
-/// `--check`'s line about the library, and the one about Xen.
+/// `--check`'s line about the library, and the one about the hypervisor.
 fn check(command: &mut Command) -> (String, String) {
     let said = run(command.args(["--check", "--print", "table"]));
     let line = |label: &str| {
         let line = said.out.lines().find_map(|line| line.strip_prefix(label));
         line.unwrap_or_else(|| panic!("no {label}: {}{}", said.out, said.err)).trim().to_owned()
     };
-    (line("libxenstat "), line("Xen "))
+    (line("libxenstat "), line("hypervisor "))
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn library_that_is_loaded() {
             let mut command = release.xenmonitor(&scratch);
             let (library, xen) = check(command.args(option.into_iter().flat_map(|file| ["--libxenstat", file])));
             assert!(library.starts_with("ok ") && library.ends_with(&format!("/{file} ({why})")), "{library}");
-            assert!(xen.contains(&format!("{}, 1 domains read", release.version)), "{xen}");
+            assert!(xen.contains(&format!("Xen {}, 16 CPUs; 1 domains read", release.version)), "{xen}");
         }
     }
 }
@@ -332,7 +332,7 @@ fn library_among_several() {
         let mut command = newest.xenmonitor(&scratch);
         let (library, xen) = check(command.env("STAND_INS", &libraries));
         assert_eq!(library, format!("ok   /stand-ins/libxenstat.so.{} (the running Xen's own)", release.name));
-        assert!(xen.contains(&format!("{}, 1 domains read", release.version)), "{xen}");
+        assert!(xen.contains(&format!("Xen {}, 16 CPUs; 1 domains read", release.version)), "{xen}");
     }
 }
 

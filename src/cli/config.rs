@@ -23,7 +23,8 @@ use crate::statsd::{self};
 /// The largest datagram that collectd reads whole.
 const MAX_COLLECTD_DATAGRAM: usize = 4095;
 
-/// Two hosts may send metrics of a domain by the same names: zeros of the one that it left would be taken for the other's.
+/// Two hosts may send a domain's metrics by the same names. Zeros from the host that it left would then be taken for
+/// values from the other.
 const NO_HOST_IN_NAMES: &str = "metric names do not contain this host: hosts share the names of their own metrics, and no \
     zeros are sent when a domain or device disappears, as the domain may run on another host (to send them: --on-vanish \
     zero)";
@@ -172,7 +173,7 @@ impl Config {
             }
             OnVanish::Keep
         });
-        // xentop leaves out a domain whose vcpus are gone when they are read (fact 12); the table shows what xentop does.
+        // xentop reads vcpus, and so omits a domain whose vcpus are gone (fact 12); the table does as xentop.
         let vcpus = options.detail.iter().any(|detail| matches!(detail, Detail::Vcpus | Detail::All))
             || matches!(print, Some(Print::Json | Print::Table));
         let uuids = namer.identity() == Identity::Uuid || options.tag_uuid || matches!(print, Some(Print::Json));

@@ -247,8 +247,8 @@ pub struct Options {
 
     /// Show a live table, as xentop does, until q or Ctrl-C
     ///
-    /// Sends nothing unless --statsd is given. Updated every 2 seconds unless --interval is given. Running domains are green, paused or shut down ones yellow,
-    /// crashed or dying ones red.
+    /// Sends nothing unless --statsd is given. Updated every 2 seconds unless --interval is given. Running domains are
+    /// green, paused or shut down ones yellow, crashed or dying ones red.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) watch: bool,
 

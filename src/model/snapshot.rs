@@ -74,7 +74,7 @@ pub struct Domain {
     pub id: u32,
     /// `xenstat_domain_name`: any bytes but NUL. Untrusted.
     pub name: Box<[u8]>,
-    /// The UUID of its VM, which stays the same over renames, reboots and migrations; `None` if it was not requested, or
+    /// The UUID of its VM, which stays the same over renames, reboots and migrations; `None` if it was not requested or
     /// is unknown. Not from libxenstat.
     pub uuid: Option<Uuid>,
     /// The six `xenstat_domain_*` predicates.

@@ -21,9 +21,9 @@ pub fn printable(raw: &[u8]) -> String {
     out
 }
 
-/// Characters that are invisible themselves, but can change the text around them, or make names that look alike: the
-/// controls; Unicode's property Default_Ignorable_Code_Point, which has all of Bidi_Control; the separators of lines and
-/// paragraphs; and the interlinear annotation characters.
+/// Whether a character is invisible, and so can change the text around it or make two names look alike: control
+/// characters; Unicode's property Default_Ignorable_Code_Point, which includes Bidi_Control; the separators of lines
+/// and paragraphs; and the interlinear annotation characters.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -59,8 +59,8 @@ mod tests {
         }
     }
 
-    /// Default_Ignorable_Code_Point, as in DerivedCoreProperties.txt of Unicode 14 to 16, which also gives the number of
-    /// its code points.
+    /// Default_Ignorable_Code_Point, as in DerivedCoreProperties.txt of Unicode 14 to 16, which also gives the number
+    /// of its code points.
     const DEFAULT_IGNORABLE: [(u32, u32); 17] = [
         (0xad, 0xad),
         (0x34f, 0x34f),

@@ -318,8 +318,8 @@ impl Series {
 }
 
 impl Selection {
-    /// What a domain is known by, whatever its domid: its raw name, or by `{uuid}` its UUID. `None` while that is unknown,
-    /// or another domain is the VM, as during a migration.
+    /// What identifies a domain, whatever its domid: its raw name, or with `{uuid}` its UUID. `None` while that is
+    /// unknown, or another domain is the VM, as during a migration.
     fn identity<'a>(&self, domain: &'a Domain) -> Option<&'a [u8]> {
         match self.namer.identity() {
             Identity::Name => Some(&domain.name),

@@ -1,7 +1,7 @@
 //! The table of `xentop -b -f`, from a snapshot: the same columns, widths and order.
 //!
-//! It differs on purpose: a first CPU(%) is `-` where xentop prints a false `0.0`, a name cannot reach the terminal with
-//! control characters, and names are padded by the cells of a terminal, not by bytes.
+//! It differs on purpose: the first CPU(%) is `-` where xentop prints a false `0.0`, control characters in names are
+//! escaped, and names are padded by the cells of a terminal, not by bytes.
 
 use std::cmp::Reverse;
 

@@ -80,10 +80,10 @@ fn release_that_miscounts_is_logged() {
     assert!(said.err.contains("WARN  Xen 4.14.2 miscounts the sectors read from disks"), "{}", said.err);
 }
 
-/// The libraries of XenServer and XCP-ng have the patch that brought this defect on the releases before 4.13: those that
-/// export xenstat_vbd_error.
+/// The libraries of XenServer and XCP-ng have the patch that brought this defect on releases before 4.13. They export
+/// xenstat_vbd_error.
 #[test]
-fn a_library_that_miscounts_is_recognised_by_what_it_exports() {
+fn release_that_miscounts_is_recognised_by_its_functions() {
     let scratch = Scratch::new();
     let without = shim_without("xenstat_vbd_error");
     for (version, library, rsect) in [

@@ -353,8 +353,8 @@ fn cpu_percent_of_a_busy_domain_where_xens_clock_is_faster() {
     }
 }
 
-/// Where names do not say which host they are from, a domain that disappears may have moved to another host, which sends
-/// its gauges by the same names: zeros would be false.
+/// If names do not contain the host, a domain that disappears may have moved to another host, which sends its gauges by
+/// the same names: zeros would be false.
 #[test]
 fn no_zeros_where_names_lack_the_host() {
     let scratch = Scratch::new();

@@ -27,7 +27,7 @@ test: ## Run the tests, except test-load and test-libraries, after installing wh
 test-root: ## Run the tests that need root; as root, make test runs them too
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd
-	cargo test --test it -- --ignored --skip sanitizer_detects_known_bugs
+	cargo test --workspace --test it -- --ignored --skip sanitizer_detects_known_bugs
 
 test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory
 	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core

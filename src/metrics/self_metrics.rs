@@ -56,13 +56,13 @@ pub const HEALTH: &[Metric<HealthFn>] = &[
         |h| Some(h.send_errors as f64)),
     counter("datagrams", "datagrams handed to the kernel", |h| Some(h.datagrams as f64)),
     counter("dropped_datagrams", "datagrams dropped", |h| Some(h.dropped as f64)),
+    gauge("version_major", "the 1 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_MAJOR").parse().ok()),
+    gauge("version_minor", "the 2 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_MINOR").parse().ok()),
+    gauge("version_patch", "the 3 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_PATCH").parse().ok()),
     gauge("collector.vcpu", "1 if vcpus could be read, else 0; omitted if none are wanted, see `--detail vcpus`",
         |h| Some(h.collected.filter(|_| h.vcpus)?.vcpu.into())),
     gauge("collector.vif", "1 if network interfaces could be read, else 0", |h| Some(h.collected?.network.into())),
     gauge("collector.vbd", "1 if the disks of every domain could be read, else 0", |h| Some(h.collected?.vbd.into())),
-    gauge("version_major", "the 1 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_MAJOR").parse().ok()),
-    gauge("version_minor", "the 2 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_MINOR").parse().ok()),
-    gauge("version_patch", "the 3 of xenmonitor 1.2.3", |_| env!("CARGO_PKG_VERSION_PATCH").parse().ok()),
 ];
 
 fn milliseconds(duration: Duration) -> f64 {

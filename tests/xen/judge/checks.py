@@ -68,6 +68,11 @@ def cpu_percent():
     for name, low, high in [("spin", 15, 25), ("web01", 0, 0)]:
         xentops, own = float(rows[name].columns["CPU(%)"]), gauges.get(f"xen.dom0.{name}.cpu_percent", -9)
         check(f"CPU(%) of {name}", abs(xentops - own) <= 1 and low <= own <= high, f"xentop {xentops}, ours {own}")
+    percents = {name: value for name, value in gauges.items() if name.endswith(".cpu_percent") and ".vcpu." not in name}
+    of_node = percents.pop("xen.dom0.node.cpu_percent", -9)
+    total, xentops = sum(percents.values()), sum(float(row.columns["CPU(%)"]) for row in rows.values())
+    compared = f"node.cpu_percent {of_node}, the domains' {total:.3f}, xentop's {xentops:.1f}"
+    check("node.cpu_percent is the sum of the domains'", abs(of_node - total) <= 0.1, compared)
     # The load of Domain-0 varies, and the two programs do not read it in the same millisecond: noted, not checked.
     note(
         "cpu.txt",
@@ -92,9 +97,9 @@ def without_a_bridge():
     result = compare.Comparison()
     found = []
     for domain in document["domains"]:
-        found += [(domain["id"], vif["id"]) for vif in domain["vif"]]
+        found += [(domain["domid"], vif["id"]) for vif in domain["vif"]]
         for vif in domain["vif"]:
-            place = domain["id"], vif["id"]
+            place = domain["domid"], vif["id"]
             for key in dom0.VIF:
                 gauge = gauges.get(f"xen.dom0.{domain['metric_name']}.vif.{vif['id']}.{key}")
                 result.number(f"vif{place} {key}", before[place][key], gauge, after[place][key])

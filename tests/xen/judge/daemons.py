@@ -62,6 +62,42 @@ def guests_come_and_go():
     check("none of these made a poll fail", failed == 0 and status == 0, compared)
 
 
+def uuids():
+    """UUIDs are xl's. By {uuid} a guest keeps its metrics' names when it is renamed and rebooted."""
+    listed = re.findall(r"^([0-9a-f-]{36}) +(\d+) ", run("xl", "vm-list"), re.MULTILINE)
+    theirs = {int(domid): uuid for uuid, domid in listed}
+    document, _ = ours()
+    own = {domain["domid"]: domain["uuid"] for domain in document["domains"]}
+    # Domain-0's is all zeros, which is none.
+    zeros = theirs.pop(0, "none").strip("0-")
+    same = own.pop(0) is None and not zeros and own == theirs and len(theirs) >= 4
+    check("UUIDs are equal to xl vm-list's", same, f"{len(theirs)} guests: {own}")
+
+    old = dom0.domid("web01")
+    uuid = own[old]
+    daemon = Daemon("--template", "xen.dom0.{uuid}.{metric}")
+    wait("a poll", lambda: daemon.polls())
+    names = {name for name in daemon.polls()[0] if name.endswith(".mem_k")}
+    run("xl", "rename", "web01", "www")
+    seen = len(daemon.polls())
+    wait("two polls more", lambda: len(daemon.polls()) >= seen + 2)
+    renamed = [poll.get(f"{uuid}.mem_k") for poll in daemon.polls()]
+    run("xl", "rename", "www", "web01")
+    run("xl", "reboot", "web01")
+    new = wait("web01 to reboot", lambda: new_domid("web01", old))
+    seen = len(daemon.polls())
+    wait("two polls more", lambda: len(daemon.polls()) >= seen + 2)
+    polls = daemon.polls()
+    daemon.end()
+    rebooted = polls[-1].get(f"{uuid}.mem_k")
+    others = {name for poll in polls for name in poll if name.endswith(".mem_k")} - names
+    check(
+        "by {uuid} a guest keeps its names over a rename and a reboot",
+        all(renamed) and rebooted and not others and "Domain-0-dom0.mem_k" in names,
+        f"web01: domid {old}, then {new}; {uuid}.mem_k {renamed} while renamed, {rebooted} at the end; new names {others}",
+    )
+
+
 def new_domid(name, old):
     found = re.search(rf"^{name} +(\d+)", run("xl", "list"), re.MULTILINE)
     return found and int(found[1]) != old and int(found[1])
@@ -77,7 +113,7 @@ def hostile_name(name):
     document, gauges = ours()
     time.sleep(1)
     run("xl", "rename", str(domid), name)
-    renamed = {domain["id"]: domain for domain in document["domains"]}[domid]
+    renamed = {domain["domid"]: domain for domain in document["domains"]}[domid]
     lines = [line for _, line in server.lines]
     forged = [line for line in lines if not re.fullmatch(r"xen\.dom0\.[A-Za-z0-9_.-]+:[0-9.]+\|g", line)]
     memory = gauges.get("xen.dom0.web01.mem_k")

@@ -53,6 +53,7 @@ def main():
         checks.disks_of_qemu,
         checks.a_hung_qemu,
         daemons.guests_come_and_go,
+        daemons.uuids,
         lambda: daemons.hostile_name(ODD),
         daemons.as_the_service,
         daemons.as_another_user,

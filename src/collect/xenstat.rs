@@ -217,15 +217,12 @@ impl Node<'_> {
             into.max_mem = max_mem.map(|bytes| self.memory(bytes));
             into.ssid = c.xenstat_domain_ssid(domain);
             let vcpus = if self.asked.vcpu { into.num_vcpus } else { 0 };
-            into.vcpus.clear();
-            into.vcpus.extend(each(vcpus, |i| c.xenstat_domain_vcpu(domain, i)).map(|vcpu| self.vcpu(vcpu.as_ptr())));
-            let vifs = each(c.xenstat_domain_num_networks(domain), |i| c.xenstat_domain_network(domain, i));
-            into.vifs.clear();
-            into.vifs.extend(vifs.map(|vif| self.vif(vif.as_ptr())));
-            let vbds = each(c.xenstat_domain_num_vbds(domain), |i| c.xenstat_domain_vbd(domain, i));
+            refill(&mut into.vcpus, vcpus, |i| c.xenstat_domain_vcpu(domain, i), |vcpu| self.vcpu(vcpu));
+            let vifs = c.xenstat_domain_num_networks(domain);
+            refill(&mut into.vifs, vifs, |i| c.xenstat_domain_network(domain, i), |vif| self.vif(vif));
             let mut list = into.vbds.take().filter(|_| self.asked.vbd).unwrap_or_default();
-            list.clear();
-            list.extend(vbds.map(|vbd| self.vbd(vbd.as_ptr())));
+            let vbds = c.xenstat_domain_num_vbds(domain);
+            refill(&mut list, vbds, |i| c.xenstat_domain_vbd(domain, i), |vbd| self.vbd(vbd));
             into.vbds = self.asked.vbd.then_some(list);
         }
         true
@@ -288,6 +285,15 @@ impl Node<'_> {
 /// The children 0..count of a C object, up to the first that is NULL.
 fn each<T>(count: c_uint, get: impl Fn(c_uint) -> *mut T) -> impl Iterator<Item = NonNull<T>> {
     (0..count).map_while(move |i| NonNull::new(get(i)))
+}
+
+/// Replaces a list by the children of a C object. A list that grows by itself takes room for four at first, and most
+/// domains have one disk: their memory would be mostly empty. Room for more than a few is not reserved, as the number
+/// is the library's.
+fn refill<C, T>(list: &mut Vec<T>, count: c_uint, get: impl Fn(c_uint) -> *mut C, copy: impl Fn(*mut C) -> T) {
+    list.clear();
+    list.reserve_exact(count.min(8) as usize);
+    list.extend(each(count, get).map(|child| copy(child.as_ptr())));
 }
 
 /// # Safety

@@ -128,9 +128,9 @@ impl Config {
         if options.jitter > options.interval {
             return Err(ConfigError::Jitter(options.jitter, options.interval));
         }
-        let max_datagram = options.max_datagram.into();
+        let max_datagram = options.max_datagram;
         let mut warnings = Vec::new();
-        if max_datagram > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::is_lossy) {
+        if max_datagram.longest() > MAX_COLLECTD_DATAGRAM && destinations.iter().any(Destination::is_lossy) {
             warnings.push(format!(
                 "--max-datagram exceeds the {MAX_COLLECTD_DATAGRAM} bytes of a datagram that collectd reads"
             ));

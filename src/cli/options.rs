@@ -12,9 +12,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use glob::Pattern;
 use log::LevelFilter;
 
-use crate::cli::values::{
-    LogFilter, LogFilterParser, Trimmed, count, max_datagram, pattern, spread, time, time_within,
-};
+use crate::cli::values::{LogFilter, LogFilterParser, Trimmed, count, pattern, spread, time, time_within};
 use crate::cli::variables::with_variable;
 use crate::collect::disks::DiskSource;
 use crate::collect::vif::VifSource;
@@ -27,8 +25,8 @@ use crate::naming::template::{Prefix, Template};
 use crate::report::Print;
 use crate::report::series::OnVanish;
 use crate::report::table::Order;
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::destination::Destination;
-use crate::statsd::pacing::DEFAULT_DATAGRAM;
 
 /// The interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -65,17 +63,12 @@ pub struct Options {
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Destination")]
     pub(super) statsd: Vec<Destination>,
 
-    /// Largest datagram, 512 to 8932 [default: 1432]
+    /// Largest datagram, 512 to 8932 [default: auto]
     ///
-    /// 3700 suits a server on this host. collectd reads no more than 4095.
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = DEFAULT_DATAGRAM,
-        value_parser = max_datagram,
-        help_heading = "Destination"
-    )]
-    pub(super) max_datagram: u16,
+    /// auto: 3700 to a server on this host, else what the path takes, but at most 1432. collectd reads no more than
+    /// 4095, brubeck as little as 512.
+    #[arg(long, value_name = "BYTES", default_value_t = MaxDatagram::Auto, help_heading = "Destination")]
+    pub(super) max_datagram: MaxDatagram,
 
     /// Spread the datagrams of a poll over this fraction of the interval, 0 to 0.9 [default: 0.5]
     ///

@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn values_out_of_range() {
         for (arguments, end) in [
-            (&["--max-datagram", "511"][..], "not a number of bytes from 512 to 8932"),
-            (&["--max-datagram", "64k"], "not a number of bytes from 512 to 8932"),
+            (&["--max-datagram", "511"][..], "not auto, nor a number of bytes from 512 to 8932"),
+            (&["--max-datagram", "64k"], "not auto, nor a number of bytes from 512 to 8932"),
             (&["--spread", "1"], "not a fraction from 0 to 0.9"),
             (&["--spread", "-0.1"], "not a fraction from 0 to 0.9"),
             (&["--spread", "nan"], "not a fraction from 0 to 0.9"),

@@ -13,11 +13,6 @@ pub fn count(text: &str) -> Result<u64, &'static str> {
     text.parse().ok().filter(|&count| count > 0).ok_or("not a number of polls, which is 1 or more")
 }
 
-/// `--max-datagram`.
-pub fn max_datagram(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|bytes| (512..=8932).contains(bytes)).ok_or("not a number of bytes from 512 to 8932")
-}
-
 /// A duration; a bare number is seconds.
 pub fn time(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

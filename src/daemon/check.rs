@@ -11,6 +11,7 @@ use crate::collect::xenstat_error::Error;
 use crate::daemon::poll_log::{QEMUS_ASKED_BY_LIBXENSTAT, omitted_disks};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
 use crate::report::Reporter;
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::destination::Destination;
 use crate::statsd::probe::{Probe, probe};
 
@@ -207,7 +208,7 @@ fn xentop(sources: &Sources) -> Option<Shown> {
 }
 
 /// Whether the server can be reached, at each of its addresses. One that works is enough.
-fn destination(destination: &Destination, max_datagram: usize) -> Vec<Line> {
+fn destination(destination: &Destination, max_datagram: MaxDatagram) -> Vec<Line> {
     let probes = probe(destination, max_datagram);
     let any_works = probes.iter().any(|probe| probe.result.is_ok());
     let line = |Probe { address, result }: Probe| {

@@ -209,7 +209,7 @@ pub fn options(input: &[u8]) {
     match Options::read(&arguments, |_| None) {
         Ok(options) => match Config::resolve(options, |_| None) {
             Ok(Config { polls, sources, statsd, .. }) => {
-                assert!((512..=8932).contains(&statsd.max_datagram) && !sources.qmp_timeout.is_zero());
+                assert!((512..=8932).contains(&statsd.max_datagram.longest()) && !sources.qmp_timeout.is_zero());
                 assert!(statsd.timing.window() < polls.interval && polls.jitter <= polls.interval);
                 assert!(polls.count != Some(0));
             }

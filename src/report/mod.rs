@@ -110,7 +110,7 @@ impl Reporter {
             series: Series::new(selection),
             host,
             filter_checked: false,
-            statsd: BatchWriter::new(statsd.max_datagram),
+            statsd: BatchWriter::new(statsd.max_datagram.longest()),
             servers: Servers::new(statsd),
             name: Name::default(),
             joined: String::new(),

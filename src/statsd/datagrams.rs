@@ -1,9 +1,56 @@
 //! The datagrams of a batch as one server gets them: as they were packed, or shorter where the path takes less.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::naming::name::nth;
 use crate::statsd::batch::Batch;
+
+/// Bytes of a datagram to a server on the same host. It takes a page of memory there, and a receive buffer holds more
+/// lines in datagrams of this size than in any others.
+pub const LOCAL_DATAGRAM: usize = 3700;
+
+/// Bytes of a datagram to any other server: it fits a 1500-byte MTU, less some for tunnels.
+pub const NETWORK_DATAGRAM: usize = 1432;
+
+/// `--max-datagram`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxDatagram {
+    /// By the path to each server.
+    Auto,
+    /// So many bytes to all servers.
+    Bytes(u16),
+}
+
+impl MaxDatagram {
+    /// Bytes of the longest datagrams that any server gets.
+    pub fn longest(self) -> usize {
+        match self {
+            Self::Auto => LOCAL_DATAGRAM,
+            Self::Bytes(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl FromStr for MaxDatagram {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = || text.parse().ok().filter(|bytes| (512..=8932).contains(bytes)).map(Self::Bytes);
+        let size = if text == "auto" { Some(Self::Auto) } else { bytes() };
+        size.ok_or("not auto, nor a number of bytes from 512 to 8932")
+    }
+}
+
+impl fmt::Display for MaxDatagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(bytes) => bytes.fmt(f),
+        }
+    }
+}
 
 /// The datagrams of a batch.
 #[derive(Debug)]
@@ -56,22 +103,10 @@ impl Datagrams {
     /// Where the datagram that begins at `start` ends: after as many whole gauges as fit, and at least one.
     fn cut(&self, start: usize, max: usize) -> usize {
         let text = self.batch.text();
-        let line_end =
-            |from: usize| text[from..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| from + at + 1);
-        let mut cut = start;
-        let mut end = line_end(start);
-        loop {
-            if self.batch.may_cut_at(end) {
-                if cut > start && end - start > max {
-                    return cut;
-                }
-                cut = end;
-                if end - start > max || end == text.len() {
-                    return cut;
-                }
-            }
-            end = line_end(end);
-        }
+        let is_cut = |&end: &usize| text[end - 1] == b'\n' && self.batch.may_cut_at(end);
+        let fits = text.len().min(start + max);
+        let last = (start + 1..=fits).rfind(is_cut);
+        last.or_else(|| (fits + 1..=text.len()).find(is_cut)).unwrap_or(text.len())
     }
 }
 

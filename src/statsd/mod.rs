@@ -22,6 +22,7 @@ use log::{debug, info};
 
 use crate::logging::throttle::Throttle;
 use crate::statsd::batch::Batch;
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::delivery::End;
 use crate::statsd::delivery::report::{DropReason, Outcome, Report};
 use crate::statsd::destination::Destination;
@@ -39,14 +40,14 @@ pub struct Settings {
     /// When.
     pub timing: Timing,
     /// Most bytes in a datagram.
-    pub max_datagram: usize,
+    pub max_datagram: MaxDatagram,
 }
 
 /// All servers.
 pub struct Servers {
     servers: Vec<Server>,
     timing: Timing,
-    max_datagram: usize,
+    max_datagram: MaxDatagram,
     too_fast: Throttle,
 }
 
@@ -110,7 +111,7 @@ impl Servers {
     }
 
     /// `--max-datagram`.
-    pub fn max_datagram(&self) -> usize {
+    pub fn max_datagram(&self) -> MaxDatagram {
         self.max_datagram
     }
 
@@ -125,7 +126,7 @@ impl Servers {
             return;
         }
         let window = self.timing.window();
-        let pace = Pace::of(batch, window);
+        let pace = Pace::of(batch, &self.timing);
         // Other destinations do not lose datagrams: they slow the sender down.
         if pace.is_too_fast && self.destinations().any(Destination::is_lossy) {
             self.too_fast.raise(too_fast(&pace, window));
@@ -280,7 +281,7 @@ mod tests {
     fn servers(urls: &[&str]) -> Servers {
         let timing = Timing { interval: Duration::from_secs(1), spread: 0.5, resolve_every: Duration::from_secs(60) };
         let destinations = urls.iter().map(|url| url.parse().unwrap()).collect();
-        Servers::new(Settings { destinations, timing, max_datagram: 1432 })
+        Servers::new(Settings { destinations, timing, max_datagram: MaxDatagram::Auto })
     }
 
     /// Over TCP and unix sockets, dropped datagrams were mostly not sent; over UDP they were sent and then lost.

@@ -1,23 +1,24 @@
 //! Pacing: how the datagrams of a poll are spread over time.
 //!
 //! A server's default receive buffer holds about 90 datagrams, and the kernel drops what does not fit. So a poll of up
-//! to `MAX_BURST` datagrams is sent at once, and a larger one in bursts that are spread over a part of the interval,
-//! as small as possible, so that the server may pause as long as possible. If bursts would be closer than `GAP` they
-//! grow up to `MAX_BURST`, because a wake-up costs more than a send. Datagrams with a larger `truesize` count for
-//! more.
+//! to `MAX_BURST` datagrams is sent at once, and a larger one in bursts that are spread over a part of the interval.
+//! A wake-up costs more than a send, so bursts are as large as possible: the buffer has room for a burst beside what
+//! arrives while the server [pauses](Timing::pause). If bursts would be closer than `GAP` they grow up to `MAX_BURST`.
+//! Datagrams with a larger `truesize` count for more.
 
 use std::time::Duration;
 
 use crate::statsd::batch::Batch;
+use crate::statsd::datagrams::NETWORK_DATAGRAM;
 
 /// Datagrams sent back to back, at most, if the time suffices.
 const MAX_BURST: usize = 32;
 
-/// Datagrams in a burst of a poll that has more than [`MAX_BURST`].
-const BURST: usize = 8;
+/// Smaller bursts would let the server pause hardly longer.
+const MIN_BURST: usize = 16;
 
-/// Default size of a datagram in bytes: it fits a 1500-byte MTU. Bursts are counted in datagrams of this size.
-pub const DEFAULT_DATAGRAM: u16 = 1432;
+/// Linux's default for a receive buffer (`net.core.rmem_default`).
+const RECEIVE_BUFFER: usize = 212_992;
 
 /// Bursts closer than this grow up to [`MAX_BURST`]. Then they come closer, down to [`MIN_GAP`].
 const GAP: Duration = Duration::from_millis(2);
@@ -25,6 +26,9 @@ const MIN_GAP: Duration = Duration::from_millis(1);
 
 /// A poll is sent within this time, however long the interval.
 const MAX_WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest pause of a server that is allowed for.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the peer of a connection may acknowledge or read nothing: an interval within these limits.
 const MIN_PEER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +49,12 @@ impl Timing {
     /// The time that the datagrams of a poll are spread over.
     pub fn window(&self) -> Duration {
         self.interval.mul_f64(self.spread).min(MAX_WINDOW)
+    }
+
+    /// How long a server may read nothing without losing datagrams, if that can be had: as while it collects garbage or
+    /// passes values on.
+    pub fn pause(&self) -> Duration {
+        (self.interval / 10).min(MAX_PAUSE)
     }
 
     /// After this time a connection whose peer reads nothing is given up.
@@ -74,18 +84,21 @@ pub struct Pace {
 
 impl Pace {
     /// Spreads a batch evenly over the window.
-    pub fn of(batch: &Batch, window: Duration) -> Self {
-        Self::new(batch.datagrams(), batch.longest(), window)
+    pub fn of(batch: &Batch, timing: &Timing) -> Self {
+        Self::new(batch.datagrams(), batch.longest(), timing.window(), timing.pause())
     }
 
-    /// Spreads so many datagrams of at most so many bytes evenly over the window.
-    pub fn new(datagrams: usize, bytes: usize, window: Duration) -> Self {
-        let by_size = |number: usize| (number * truesize(DEFAULT_DATAGRAM.into()) / truesize(bytes)).clamp(1, number);
-        let (max_burst, burst) = (by_size(MAX_BURST), by_size(BURST));
+    /// Spreads so many datagrams of at most so many bytes evenly over the window, to a server that may pause.
+    pub fn new(datagrams: usize, bytes: usize, window: Duration, pause: Duration) -> Self {
+        let by_size = |number: usize| (number * truesize(NETWORK_DATAGRAM) / truesize(bytes)).clamp(1, number);
+        let (max_burst, min_burst) = (by_size(MAX_BURST), by_size(MIN_BURST));
         if datagrams <= max_burst || window.is_zero() {
             let burst = datagrams.min(max_burst);
             return Self { burst, gap: Duration::ZERO, max_burst, is_too_fast: datagrams > max_burst };
         }
+        let in_pause = (datagrams as u128 * pause.as_nanos()).div_ceil(window.as_nanos());
+        let room = (RECEIVE_BUFFER / truesize(bytes)).saturating_sub(usize::try_from(in_pause).unwrap_or(usize::MAX));
+        let burst = room.clamp(min_burst, max_burst);
         let most = |gap: Duration| (window.as_nanos() / gap.as_nanos()).clamp(1, datagrams as u128) as usize;
         let bursts = datagrams.div_ceil(burst).min(most(GAP));
         let bursts = bursts.max(datagrams.div_ceil(max_burst)).min(most(MIN_GAP));
@@ -116,33 +129,40 @@ mod tests {
     #[test]
     fn pacing_by_number_size_and_window() {
         let seconds = Duration::from_secs;
+        let ms = Duration::from_millis;
         for (datagrams, bytes, window, burst, gap, is_too_fast) in [
             (1, 1432, seconds(5), 1, Duration::ZERO, false),
             (32, 1432, seconds(5), 32, Duration::ZERO, false),
-            (33, 1432, seconds(5), 7, seconds(1), false),
-            (800, 1432, seconds(5), 8, Duration::from_millis(50), false),
-            (800, 512, seconds(5), 8, Duration::from_millis(50), false),
-            (6000, 1432, seconds(5), 8, Duration::from_nanos(6_666_666), false),
+            (33, 1432, seconds(5), 17, ms(2500), false),
+            // While the server pauses for half a second, 44 of them arrive: there is room for 48 more.
+            (443, 1432, seconds(5), 32, Duration::from_nanos(357_142_857), false),
+            (640, 1432, seconds(5), 28, Duration::from_nanos(217_391_304), false),
+            (800, 1432, seconds(5), 16, ms(100), false),
+            (800, 512, seconds(5), 32, ms(200), false),
+            (6000, 1432, seconds(5), 16, Duration::from_nanos(13_333_333), false),
             // Larger bursts before closer ones, and closer ones before too large ones.
-            (6000, 1432, Duration::from_millis(500), 24, Duration::from_millis(2), false),
-            (570, 1432, Duration::from_millis(25), 32, Duration::from_nanos(1_388_888), false),
-            (6400, 1432, Duration::from_millis(200), 32, Duration::from_millis(1), false),
+            (6000, 1432, ms(500), 24, ms(2), false),
+            (570, 1432, ms(25), 32, Duration::from_nanos(1_388_888), false),
+            (6400, 1432, ms(200), 32, ms(1), false),
             // Large datagrams.
             (16, 3700, seconds(5), 16, Duration::ZERO, false),
-            (400, 3700, seconds(5), 4, Duration::from_millis(50), false),
+            (171, 3700, seconds(5), 16, Duration::from_nanos(454_545_454), false),
+            (171, 3700, ms(500), 13, Duration::from_nanos(35_714_285), false),
+            (400, 3700, seconds(5), 8, ms(100), false),
             (8, 4095, seconds(5), 8, Duration::ZERO, false),
-            (9, 4095, seconds(5), 2, seconds(1), false),
+            (9, 4095, seconds(5), 5, ms(2500), false),
             (4, 8932, seconds(5), 4, Duration::ZERO, false),
-            (5, 8932, seconds(5), 1, seconds(1), false),
+            (5, 8932, seconds(5), 3, ms(2500), false),
             // Too little time.
-            (6400, 1432, Duration::from_millis(100), 64, Duration::from_millis(1), true),
+            (6400, 1432, ms(100), 64, ms(1), true),
             (6400, 1432, Duration::from_micros(10), 6400, Duration::from_micros(10), true),
             (6400, 1432, Duration::ZERO, 32, Duration::ZERO, true),
             (5, 8932, Duration::ZERO, 4, Duration::ZERO, true),
-            (5, 8932, Duration::from_millis(1), 5, Duration::from_millis(1), true),
+            (5, 8932, ms(1), 5, ms(1), true),
             (4, 8932, Duration::ZERO, 4, Duration::ZERO, false),
         ] {
-            let pace = Pace::new(datagrams, bytes, window);
+            let timing = Timing { interval: window * 2, spread: 0.5, resolve_every: Duration::ZERO };
+            let pace = Pace::new(datagrams, bytes, timing.window(), timing.pause());
             let expected = (burst, gap, is_too_fast);
             assert_eq!((pace.burst, pace.gap, pace.is_too_fast), expected, "{datagrams} of {bytes} in {window:?}");
             assert!(gap * datagrams.div_ceil(burst) as u32 <= window);
@@ -169,10 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn pacing_window() {
-        for (interval, spread, window) in [(10, 0.5, 5000), (10, 0.0, 0), (1, 0.9, 900), (3600, 0.5, 60_000)] {
+    fn pacing_window_and_pause() {
+        for (interval, spread, window, pause) in
+            [(10, 0.5, 5000, 500), (10, 0.0, 0, 500), (1, 0.9, 900, 100), (3600, 0.5, 60_000, 500)]
+        {
             let timing = Timing { interval: Duration::from_secs(interval), spread, resolve_every: Duration::ZERO };
             assert_eq!(timing.window(), Duration::from_millis(window), "{interval} {spread}");
+            assert_eq!(timing.pause(), Duration::from_millis(pause), "{interval}");
         }
     }
 }

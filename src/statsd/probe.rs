@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::destination::Destination;
 use crate::statsd::resolver;
 use crate::statsd::socket::udp::probe_path;
@@ -84,7 +85,7 @@ impl Error for ProbeError {
 }
 
 /// Resolves and connects to a destination, and sends each of its addresses datagrams that hold no gauge.
-pub fn probe(destination: &Destination, max_datagram: usize) -> Vec<Probe> {
+pub fn probe(destination: &Destination, max_datagram: MaxDatagram) -> Vec<Probe> {
     let limits = Limits { ack_timeout: TIMEOUT, max_datagram };
     let probe = |address: Option<SocketAddr>| {
         let socket = socket::open(destination, address.as_slice(), limits).map_err(ProbeError::Unreachable);
@@ -99,7 +100,11 @@ pub fn probe(destination: &Destination, max_datagram: usize) -> Vec<Probe> {
 
 /// Sends an empty datagram, and one of full size where that may make a difference: of newlines alone. The kernel learns
 /// of the refusal of one, and reports it with the next.
-fn send(mut socket: Box<dyn Socket>, destination: &Destination, max_datagram: usize) -> Result<Success, ProbeError> {
+fn send(
+    mut socket: Box<dyn Socket>,
+    destination: &Destination,
+    max_datagram: MaxDatagram,
+) -> Result<Success, ProbeError> {
     let send = |socket: &mut Box<dyn Socket>, datagram: &[u8]| {
         socket.send(datagram, Instant::now() + TIMEOUT).map_err(ProbeError::Send)?;
         thread::sleep(REFUSAL);
@@ -108,7 +113,8 @@ fn send(mut socket: Box<dyn Socket>, destination: &Destination, max_datagram: us
     send(&mut socket, b"")?;
     let mut fragmented = None;
     if destination.is_lossy() {
-        let max_datagram = socket.max_datagram().map_or(max_datagram, |max| max.min(max_datagram));
+        let longest = max_datagram.longest();
+        let max_datagram = socket.max_datagram().map_or(longest, |max| max.min(longest));
         let datagram = vec![b'\n'; max_datagram];
         let path = socket.peer().and_then(|address| probe_path(address, &datagram).ok());
         send(&mut socket, &datagram)?;

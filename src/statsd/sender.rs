@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::on_drop::OnDrop;
 use crate::statsd::batch::Batch;
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::delivery::End;
 use crate::statsd::delivery::report::Report;
 use crate::statsd::delivery::{Action, Close, Delivery, Event, Opened};
@@ -25,7 +26,7 @@ pub struct Sender(Arc<Mailbox>);
 
 impl Sender {
     /// Starts the thread, which calls `report`.
-    pub fn start<R>(destination: Destination, timing: Timing, max_datagram: usize, report: R) -> io::Result<Self>
+    pub fn start<R>(destination: Destination, timing: Timing, max_datagram: MaxDatagram, report: R) -> io::Result<Self>
     where
         R: Fn(Report) + Send + 'static,
     {

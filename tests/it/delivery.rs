@@ -33,7 +33,7 @@ fn delivery_of_500_domains_is_complete() {
     // Slow enough for a server on a busy machine.
     let said = run(command.args(["--count", "2", "--interval", "5s", "--print", "statsd", "--statsd", &server.url()]));
     let expected = last_values(&said.out);
-    assert!(expected.len() > 500 * 20 && sent_and_lost(&said.err).0 > 300, "{}", said.err);
+    assert!(expected.len() > 500 * 20 && sent_and_lost(&said.err).0 > 150, "{}", said.err);
     let gauges = server.await_gauges(expected.len());
     assert!(gauges == expected, "{} of {}", gauges.len(), expected.len());
     assert_eq!((server.dropped(), sent_and_lost(&said.err).1), (0, 0));
@@ -48,7 +48,8 @@ fn pacing_spreads_many_datagrams_over_time() {
     let mut strace = clean("strace");
     strace.args(["-f", "-e", "trace=sendto,futex", "-o"]).arg(&trace);
     let mut command = xenmonitor(&scenario("many"));
-    command.args(["--once", "--interval", "4s", "--print", "statsd", "--statsd", &listener.url()]);
+    command.args(["--once", "--interval", "4s", "--spread", "0.9", "--print", "statsd", "--max-datagram", "1432"]);
+    command.args(["--statsd", &listener.url()]);
     let reader = std::thread::spawn(move || {
         let mut datagrams = vec![listener.datagram()];
         while !datagrams.last().unwrap().contains("collector.vbd") {
@@ -62,8 +63,8 @@ fn pacing_spreads_many_datagrams_over_time() {
     assert_eq!(sent_and_lost(&said.err), (datagrams.len(), 0), "{}", said.err);
     let (bursts, waits) = bursts_and_waits(&std::fs::read_to_string(trace).unwrap());
     assert!(datagrams.len() > 100 && bursts.iter().sum::<usize>() == datagrams.len(), "{bursts:?}");
-    assert!(bursts.iter().all(|burst| *burst <= 8), "{bursts:?}");
-    // Over half of the interval, less the first and the last gap; a late burst may halve the next gap.
+    assert!(bursts.iter().all(|burst| *burst <= 32), "{bursts:?}");
+    // Over most of the interval, less the first and the last gap; a late burst may halve the next gap.
     let spread = waits.last().unwrap() - waits[0];
     assert!(spread > 0.8, "{spread} s: {waits:?}");
 }
@@ -157,7 +158,8 @@ fn pacing_logs_once_that_the_window_is_too_short() {
 fn pacing_does_not_delay_the_exit_by_a_signal() {
     let listener = Listener::new("127.0.0.1:0");
     let mut command = xenmonitor(&scenario("many"));
-    let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "1h", "--max-datagram", "512", "--statsd", &listener.url()]));
     daemon.wait_for_log("reading Xen");
     (0..8).for_each(|_| drop(listener.datagram()));
     daemon.signal("TERM");
@@ -346,7 +348,7 @@ fn unix_server_that_stops_reading_gets_the_latest_poll_later() {
     let socket = unix_socket(&scratch.join("statsd"));
     let url = format!("unix://{}/statsd", scratch.display());
     let mut command = xenmonitor(&scenario("many"));
-    let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--statsd", &url]));
+    let mut daemon = Daemon::start(command.args(["--interval", "200ms", "--max-datagram", "1432", "--statsd", &url]));
     daemon.wait_for_log(&format!("metrics for {url} are dropped: the server does not read"));
     let reader = {
         let socket = socket.try_clone().unwrap();

@@ -304,7 +304,7 @@ impl Delivery {
         sending.limit(open.max_datagram);
         // Reopening a stream is expensive, so it waits longer.
         let stall = if self.is_stream { self.timing.peer_timeout() } else { sending.max_stall(now) };
-        let deadline = sending.deadline(self.timing.window(), stall, now);
+        let deadline = sending.deadline(&self.timing, stall, now);
         Action::Send(sending.next, deadline)
     }
 

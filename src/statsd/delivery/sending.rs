@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::statsd::batch::Batch;
 use crate::statsd::datagrams::Datagrams;
 use crate::statsd::delivery::report::{DropReason, Outcome};
-use crate::statsd::pacing::Pace;
+use crate::statsd::pacing::{Pace, Timing};
 use crate::statsd::socket::SendError;
 
 /// How long a datagram waits for a server that does not read: until the next poll, within these limits.
@@ -80,11 +80,12 @@ impl Sending {
     }
 
     /// The time until which the next datagram may wait for a slow reader, as the first of a burst if none has begun.
-    pub fn deadline(&mut self, window: Duration, stall: Duration, now: Instant) -> Instant {
+    pub fn deadline(&mut self, timing: &Timing, stall: Duration, now: Instant) -> Instant {
         let left = self.datagrams.count() - self.next;
         let pace = *self.pace.get_or_insert_with(|| {
             let left_time = self.expires.saturating_duration_since(now);
-            Pace::new(left, self.datagrams.longest(self.next), window.min(left_time))
+            let window = timing.window().min(left_time);
+            Pace::new(left, self.datagrams.longest(self.next), window, timing.pause())
         });
         self.burst.get_or_insert_with(|| (self.next + pace.burst.min(left), now + stall)).1
     }

@@ -217,12 +217,12 @@ fn delivery_paces_a_large_batch() {
     run(
         "udp://10.1.0.8:9",
         [
-            (0, Step::Batch(40), "open a; connected; send 0..8; wait 400"),
+            (0, Step::Batch(160), "open a; connected; send 0..32; wait 400"),
             (399, Step::Time, "wait 400"),
-            (400, Step::Time, "send 8..16; wait 800"),
-            (800, Step::Time, "send 16..24; wait 1200"),
-            (1200, Step::Time, "send 24..32; wait 1600"),
-            (1600, Step::Time, "send 32..40; check refusal; 40 sent, 0 dropped; wait"),
+            (400, Step::Time, "send 32..64; wait 800"),
+            (800, Step::Time, "send 64..96; wait 1200"),
+            (1200, Step::Time, "send 96..128; wait 1600"),
+            (1600, Step::Time, "send 128..160; check refusal; 160 sent, 0 dropped; wait"),
         ],
     );
 }
@@ -233,11 +233,11 @@ fn delivery_does_not_make_up_for_late_bursts_at_once() {
     run(
         "udp://10.1.0.8:9",
         [
-            (0, Step::Batch(40), "open a; connected; send 0..8; wait 400"),
-            (1500, Step::Time, "send 8..16; wait 1700"),
-            (1700, Step::Time, "send 16..24; wait 2100"),
-            (2450, Step::Time, "send 24..32; wait 2650"),
-            (2650, Step::Time, "send 32..40; check refusal; 40 sent, 0 dropped; wait"),
+            (0, Step::Batch(160), "open a; connected; send 0..32; wait 400"),
+            (1500, Step::Time, "send 32..64; wait 1700"),
+            (1700, Step::Time, "send 64..96; wait 2100"),
+            (2450, Step::Time, "send 96..128; wait 2650"),
+            (2650, Step::Time, "send 128..160; check refusal; 160 sent, 0 dropped; wait"),
         ],
     );
 }
@@ -247,16 +247,16 @@ fn delivery_drops_what_is_unsent_at_the_next_poll() {
     run(
         "udp://10.1.0.8:9",
         [
-            (0, Step::Batch(40), "open a; connected; send 0..8; wait 400"),
+            (0, Step::Batch(160), "open a; connected; send 0..32; wait 400"),
             (
                 3000,
                 Step::Batch(2),
-                "8 sent, 32 dropped: not sent before the next poll; check peer; send 0..2; check refusal; \
+                "32 sent, 128 dropped: not sent before the next poll; check peer; send 0..2; check refusal; \
                  2 sent, 0 dropped; wait",
             ),
-            (6000, Step::Batch(40), "check peer; send 0..8; wait 6400"),
+            (6000, Step::Batch(160), "check peer; send 0..32; wait 6400"),
             // The next poll is late.
-            (10_000, Step::Time, "8 sent, 32 dropped: not sent before the next poll; wait"),
+            (10_000, Step::Time, "32 sent, 128 dropped: not sent before the next poll; wait"),
             (11_000, Step::Event(Event::Replaced(7, 2)), "0 sent, 7 dropped: not sent before the next poll; wait"),
         ],
     );
@@ -586,20 +586,20 @@ fn delivery_ends_after_the_batch_or_at_once() {
     run(
         "tcp://10.1.0.8:9",
         [
-            (0, Step::Batch(40), "open a; connected; send 0..8; wait 400"),
+            (0, Step::Batch(160), "open a; connected; send 0..32; wait 400"),
             (100, Step::Event(Event::End(End::Finish)), "wait 400"),
-            (400, Step::Time, "send 8..16; wait 800"),
+            (400, Step::Time, "send 32..64; wait 800"),
             // There is no next poll that it would have to be over for.
-            (9000, Step::Time, "send 16..24; wait 9200"),
-            (9200, Step::Time, "send 24..32; wait 9600"),
-            (9600, Step::Time, "send 32..40; check refusal; 40 sent, 0 dropped; close finish; exit"),
+            (9000, Step::Time, "send 64..96; wait 9200"),
+            (9200, Step::Time, "send 96..128; wait 9600"),
+            (9600, Step::Time, "send 128..160; check refusal; 160 sent, 0 dropped; close finish; exit"),
         ],
     );
     run(
         "tcp://10.1.0.8:9",
         [
-            (0, Step::Batch(40), "open a; connected; send 0..8; wait 400"),
-            (100, Step::Event(Event::End(End::Now)), "8 sent, 32 dropped: not sent before the next poll; exit"),
+            (0, Step::Batch(160), "open a; connected; send 0..32; wait 400"),
+            (100, Step::Event(Event::End(End::Now)), "32 sent, 128 dropped: not sent before the next poll; exit"),
         ],
     );
     run("udp://10.1.0.8:9", [(0, Step::Event(Event::End(End::Finish)), "exit")]);

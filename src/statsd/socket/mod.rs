@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::destination::Destination;
 pub use crate::statsd::socket::transport::{PeerState, SendError, Socket};
 
@@ -20,7 +21,7 @@ pub struct Limits {
     /// A TCP peer that acknowledges nothing for this time is considered gone.
     pub ack_timeout: Duration,
     /// `--max-datagram`.
-    pub max_datagram: usize,
+    pub max_datagram: MaxDatagram,
 }
 
 /// Opens a socket to a destination: to the first of its addresses that can be connected to.

@@ -149,9 +149,11 @@ impl Drop for Handle {
 #[derive(Debug)]
 pub struct Ended;
 
-/// Starts the thread. `answer` gets every [`Polled`], and `None` when the thread ends, even by a panic.
-pub fn start<F>(sources: Sources, answer: F) -> io::Result<Handle>
+/// Starts the thread. `announce` gets what libxenstat is about to be asked for, before the first call and the first
+/// after each reopening. `answer` gets every [`Polled`], and `None` when the thread ends, even by a panic.
+pub fn start<A, F>(sources: Sources, announce: A, answer: F) -> io::Result<Handle>
 where
+    A: Fn(&str) + Send + 'static,
     F: Fn(Option<Polled>) + Send + 'static,
 {
     // Room for one poll, as the next is requested once this one is answered, and for the end.
@@ -169,6 +171,8 @@ where
             uuids: Uuids::default(),
             xenstat: None,
             fallback: Fallback::new(),
+            announce: Box::new(announce),
+            is_announced: false,
         };
         poller.serve(&inbox, &answer);
     })?;
@@ -190,13 +194,15 @@ struct Poller {
     xenstat: Option<Xenstat>,
     fallback: Fallback,
     messages: Messages,
+    announce: Box<dyn Fn(&str)>,
+    is_announced: bool,
 }
 
 impl Poller {
     fn serve(mut self, requests: &Receiver<Option<Request>>, answer: &impl Fn(Option<Polled>)) {
         for request in requests.iter().map_while(|request| request) {
             if request.reopen {
-                (self.xenstat, self.fallback) = (None, Fallback::new());
+                (self.xenstat, self.fallback, self.is_announced) = (None, Fallback::new(), false);
                 self.qemus.reopen();
                 self.uuids.reopen();
             }
@@ -268,7 +274,7 @@ impl Poller {
         opened: &mut Option<Opened>,
         from_backends: &mut bool,
     ) -> Result<Moment, Error> {
-        let Self { sources, xenstat: open, fallback, .. } = self;
+        let Self { sources, xenstat: open, fallback, announce, is_announced, .. } = self;
         let mut reopen = || {
             let xenstat = Xenstat::open(sources.libxenstat.as_deref())?;
             *opened = Some((xenstat.library().to_owned(), xenstat.why()));
@@ -293,7 +299,11 @@ impl Poller {
             };
             asked.vbd &= !*from_backends;
             // It may end the process (fact 33): this then is the last line of the log.
-            debug!("asking {} for domains{}", xenstat.library().display(), names(asked));
+            let call = format!("asking {} for domains{}", xenstat.library().display(), names(asked));
+            match std::mem::replace(is_announced, true) {
+                false => announce(&call),
+                true => debug!("{call}"),
+            }
             let at = Instant::now();
             xenstat.poll(asked, snapshot)?;
             // A handle whose call failed must not be used again (fact 10).

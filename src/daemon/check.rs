@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use log::debug;
+
 use crate::collect::disks::{self, DiskSource};
 use crate::collect::poller::{self, Notes, Polled, Request, Sources};
 use crate::collect::xenstat_error::Error;
@@ -158,7 +160,7 @@ fn poll(sources: Sources) -> Result<Polled, NoAnswer> {
     let limit = ANSWER_TIMEOUT.max(sources.qmp_timeout * 2);
     let (sender, answers) = mpsc::channel();
     let answer = move |polled| drop(sender.send(polled));
-    let started = poller::start(sources, answer);
+    let started = poller::start(sources, |call| debug!("{call}"), answer);
     let poller = started.map_err(|error| NoAnswer::Thread(format!("cannot start a thread: {error}")))?;
     let _ = poller.request(Request::default());
     match answers.recv_timeout(limit) {

@@ -16,7 +16,7 @@ mod systemd;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use log::{debug, info};
+use log::{Level, debug, info, log};
 
 use self::events::{Events, Message};
 use self::failure::Failure;
@@ -26,6 +26,7 @@ use self::state::{Action, Event, Exit, State};
 use self::systemd::Systemd;
 use crate::cli::config::{Config, Polls};
 use crate::collect::poller::{self, Moments, Polled, Request, Sources};
+use crate::logging::stderr;
 use crate::metrics::delta::{Previous, Span};
 use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::{Collectors, Snapshot};
@@ -73,7 +74,17 @@ impl Daemon {
         let sender = events.sender();
         let answer = move |polled| drop(sender.send(Message::Polled(polled)));
         let vcpus = self.sources.vcpus;
-        let poller = poller::start(self.sources, answer).map_err(Failure::Start)?;
+        let systemd = Systemd::from_env();
+        let status = systemd.status();
+        // Who prints only is there to see the end.
+        let level = if self.reporter.servers().destinations().next().is_some() { Level::Info } else { Level::Debug };
+        // Written before the call, which may end the process.
+        let announce = move |call: &str| {
+            log!(level, "{call}");
+            status.send(call);
+            stderr::flush();
+        };
+        let poller = poller::start(self.sources, announce, answer).map_err(Failure::Start)?;
         events.forward_signals(poller.stopper()).map_err(Failure::Start)?;
 
         let sender = events.sender();
@@ -89,7 +100,7 @@ impl Daemon {
             spare: Snapshot::default(),
             report_time: None,
             log: PollLog::new(vcpus),
-            systemd: Systemd::from_env(),
+            systemd,
         };
         running.announce_delay(self.polls.align, self.delay);
         let exit = running.until_exit(&events)?;

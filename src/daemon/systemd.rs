@@ -10,6 +10,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -25,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const MIN_PING_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Sends one message.
-type SendMessage = Box<dyn FnMut(&str) -> io::Result<()>>;
+type SendMessage = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 /// The service manager that has started this program, if it listens.
 #[derive(Default)]
@@ -58,13 +59,18 @@ impl Systemd {
             socket.set_nonblocking(true)?;
             socket.send_to_addr(message.as_bytes(), &address).map(drop)
         };
-        Self::new(Box::new(send), sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()))
+        Self::new(Arc::new(send), sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()))
     }
 
     fn new(send: SendMessage, watchdog: Option<Duration>) -> Self {
         // Half of the timeout, as sd_watchdog_enabled(3) recommends.
         let ping_interval = watchdog.map(|timeout| (timeout / 2).max(MIN_PING_INTERVAL));
         Self { send: Some(send), ping_interval, ..Self::default() }
+    }
+
+    /// For a thread that has a status of its own.
+    pub fn status(&self) -> StatusSender {
+        StatusSender(self.send.clone())
     }
 
     /// When a ping is due.
@@ -82,7 +88,7 @@ impl Systemd {
         if self.send.is_none() {
             return;
         }
-        let status = self.reports(now, is_well).then(|| status().replace(char::is_control, " "));
+        let status = self.reports(now, is_well).then(status);
         let is_due = self.due().is_none_or(|due| now >= due);
         self.owes_ready |= self.pinged.is_none();
         if status.is_some() || self.owes_ready || (is_due && self.ping_interval.is_some()) {
@@ -97,7 +103,8 @@ impl Systemd {
 
     fn send_ping(&mut self, now: Instant, status: Option<&str>) {
         let mut states = Vec::from_iter(self.owes_ready.then_some(Ready));
-        states.extend(status.map(Status));
+        let status = status.map(one_line);
+        states.extend(status.as_deref().map(Status));
         states.push(Watchdog);
         self.failed = !self.notify(&states);
         self.owes_ready &= self.failed;
@@ -136,43 +143,63 @@ impl Systemd {
 
     /// Whether the message could be sent. It is not waited for.
     fn notify(&mut self, states: &[NotifyState]) -> bool {
-        let Some(send) = &mut self.send else { return false };
-        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-        let result = send(&message);
-        if let Err(error) = &result {
-            debug!("cannot notify the service manager: {error}");
-        }
-        result.is_ok()
+        self.send.as_ref().is_some_and(|send| notify(send, states))
     }
+}
+
+/// Sends a status at once, from any thread.
+pub struct StatusSender(Option<SendMessage>);
+
+impl StatusSender {
+    /// Sends it, if there is a service manager.
+    pub fn send(&self, status: &str) {
+        if let Some(send) = &self.0 {
+            notify(send, &[Status(&one_line(status))]);
+        }
+    }
+}
+
+fn notify(send: &SendMessage, states: &[NotifyState]) -> bool {
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let result = send(&message);
+    if let Err(error) = &result {
+        debug!("cannot notify the service manager: {error}");
+    }
+    result.is_ok()
+}
+
+/// Each line is a variable of its own.
+fn one_line(status: &str) -> String {
+    status.replace(char::is_control, " ")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::rc::Rc;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
 
     /// A service manager with the messages that it was sent.
     struct Manager {
         systemd: Systemd,
-        sent: Rc<RefCell<Vec<String>>>,
-        is_full: Rc<Cell<bool>>,
+        sent: Arc<Mutex<Vec<String>>>,
+        is_full: Arc<AtomicBool>,
         start: Instant,
     }
 
     impl Manager {
         fn new(watchdog: Option<u64>) -> Self {
-            let (sent, is_full) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
-            let (messages, full) = (Rc::clone(&sent), Rc::clone(&is_full));
+            let (sent, is_full) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
+            let (messages, full) = (Arc::clone(&sent), Arc::clone(&is_full));
             let send = move |message: &str| {
-                if full.get() {
+                if full.load(Relaxed) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                messages.borrow_mut().push(message.to_owned());
+                messages.lock().unwrap().push(message.to_owned());
                 Ok(())
             };
-            let systemd = Systemd::new(Box::new(send), watchdog.map(Duration::from_millis));
+            let systemd = Systemd::new(Arc::new(send), watchdog.map(Duration::from_millis));
             Self { systemd, sent, is_full, start: Instant::now() }
         }
 
@@ -186,7 +213,7 @@ mod tests {
 
         /// What was sent since the last time.
         fn sent(&self) -> String {
-            self.sent.take().join("+")
+            std::mem::take(&mut *self.sent.lock().unwrap()).join("+")
         }
 
         fn poll(&mut self, ms: u64, is_well: bool) -> String {
@@ -243,16 +270,16 @@ mod tests {
     #[test]
     fn systemd_messages_are_retried() {
         let mut manager = Manager::new(None);
-        manager.is_full.set(true);
+        manager.is_full.store(true, Relaxed);
         manager.poll(0, true);
         assert_eq!((manager.sent().as_str(), manager.due()), ("", Some(200)));
-        manager.is_full.set(false);
+        manager.is_full.store(false, Relaxed);
         manager.systemd.ping(manager.at(200));
         assert_eq!((manager.sent().as_str(), manager.due()), ("READY=1\nWATCHDOG=1\n", None));
 
         let mut manager = Manager::new(Some(1000));
         manager.poll(0, true);
-        manager.is_full.set(true);
+        manager.is_full.store(true, Relaxed);
         manager.systemd.ping(manager.at(500));
         assert_eq!(manager.due(), Some(700));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -12,19 +13,36 @@ const MAX_WAITING: usize = 1024;
 /// Lines that are repeated at the end, at most.
 const MAX_REPEATED: usize = 20;
 
-/// How long the end waits until the log is written.
-const FINISH_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long is waited until the log is written.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 
 enum Message {
     Line(Vec<u8>),
     Repeat,
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
+    /// The same, after the lines that are to be repeated.
+    Finish(SyncSender<()>),
 }
 
 fn write(line: &[u8]) {
     // The disk is full, or nobody reads: there is nowhere to report it.
     let _ = io::stderr().write_all(line);
+}
+
+/// The queue of the thread that writes, if there is one.
+static MESSAGES: OnceLock<SyncSender<Message>> = OnceLock::new();
+
+/// Waits until every line so far is written, but not long.
+pub fn flush() {
+    MESSAGES.get().into_iter().for_each(|messages| wait(messages, Message::Flush));
+}
+
+fn wait(messages: &SyncSender<Message>, message: fn(SyncSender<()>) -> Message) {
+    let (done, is_done) = mpsc::sync_channel(1);
+    if messages.try_send(message(done)).is_ok() {
+        let _: Result<(), RecvTimeoutError> = is_done.recv_timeout(WRITE_TIMEOUT);
+    }
 }
 
 /// A handle of it. Each [`write`](Write::write) is a line.
@@ -49,13 +67,15 @@ impl Stderr {
                         }
                     }
                     Message::Repeat => last = Some(LastLines::default()),
-                    Message::Flush(done) => {
+                    Message::Flush(done) => drop(done.send(())),
+                    Message::Finish(done) => {
                         last.take().iter().flat_map(|last| &last.0).for_each(|line| write(line));
                         let _ = done.send(());
                     }
                 }
             }
         })?;
+        let _ = MESSAGES.set(messages.clone());
         Ok(Self { messages, dropped: 0 })
     }
 
@@ -66,10 +86,7 @@ impl Stderr {
 
     /// Waits until everything is written, but not long.
     pub fn finish(&self) {
-        let (done, is_done) = mpsc::sync_channel(1);
-        if self.messages.try_send(Message::Flush(done)).is_ok() {
-            let _: Result<(), RecvTimeoutError> = is_done.recv_timeout(FINISH_TIMEOUT);
-        }
+        wait(&self.messages, Message::Finish);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Libraries that behave as real ones do, though the shim does not.
 
+use std::os::unix::net::UnixDatagram;
+
 use crate::support::{
     Daemon, Lines, Scratch, bare, behind, clean, run, scenario, shim, shim_with, with_files, xenmonitor,
 };
@@ -71,19 +73,50 @@ fn library_of_another_release_is_named() {
     assert!(said.err.ends_with(&reason), "{}", said.err);
 }
 
-/// Every libxenstat ends its caller in a rare state of the hypervisor.
+/// Where the library ends the process at the first call, and systemd starts it again and again. On one CPU, and without
+/// preemption by a thread that wakes up, so that nothing is written while the library is called.
 #[test]
-fn library_call_is_logged_before_it_is_made() {
+fn library_call_is_announced_before_it_is_made() {
+    const ON_ONE_CPU: &str = "exec chrt --batch 0 taskset -c \
+        $(sed -n 's/^Cpus_allowed_list:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/self/status) \"$0\" \"$@\"";
     let scratch = Scratch::new();
     let library = shim_with("abort.c", &scratch);
+    let systemd = UnixDatagram::bind(scratch.join("notify")).unwrap();
+    systemd.set_nonblocking(true).unwrap();
+    for (more, level, vcpus) in [
+        (&["--statsd", "udp://127.0.0.1:9"][..], " INFO ", ""),
+        (&["--print", "json", "--log", "debug"], "DEBUG", "vcpus, "),
+    ]
+    .repeat(5)
+    {
+        let mut command = xenmonitor(&scenario("demo"));
+        command.env("XENMONITOR_LIBXENSTAT", &library).env("NOTIFY_SOCKET", scratch.join("notify"));
+        let mut on_one_cpu = clean("sh");
+        on_one_cpu.args(["-c", ON_ONE_CPU]);
+        let said = run(behind(on_one_cpu, &command).args(more));
+        assert_eq!(said.status, None, "{}", said.err);
+        // The file of the function that was called first, to open the handle.
+        let call = format!("asking {} for domains, {vcpus}network interfaces, disks", shim().display());
+        assert!(said.err.ends_with(&format!("{level} {call}\n")), "{}", said.err);
+        let mut buffer = [0; 4096];
+        let length = systemd.recv(&mut buffer).expect("a status");
+        assert_eq!(std::str::from_utf8(&buffer[..length]), Ok(&*format!("STATUS={call}\n")));
+        assert!(systemd.recv(&mut buffer).is_err(), "that is the last");
+    }
+}
+
+/// At each later call it is a line for debugging, but at the first after SIGHUP: the library may be another one then.
+#[test]
+fn library_calls_are_announced_once() {
     let mut command = xenmonitor(&scenario("demo"));
-    let said = run(command.env("XENMONITOR_LIBXENSTAT", library).args(["--print", "json", "--log", "debug"]));
-    let last = said.err.lines().last().unwrap();
-    assert_eq!(said.status, None, "{}", said.err);
-    assert!(
-        last.contains("DEBUG asking ") && last.ends_with(" for domains, vcpus, network interfaces, disks"),
-        "{last}"
-    );
+    let mut daemon =
+        Daemon::start(command.args(["--interval", "50ms", "--log", "debug", "--statsd", "udp://127.0.0.1:9"]));
+    let log = daemon.wait_for_log("DEBUG asking ");
+    daemon.signal("HUP");
+    let log = log + &daemon.wait_for_logs(&["SIGHUP", "INFO  asking "]) + &daemon.wait_for_log("DEBUG asking ");
+    assert_eq!(log.matches("INFO  asking ").count(), 2, "{log}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
 }
 
 /// Also what it prints at every poll.

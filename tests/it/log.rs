@@ -38,7 +38,7 @@ fn log_has_priorities_for_journald() {
     let listener = Listener::new("127.0.0.1:0");
     let status = command.args(["--once", "--statsd", &listener.url()]).status().unwrap();
     let log = std::fs::read_to_string(scratch.join("log")).unwrap();
-    assert!(status.success() && log.starts_with("<6>reading Xen 4.17.0"), "{log}");
+    assert!(status.success() && log.starts_with("<6>asking ") && log.contains("\n<6>reading Xen 4.17.0"), "{log}");
     let failed = std::fs::File::create(scratch.join("failed")).unwrap();
     let meta = failed.metadata().unwrap();
     let mut command = bare();

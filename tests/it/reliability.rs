@@ -61,6 +61,11 @@ fn systemd_notifications_from_start_to_end() {
     let systemd = Systemd::listen(&scratch, &mut command, Duration::from_millis(200));
     // The watchdog's timeout is shorter than the interval.
     let daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", "udp://127.0.0.1:9"]));
+    let asking = systemd.hears();
+    assert!(
+        asking.starts_with("STATUS=asking ") && asking.ends_with(" for domains, network interfaces, disks\n"),
+        "{asking}"
+    );
     let first = systemd.hears();
     assert!(first.starts_with("READY=1\nSTATUS=1 domains read in ") && first.ends_with("\nWATCHDOG=1\n"), "{first}");
     for _ in 0..3 {

@@ -11,12 +11,13 @@ use crate::support::root;
 /// Functions that compute the rate or increase of a counter.
 const GROWTH: [&str; 4] = ["perSecond", "nonNegativeDerivative", "rate", "increase"];
 /// The other functions in use.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "absent",
     "alias",
     "aliasByNode",
     "averageSeries",
     "avg",
+    "exclude",
     "label_replace",
     "max_over_time",
     "scale",
@@ -122,6 +123,11 @@ fn in_graphite(query: &str, vocabulary: &BTreeMap<String, Kind>) -> Sight {
             (_, Some(gauge)) => (Whose::AnyDomain, gauge),
             _ => (Whose::Host, below),
         };
+        // `*` in place of the domain matches `node`, too.
+        let of_host = ["node", "xenmonitor"].map(|group| format!("{group}.{gauge}"));
+        if whose == Whose::AnyDomain && of_host.iter().any(|name| vocabulary.contains_key(name)) {
+            assert!(asked.functions.iter().any(|function| function == "exclude"), "{query} shows the host as a domain");
+        }
         let matches = |name: &str| {
             name.split('.').count() == gauge.split('.').count()
                 && name.split('.').zip(gauge.split('.')).all(|(part, pattern)| pattern == "*" || part == pattern)

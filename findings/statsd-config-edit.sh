@@ -11,7 +11,8 @@ unseen() { echo "not seen: $1"; exit 2; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
-npm install --silent --no-fund --no-audit --omit=optional statsd@0.9.0 >/dev/null || unseen "statsd could not be installed"
+npm install --silent --no-fund --no-audit --omit=optional statsd@0.9.0 >/dev/null ||
+    unseen "statsd could not be installed"
 cat >ask.py <<'PY'
 import socket, subprocess, sys, time
 

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use log::debug;
 
 use crate::collect::disks::{self, DiskSource};
-use crate::collect::poller::{self, Notes, Polled, Request, Sources};
+use crate::collect::poller::{self, Notes, Polled, Request, Sources, Stopper};
 use crate::collect::xenstat_error::Error;
 use crate::daemon::poll_log::{QEMUS_ASKED_BY_LIBXENSTAT, omitted_disks};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, Vbd};
@@ -28,9 +28,12 @@ enum Verdict {
 }
 use Verdict::{Bad, Good, Note};
 
+/// The poller that may be asking QEMUs.
+type Current = Mutex<Option<Stopper>>;
+
 /// Prints the lines; returns whether all are good.
-pub fn run(sources: &Sources, reporter: &Reporter) -> io::Result<bool> {
-    let mut lines = libxenstat(sources, reporter);
+pub fn run(sources: &Sources, reporter: &Reporter, current: &Current) -> io::Result<bool> {
+    let mut lines = libxenstat(sources, reporter, current);
     let servers = reporter.servers();
     lines.extend(servers.destinations().flat_map(|server| destination(server, servers.max_datagram())));
     let mut out = io::stdout().lock();
@@ -47,14 +50,14 @@ pub fn run(sources: &Sources, reporter: &Reporter) -> io::Result<bool> {
 
 type Line = (&'static str, (Verdict, String));
 
-fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
+fn libxenstat(sources: &Sources, reporter: &Reporter, current: &Current) -> Vec<Line> {
     // Vcpus are asked for even if nobody wants them: that shows whether libxenstat is that of the running Xen. And
     // libxenstat is not asked for disks where QEMU may serve some: it does not wait for a slow QEMU, beside a daemon
     // that may be running.
     let qemus_listen = disks::qemus_listen();
     let from_backends = qemus_listen && sources.disks == DiskSource::Libxenstat;
     let asked = if from_backends { DiskSource::Backends } else { sources.disks };
-    let polled = match poll(Sources { vcpus: true, disks: asked, ..sources.clone() }) {
+    let polled = match poll(Sources { vcpus: true, disks: asked, ..sources.clone() }, current) {
         Ok(polled) => polled,
         Err(error) => return vec![("libxenstat", (Bad, error.to_string()))],
     };
@@ -101,7 +104,7 @@ fn libxenstat(sources: &Sources, reporter: &Reporter) -> Vec<Line> {
     let found = count(&snapshot, |domain| vbds(domain).count());
     let xentop_disks = match snapshot.own_disks {
         true if qemus_listen => None,
-        true => xentop(sources),
+        true => xentop(sources, current),
         false => vbd.then_some(Shown::Devices(found)),
     };
     let shown = xentop_disks.as_ref().map(|disks| format!("; {disks}")).unwrap_or_default();
@@ -155,13 +158,14 @@ impl fmt::Display for NoAnswer {
 }
 
 /// One poll. In a thread, as the call may never return.
-fn poll(sources: Sources) -> Result<Polled, NoAnswer> {
+fn poll(sources: Sources, current: &Current) -> Result<Polled, NoAnswer> {
     // Some of the time may be spent on waiting for QEMUs.
     let limit = ANSWER_TIMEOUT.max(sources.qmp_timeout * 2);
     let (sender, answers) = mpsc::channel();
     let answer = move |polled| drop(sender.send(polled));
     let started = poller::start(sources, |call| debug!("{call}"), answer);
     let poller = started.map_err(|error| NoAnswer::Thread(format!("cannot start a thread: {error}")))?;
+    *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(poller.stopper());
     let _ = poller.request(Request::default());
     match answers.recv_timeout(limit) {
         Ok(Some(polled)) => Ok(polled),
@@ -196,9 +200,9 @@ impl fmt::Display for Shown {
 }
 
 /// The disks that libxenstat alone shows; `None` if a QEMU has appeared.
-fn xentop(sources: &Sources) -> Option<Shown> {
+fn xentop(sources: &Sources, current: &Current) -> Option<Shown> {
     // With this source the poller does not ask libxenstat if a QEMU has appeared, or a tapdisk3.
-    let polled = poll(Sources { disks: DiskSource::Auto, ..sources.clone() });
+    let polled = poll(Sources { disks: DiskSource::Auto, ..sources.clone() }, current);
     match polled {
         Err(NoAnswer::Slow(limit)) => Some(Shown::Unknown(limit)),
         Ok(Polled { result: Ok(snapshot), .. }) if snapshot.own_disks => None,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,10 +49,10 @@ impl Events {
         Self { receiver, sender }
     }
 
-    /// Forwards signals from now on. After a signal to stop the process exits even if the loop is blocked, once QEMUs
-    /// have answered the poller.
-    pub fn forward_signals(&self, poller: Stopper) -> io::Result<()> {
-        let (sender, mut signals) = (self.sender(), Signals::new([SIGTERM, SIGINT, SIGHUP])?);
+    /// Forwards signals. After a signal to stop the process exits even if the loop is blocked, once QEMUs have answered
+    /// the poller.
+    pub fn forward(&self, mut signals: Signals, poller: Stopper) -> io::Result<()> {
+        let sender = self.sender();
         let is_service = !has_terminal();
         let forward = move || {
             for signal in signals.forever() {
@@ -91,6 +92,23 @@ impl Events {
             Err(RecvTimeoutError::Disconnected) => unreachable!("this has a sender itself"),
         }
     }
+}
+
+/// From now on these signals do not end the process. They are kept until they are [forwarded](Events::forward).
+pub fn catch_signals() -> io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// Has signals end the process, after QEMUs have answered the poller that is the current one.
+pub fn end_at_signals(mut signals: Signals, poller: Arc<Mutex<Option<Stopper>>>) -> io::Result<()> {
+    let end = move || {
+        for signal in signals.forever() {
+            let stopper = poller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            stopper.iter().for_each(Stopper::stop_and_wait);
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(end).map(drop)
 }
 
 /// Whether its terminal is on stdin or stderr, which may be closed. At the start: after that nothing says so.

@@ -14,11 +14,12 @@ mod state;
 mod systemd;
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use log::{Level, debug, info, log};
 
-use self::events::{Events, Message};
+use self::events::{Events, Message, catch_signals, end_at_signals};
 use self::failure::Failure;
 use self::poll_log::PollLog;
 use self::schedule::{Now, delay_of};
@@ -61,7 +62,10 @@ impl Daemon {
 
     /// Prints whether everything needed is available.
     pub fn check(&self) -> Result<(), Failure> {
-        match check::run(&self.sources, &self.reporter) {
+        let poller = Arc::default();
+        let caught = catch_signals().and_then(|signals| end_at_signals(signals, Arc::clone(&poller)));
+        caught.map_err(Failure::Start)?;
+        match check::run(&self.sources, &self.reporter, &poller) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::Check),
             Err(error) => Err(Failure::Stdout(error)),
@@ -70,6 +74,7 @@ impl Daemon {
 
     /// Polls, sends and prints until a signal or `--count` stops it.
     pub fn run(mut self) -> Result<(), Failure> {
+        let signals = catch_signals().map_err(Failure::Start)?;
         let events = Events::new();
         let sender = events.sender();
         let answer = move |polled| drop(sender.send(Message::Polled(polled)));
@@ -85,7 +90,7 @@ impl Daemon {
             stderr::flush();
         };
         let poller = poller::start(self.sources, announce, answer).map_err(Failure::Start)?;
-        events.forward_signals(poller.stopper()).map_err(Failure::Start)?;
+        events.forward(signals, poller.stopper()).map_err(Failure::Start)?;
 
         let sender = events.sender();
         let report = move |server, report| drop(sender.send(Message::Server(server, report)));

@@ -166,12 +166,15 @@ impl State {
     }
 
     fn on_deadline(&mut self, now: Now) -> Option<Action> {
-        self.counts.skipped += self.schedule.advance(now);
+        let missed = self.schedule.advance(now);
+        if !self.is_complete() {
+            self.counts.skipped += missed;
+        }
         match self.running.map(|since| now.instant - since) {
             None => Some(self.poll(now.instant)),
             // It was requested between two deadlines, as retries are, and is not late yet.
             Some(running) if running < self.interval() / 2 => {
-                self.counts.skipped += 1;
+                self.counts.skipped += u64::from(!self.is_complete());
                 None
             }
             Some(running) => Some(self.on_late_poll(running)),
@@ -328,6 +331,26 @@ mod tests {
             ],
         );
         assert_eq!(state.counts(), Counts { requested: 4, failed: 0, skipped: 3 });
+    }
+
+    /// After the last one of `--count` none is wanted.
+    #[test]
+    fn polls_after_the_last_are_not_skipped() {
+        let polls = Polls { count: Some(2), ..every(100) };
+        let rows: &[(u64, Event, &[Action])] = &[
+            (0, Wake, &[POLL]),
+            (20, PollSucceeded, &[Action::Report]),
+            (250, Wake, &[POLL]),
+            // The program is stopped.
+            (720, Wake, &[late(470, true, false)]),
+            (730, PollSucceeded, &[Action::Report, DONE]),
+        ];
+        assert_eq!(run(&polls, rows).counts(), Counts { requested: 2, failed: 0, skipped: 1 });
+
+        // It was requested late, and is not late at the next deadline.
+        let rows: &[(u64, Event, &[Action])] =
+            &[(0, Wake, &[POLL]), (20, PollSucceeded, &[Action::Report]), (170, Wake, &[POLL]), (200, Wake, &[])];
+        assert_eq!(run(&polls, rows).counts(), Counts { requested: 2, failed: 0, skipped: 0 });
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The process starts no other process, and leaks no memory.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{
-    Listener, PATIENCE, Scratch, am_root, behind, clean, run, run_for, scenario, unshared, xenmonitor,
+    Daemon, Listener, PATIENCE, Scratch, am_root, behind, clean, run, run_for, scenario, unshared, xenmonitor,
 };
 
 fn under(wrapper: &[&str], command: &std::process::Command) -> std::process::Command {
@@ -54,6 +56,31 @@ fn process_starts_only_threads() {
         }
     }
     assert!(threads >= 2, "{trace}");
+}
+
+/// A signal that comes while threads are being started is not lost, and ends the program as any other. strace makes the
+/// start of the poller's thread, the second, take long.
+#[test]
+fn process_that_is_just_starting_handles_signals() {
+    let inject = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=clone3,clone:delay_exit=2000000:when=2"];
+    for (signal, last) in [("TERM", "SIGTERM: exiting after "), ("INT", "SIGINT: exiting after ")] {
+        let mut command = xenmonitor(&scenario("demo"));
+        command.args(["--interval", "1h", "--jitter", "1h", "--print", "statsd"]);
+        let mut daemon = Daemon::start(&mut under(&inject, &command));
+        let start = Instant::now();
+        let has_poller = || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
+            let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")));
+            names.flatten().any(|name| name == "poller\n")
+        };
+        while !has_poller() {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        daemon.signal(signal);
+        daemon.wait_for_log(last);
+        assert_eq!(daemon.end().status, Some(0), "{signal}");
+    }
 }
 
 #[test]

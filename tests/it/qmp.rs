@@ -180,6 +180,8 @@ fn qmp_answer_is_waited_for_at_the_end() {
         ("SIGINT", ["20s", "200ms"], &[], 1, "INT"),
         ("the last poll", ["1s", "2s"], &["--once"], 0, ""),
         ("--check", ["1s", "2s"], &["--check"], 0, ""),
+        ("SIGTERM in --check", ["1s", "10s"], &["--check"], 0, "TERM"),
+        ("SIGINT in --check", ["1s", "10s"], &["--check"], 0, "INT"),
         ("a closed standard output", ["1s", "200ms"], &[], 1, "close"),
     ] {
         let dom0 = Dom0::new(1);

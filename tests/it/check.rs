@@ -18,8 +18,9 @@ fn check_succeeds_on_a_working_host() {
     assert!(line(&said, "disks").starts_with("ok   5, of which "));
     assert!(line(&said, "example").starts_with("xen.xen1_example_com.win2019.cpu_sec:"));
     assert!(line(&said, "destination").starts_with(&format!("ok   {}", listener.url())));
-    // An empty datagram, to find out whether the port refuses it, and two of full size, one of which routers may fragment.
-    let full = "\n".repeat(1432);
+    // An empty datagram, to find out whether the port refuses it, and two of the size for this host, one of which may be
+    // fragmented.
+    let full = "\n".repeat(3700);
     assert_eq!(listener.pending(), ["", &full, &full]);
 }
 

@@ -386,9 +386,8 @@ mod tests {
             (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
-            let names =
-                config.report.selection.namer.names(DomainName { name: "web", uuid: None }, ["cpu_sec"].into_iter());
-            assert_eq!(names.get(0).path, name, "{arguments:?} {prefix}");
+            let names = config.report.selection.namer.names(DomainName { name: "web", uuid: None });
+            assert_eq!(names.get("cpu_sec").path.concat(), name, "{arguments:?} {prefix}");
         }
     }
 

@@ -1,7 +1,5 @@
 //! The name of one metric, in the two parts that stand around its value in a line.
 
-use std::ops::Range;
-
 use crate::model::uuid::Uuid;
 
 /// A domain as the names of its metrics have it.
@@ -14,10 +12,10 @@ pub struct DomainName<'a> {
 }
 
 /// A metric's name: the text before the value in its line, and the text after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
-    /// See [`Name::path`].
-    pub path: &'a str,
+    /// The pieces of [`Name::path`].
+    pub path: [&'a str; 3],
     /// See [`Name::tags`].
     pub tags: &'a str,
 }
@@ -31,11 +29,16 @@ pub struct Name {
     pub tags: String,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    /// A name of one piece and without tags that follow the value.
+    pub fn of(path: &'a str) -> Self {
+        Self { path: [path, "", ""], tags: "" }
+    }
+
     /// A line with this name, for tests.
     #[cfg(test)]
     pub fn line(&self, value: u64) -> String {
-        format!("{}:{value}|g{}", self.path, self.tags)
+        format!("{}:{value}|g{}", self.path.concat(), self.tags)
     }
 }
 
@@ -48,11 +51,6 @@ impl Name {
 
     /// What was written.
     pub fn parts(&self) -> Parts<'_> {
-        Parts { path: &self.path, tags: &self.tags }
+        Parts { tags: &self.tags, ..Parts::of(&self.path) }
     }
-}
-
-/// The range of the `n`-th of several items that follow one another, by where each ends.
-pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
-    n.checked_sub(1).map_or(0, |before| ends[before])..ends[n]
 }

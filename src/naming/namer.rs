@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::device::DeviceKind;
 use crate::model::uuid::Uuid;
-use crate::naming::name::{DomainName, Name, Parts, nth};
+use crate::naming::name::{DomainName, Name, Parts};
 use crate::naming::sanitize::sanitize;
 use crate::naming::scheme::{NamingError, Scheme};
 use crate::naming::tags::{self, Tags};
@@ -92,18 +92,17 @@ impl Namer {
         }
     }
 
-    /// The full names of metrics of one domain, but not of its devices. `domain` comes from [`domains`](Self::domains).
-    pub fn names<'a>(&self, domain: DomainName, metrics: impl Iterator<Item = &'a str>) -> Names {
-        let (mut name, mut names) = (Name::default(), Names::default());
-        for metric in metrics {
-            self.write(&mut name, domain, None, metric);
-            names.paths.push_str(&name.path);
-            names.ends.push(names.paths.len());
-        }
-        names.paths.shrink_to_fit();
-        names.ends.shrink_to_fit();
-        names.tags = name.tags;
-        names
+    /// The full names of a domain's metrics, but not of its devices'. `domain` comes from [`domains`](Self::domains).
+    pub fn names(&self, domain: DomainName) -> Names {
+        let mut name = Name::default();
+        self.write(&mut name, domain, None, "");
+        let length = |piece: &Piece| match piece {
+            Piece::Literal(text) => text.len(),
+            _ => domain.name.len(),
+        };
+        let before: usize = self.pieces.iter().take_while(|piece| **piece != Piece::Metric).map(length).sum();
+        let after = name.path.split_off(before).into();
+        Names { before: name.path.into(), after, tags: name.tags.into() }
     }
 
     /// Replaces `name` by the full name of a metric. `domain` comes from [`domains`](Self::domains).
@@ -129,20 +128,19 @@ impl Namer {
     }
 }
 
-/// The full names of metrics of one domain. They differ only in their paths.
+/// The full names of one domain's metrics: the text around the metric. A thousand domains' names, spelled out, would be
+/// a megabyte that every poll reads.
 #[derive(Default)]
 pub struct Names {
-    /// All paths, one after another.
-    paths: String,
-    /// The end of each path.
-    ends: Vec<usize>,
-    tags: String,
+    before: Box<str>,
+    after: Box<str>,
+    tags: Box<str>,
 }
 
 impl Names {
-    /// The `n`-th name.
-    pub fn get(&self, n: usize) -> Parts<'_> {
-        Parts { path: &self.paths[nth(&self.ends, n)], tags: &self.tags }
+    /// The name of a metric.
+    pub fn get<'a>(&'a self, metric: &'a str) -> Parts<'a> {
+        Parts { path: [&self.before, metric, &self.after], tags: &self.tags }
     }
 }
 
@@ -197,8 +195,7 @@ mod tests {
         let domain = DomainName { name: domain, uuid: None };
         namer.write(&mut name, domain, device, metric);
         if device.is_none() {
-            let names = namer.names(domain, ["cpu_sec", metric, "ssid"].into_iter());
-            assert_eq!(names.get(1), name.parts());
+            assert_eq!(namer.names(domain).get(metric).line(5), name.parts().line(5));
         }
         name.parts().line(5)
     }

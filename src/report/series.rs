@@ -87,7 +87,7 @@ struct DomainSeries {
     identity: Option<Box<[u8]>>,
     /// The domain's name in metrics; empty without an identity.
     metric_name: String,
-    /// The whole names of [`Series::columns`], if it has metrics.
+    /// The full names of [`Series::columns`], if it has metrics.
     names: Names,
     /// Whether it passes the filter.
     is_selected: bool,
@@ -190,8 +190,7 @@ impl Series {
                 Some((_, series)) if series.has_metrics => (series.names, series.sent, series.details),
                 _ if has_metrics => {
                     let domain_name = DomainName { name: &metric_name, uuid: domain.uuid.as_ref() };
-                    let names = selection.namer.names(domain_name, self.columns.iter().map(|(_, name)| *name));
-                    (names, 0, BTreeMap::new())
+                    (selection.namer.names(domain_name), 0, BTreeMap::new())
                 }
                 _ => (Names::default(), 0, BTreeMap::new()),
             };
@@ -269,9 +268,9 @@ impl Series {
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
             let sample = selection.sample(series, domain, node, previous);
-            for (place, (row, _)) in columns.iter().enumerate() {
+            for (place, (row, metric)) in columns.iter().enumerate() {
                 let Some(value) = row.value_in(selection.layout, &sample) else { continue };
-                each(series.names.get(place), value);
+                each(series.names.get(metric), value);
                 if remembers && row.metric.kind != Kind::Counter {
                     series.sent |= 1 << place;
                 }
@@ -304,8 +303,8 @@ impl Series {
             });
         }
         retired.retain_mut(|series| {
-            for place in (0..columns.len()).filter(|place| series.sent & 1 << place != 0) {
-                each(series.names.get(place), 0.0);
+            for (_, (_, metric)) in columns.iter().enumerate().filter(|(place, _)| series.sent & 1 << place != 0) {
+                each(series.names.get(metric), 0.0);
             }
             for key in series.details.keys() {
                 selection.write_detail(name, series.domain_name(), *key, device_name);

@@ -3,12 +3,13 @@
 
 use std::io::{self, Write};
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cadence::ext::MultiLineWriter;
 
 use crate::metrics::decimal::Decimal;
-use crate::naming::name::{Parts, nth};
+use crate::naming::name::Parts;
 use crate::statsd::line::write_line;
 
 /// The lines of one poll, packed into datagrams.
@@ -68,6 +69,11 @@ impl Write for Batch {
     }
 }
 
+/// The range of the `n`-th of several items that follow one another, by where each ends.
+pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
+    n.checked_sub(1).map_or(0, |before| ends[before])..ends[n]
+}
+
 /// Packs gauges into batches.
 pub struct BatchWriter {
     /// The line being written, kept for its capacity.
@@ -124,7 +130,7 @@ mod tests {
     use super::*;
 
     fn named(path: &str) -> Parts<'_> {
-        Parts { path, tags: "" }
+        Parts::of(path)
     }
 
     fn datagrams(batch: &Batch) -> Vec<&str> {

@@ -4,8 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::naming::name::nth;
-use crate::statsd::batch::Batch;
+use crate::statsd::batch::{Batch, nth};
 
 /// Bytes of a datagram to a server on the same host. It takes a page of memory there, and a receive buffer holds more
 /// lines in datagrams of this size than in any others.
@@ -122,7 +121,7 @@ mod tests {
 
     fn batch(max: usize, gauges: &[(&str, f64)]) -> Arc<Batch> {
         let mut writer = BatchWriter::new(max);
-        gauges.iter().for_each(|&(path, value)| writer.gauge(Parts { path, tags: "" }, value));
+        gauges.iter().for_each(|&(path, value)| writer.gauge(Parts::of(path), value));
         writer.take()
     }
 

@@ -5,7 +5,7 @@ use crate::naming::name::Parts;
 
 /// Adds the line that gives the gauge this value.
 pub fn write_line(line: &mut String, name: Parts, value: Decimal) {
-    line.push_str(name.path);
+    line.extend(name.path);
     line.push(':');
     value.write(line);
     line.push_str("|g");

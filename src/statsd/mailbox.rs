@@ -101,7 +101,7 @@ mod tests {
 
     fn batch(gauges: usize) -> Arc<Batch> {
         let mut writer = BatchWriter::new(8);
-        (0..gauges).for_each(|_| writer.gauge(Parts { path: "a", tags: "" }, 1.0));
+        (0..gauges).for_each(|_| writer.gauge(Parts::of("a"), 1.0));
         writer.take()
     }
 

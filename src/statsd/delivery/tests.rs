@@ -159,7 +159,7 @@ impl Simulation {
 /// So many datagrams of one line each.
 fn batch(datagrams: usize) -> Arc<Batch> {
     let mut writer = BatchWriter::new(8);
-    (0..datagrams).for_each(|_| writer.gauge(Parts { path: "a", tags: "" }, 1.0));
+    (0..datagrams).for_each(|_| writer.gauge(Parts::of("a"), 1.0));
     writer.take()
 }
 
@@ -508,7 +508,7 @@ fn delivery_cuts_datagrams_for_the_path() {
     simulation.step(0, Step::Path(18));
     let mut writer = BatchWriter::new(600);
     let mut step = |time, sends, expected: &str| {
-        (0..9).for_each(|_| writer.gauge(Parts { path: "a", tags: "" }, 1.0));
+        (0..9).for_each(|_| writer.gauge(Parts::of("a"), 1.0));
         simulation.step(time, Step::Sends(sends));
         assert_eq!(simulation.step(time, Step::Event(Event::Batch(writer.take()))), expected, "{time}");
     };

@@ -159,7 +159,7 @@ where
     // Room for one poll, as the next is requested once this one is answered, and for the end.
     let (requests, inbox) = mpsc::sync_channel(2);
     let owed = Arc::<Owed>::default();
-    let qemus = disks::Qemus::new(owed.clone());
+    let backends = disks::Backends::new(owed.clone());
     thread::Builder::new().name("poller".into()).spawn(move || {
         let _ended = OnDrop(|| answer(None));
         let messages = Messages::redirect();
@@ -167,7 +167,7 @@ where
             messages,
             sources,
             kernel_vifs: vif::Vifs::default(),
-            qemus,
+            backends,
             uuids: Uuids::default(),
             xenstat: None,
             fallback: Fallback::new(),
@@ -189,7 +189,7 @@ fn names(collectors: Collectors) -> String {
 struct Poller {
     sources: Sources,
     kernel_vifs: vif::Vifs,
-    qemus: disks::Qemus,
+    backends: disks::Backends,
     uuids: Uuids,
     xenstat: Option<Xenstat>,
     fallback: Fallback,
@@ -203,18 +203,18 @@ impl Poller {
         for request in requests.iter().map_while(|request| request) {
             if request.reopen {
                 (self.xenstat, self.fallback, self.is_announced) = (None, Fallback::new(), false);
-                self.qemus.reopen();
+                self.backends.reopen();
                 self.uuids.reopen();
             }
             answer(Some(self.poll(request.recycled)));
         }
-        self.qemus.close();
+        self.backends.close();
     }
 
     fn poll(&mut self, mut snapshot: Snapshot) -> Polled {
         let start = Instant::now();
         let Sources { vifs, disks, qmp_timeout, .. } = self.sources;
-        let read = (vifs != VifSource::Libxenstat).then(|| self.kernel_vifs.read());
+        let read = (vifs != VifSource::Libxenstat).then(|| self.kernel_vifs.read(start));
         let kernel_moment = Moment { at: start, took: start.elapsed() };
         let vifs_from_kernel = matches!(read, Some(Ok(())));
         let vif_error = read.and_then(Result::err);
@@ -224,7 +224,7 @@ impl Poller {
         let (xenstat, result) = match self.read_xenstat(&mut snapshot, &mut opened, &mut from_backends) {
             Ok(moment) => {
                 if !from_backends {
-                    self.qemus.settle();
+                    self.backends.settle();
                 }
                 if vifs_from_kernel {
                     self.kernel_vifs.fill(&mut snapshot);
@@ -233,7 +233,7 @@ impl Poller {
                     unknown_uuids = self.uuids.fill(xenstat, &mut snapshot);
                 }
                 if from_backends {
-                    match self.qemus.fill(&mut snapshot, qmp_timeout) {
+                    match self.backends.fill(&mut snapshot, qmp_timeout) {
                         Ok(guests) => unavailable = guests,
                         Err(error) => disk_error = Some(error),
                     }

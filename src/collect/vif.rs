@@ -5,10 +5,12 @@
 //! a VIF is an interface of netback, known by its name `vifDOMID.ID` or, when the admin has renamed it, by the
 //! xenstore path in its `device/nodename`.
 
+use std::collections::HashSet;
 use std::error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Snapshot, Vif};
 use crate::model::text::decimal;
@@ -31,6 +33,7 @@ pub struct Vifs {
     taps: Vec<((u32, u32), Vif)>,
     text: Vec<u8>,
     nodename: Nodename,
+    others: Others,
 }
 
 /// Why the kernel's list is unavailable, in one line.
@@ -88,6 +91,33 @@ impl Nodename {
     }
 }
 
+/// For so long an interface that was no VIF is taken for none.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// The interfaces that are no VIFs, such as bridges and VLANs: a dom0 may have many. They are not looked up again while
+/// the names of all interfaces stay the same, because a VIF may get a name only while no other interface has it.
+#[derive(Debug, Default)]
+struct Others {
+    names: HashSet<String>,
+    /// The names of all interfaces, and when they were new.
+    all: String,
+    since: Option<Instant>,
+}
+
+impl Others {
+    /// Forgets them if the interfaces in the text of `/proc/net/dev` are others than before, and after a while.
+    fn refresh(&mut self, text: &str, now: Instant) {
+        let names = || text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
+        let is_recent = self.since.is_some_and(|since| now < since + RECHECK);
+        if !is_recent || !self.all.split_terminator('\n').eq(names()) {
+            self.names.clear();
+            self.all.clear();
+            names().for_each(|name| self.all.extend([name, "\n"]));
+            self.since = Some(now);
+        }
+    }
+}
+
 /// Reads a file into `text`, replacing what it holds.
 fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
     text.clear();
@@ -105,11 +135,22 @@ fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
 }
 
 impl Vifs {
-    /// Reads the list again: one file, and one more for each interface that is not named like a VIF.
-    pub fn read(&mut self) -> Result<(), Error> {
-        let Self { list, taps, text, nodename } = self;
+    /// Reads the list again: one file, and one more for each interface that may be a renamed VIF.
+    pub fn read(&mut self, now: Instant) -> Result<(), Error> {
+        let Self { list, taps, text, nodename, others } = self;
         read_into(text, "/proc/net/dev").map_err(Error::Read)?;
-        parse(list, taps, &String::from_utf8_lossy(text), |interface| Ok(nodename.of(interface)?.and_then(by_nodename)))
+        let text = String::from_utf8_lossy(text);
+        others.refresh(&text, now);
+        parse(list, taps, &text, |interface| {
+            if others.names.contains(interface) {
+                return Ok(None);
+            }
+            let key = nodename.of(interface)?.and_then(by_nodename);
+            if key.is_none() {
+                others.names.insert(interface.to_owned());
+            }
+            Ok(key)
+        })
     }
 }
 
@@ -270,6 +311,28 @@ Inter-|   Receive                                                |  Transmit
             ("no numbers", "vif1.0: 1 2 3 x 5 6 7 8 9 10 11 12 13 14 15 16\nvif2.0: -1 2\n".into(), vec![]),
         ] {
             assert_eq!(found(&lines), vifs, "{what}");
+        }
+    }
+
+    #[test]
+    fn vif_interfaces_of_other_kinds_are_looked_up_again() {
+        let start = Instant::now();
+        let mut others = Others::default();
+        for (second, interfaces, is_kept) in [
+            (0, "lo: 1\neth0: 1\n", false),
+            (10, "lo: 2\neth0: 3\n", true),
+            // One is renamed, one more comes, one goes.
+            (20, "lo: 2\nweb-br0: 3\n", false),
+            (30, "lo: 2\nweb-br0: 3\neth0: 1\n", false),
+            (40, "lo: 2\nweb-br0: 3\neth0: 1\n", true),
+            (50, "lo: 2\neth0: 1\n", false),
+            (109, "lo: 2\neth0: 1\n", true),
+            (110, "lo: 2\neth0: 1\n", false),
+            (120, "lo: 2\neth0: 1\n", true),
+        ] {
+            others.names.insert("lo".into());
+            others.refresh(&format!("head\n{interfaces}"), start + Duration::from_secs(second));
+            assert_eq!(!others.names.is_empty(), is_kept, "at {second} s");
         }
     }
 

@@ -3,8 +3,10 @@
 //! libxenstat reads the same files, but only together with QEMU's disks, which it gets wrong (fact 20 in
 //! docs/libxenstat.md).
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirEntryExt, FileExt};
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,35 +16,87 @@ use crate::model::text::decimal;
 /// Where the kernel lists the backends of this dom0. Those of blkback have a directory `statistics`.
 const DEVICES: &str = "/sys/bus/xen-backend/devices";
 
-/// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no counters here. Without the bus no
-/// backend is loaded, and there are none.
-pub fn read() -> io::Result<Vec<(u32, Vbd)>> {
-    read_in(Path::new(DEVICES))
+/// The files of so many disks are kept open; those of others are opened at each poll, for the sake of the limit of open
+/// files.
+const MAX_OPEN: usize = 64;
+
+/// The VBDs on the bus. The files of their counters are kept open from poll to poll.
+#[derive(Debug, Default)]
+pub struct Bus {
+    /// By the name of the device, and the inode of its entry: a device that replaced another has a new one.
+    open: BTreeMap<(String, u64), Statistics>,
 }
 
-fn read_in(devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
-    let at = Instant::now();
-    let entries = match fs::read_dir(devices) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut vbds: Vec<(u32, Vbd)> = Vec::new();
-    for entry in entries {
-        let device = entry?.file_name();
-        let Some((domid, kind, dev)) = device.to_str().and_then(by_name) else { continue };
-        let directory = devices.join(&device);
-        let file = |name: &str| fs::read_to_string(directory.join("statistics").join(name)).ok();
-        let counters = if matches!(kind, BLKBACK | BLKTAP) { counters(file) } else { None };
-        // A device that was removed since the list was read is not in error.
-        if counters.is_some() || directory.try_exists().unwrap_or(true) {
-            vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
-        }
+/// The files of a disk's counters that can be opened.
+#[derive(Debug)]
+struct Statistics(Vec<(&'static str, File)>);
+
+impl Bus {
+    /// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no counters here. Without the bus no
+    /// backend is loaded, and there are none.
+    pub fn read(&mut self) -> io::Result<Vec<(u32, Vbd)>> {
+        self.read_in(Path::new(DEVICES))
     }
-    let read = Some(Moment { at, took: at.elapsed() });
-    vbds.iter_mut().for_each(|(_, vbd)| vbd.read = read);
-    Ok(vbds)
+
+    fn read_in(&mut self, devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
+        let at = Instant::now();
+        let entries = match fs::read_dir(devices) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut vbds: Vec<(u32, Vbd)> = Vec::new();
+        let mut open = BTreeMap::new();
+        for entry in entries {
+            let entry = entry?;
+            let Ok(device) = entry.file_name().into_string() else { continue };
+            let Some((domid, kind, dev)) = by_name(&device) else { continue };
+            let directory = devices.join(&device);
+            let mut counters = None;
+            if matches!(kind, BLKBACK | BLKTAP) {
+                let key = (device, entry.ino());
+                if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory) {
+                    counters = Some(read);
+                    if open.len() < MAX_OPEN {
+                        open.insert(key, statistics);
+                    }
+                }
+            }
+            // A device that was removed since the list was read is not in error.
+            if counters.is_some() || directory.try_exists().unwrap_or(true) {
+                vbds.push((domid, Vbd { kind, dev, counters, ..Vbd::default() }));
+            }
+        }
+        self.open = open;
+        let read = Some(Moment { at, took: at.elapsed() });
+        vbds.iter_mut().for_each(|(_, vbd)| vbd.read = read);
+        Ok(vbds)
+    }
 }
+
+impl Statistics {
+    /// Reads the counters from files that are open, or opens them: those of a device that is gone cannot be read.
+    fn read(open: Option<Self>, directory: &Path) -> Option<(Self, VbdCounters)> {
+        let read = |files: Self| counters(|name| files.text(name)).map(|counters| (files, counters));
+        open.and_then(read).or_else(|| read(Self::open(directory)))
+    }
+
+    fn open(directory: &Path) -> Self {
+        let statistics = directory.join("statistics");
+        Self(FILES.iter().filter_map(|name| Some((*name, File::open(statistics.join(name)).ok()?))).collect())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let (_, file) = self.0.iter().find(|(file, _)| *file == name)?;
+        // A number of 64 bits, and a newline.
+        let mut text = [0; 32];
+        let length = file.read_at(&mut text, 0).ok()?;
+        Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    }
+}
+
+/// The files of a disk's counters.
+const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
 
 const BLKBACK: u32 = 1;
 const BLKTAP: u32 = 2;
@@ -92,7 +146,7 @@ mod tests {
         }
         fs::create_dir(devices.join("vbd-5-51728")).unwrap();
         let before = Instant::now();
-        let mut vbds = read_in(&devices).unwrap();
+        let mut vbds = Bus::default().read_in(&devices).unwrap();
         let after = Instant::now();
         fs::remove_dir_all(&devices).unwrap();
         vbds.sort_by_key(|(_, vbd)| vbd.dev);
@@ -102,6 +156,41 @@ mod tests {
             let Moment { at, took } = vbd.read.unwrap();
             assert!(before <= at && at + took <= after, "{vbd:?}");
         }
+    }
+
+    /// A device that is gone cannot be read in sysfs, and its successor's entry has another inode.
+    #[test]
+    fn blkback_files_are_kept_open_while_the_device_stays() {
+        let devices = std::env::temp_dir().join(format!("xenmonitor-blkback-open-{}", std::process::id()));
+        let write = |entry: &str, reads: &str| {
+            let statistics = devices.join(entry).join("statistics");
+            fs::create_dir_all(&statistics).unwrap();
+            FILES.iter().for_each(|file| fs::write(statistics.join(file), reads).unwrap());
+        };
+        let mut bus = Bus::default();
+        let mut reads = || {
+            let vbds = bus.read_in(&devices).unwrap();
+            vbds.iter().map(|(_, vbd)| vbd.counters.map(|counters| counters.rd_reqs)).collect::<Vec<_>>()
+        };
+        write("vbd-5-51712", "7\n");
+        assert_eq!(reads(), [Some(7)]);
+        write("vbd-5-51712", "18446744073709551615\n");
+        assert_eq!(reads(), [Some(u64::MAX)]);
+        // The files stand for the device: they are open, whatever their names are.
+        fs::rename(devices.join("vbd-5-51712/statistics"), devices.join("moved")).unwrap();
+        assert_eq!(reads(), [Some(u64::MAX)]);
+        write("another", "9\n");
+        fs::rename(devices.join("vbd-5-51712"), devices.join("gone")).unwrap();
+        fs::rename(devices.join("another"), devices.join("vbd-5-51712")).unwrap();
+        assert_eq!(reads(), [Some(9)]);
+        fs::remove_dir_all(devices.join("vbd-5-51712")).unwrap();
+        assert_eq!(reads(), []);
+        for n in 0..MAX_OPEN + 2 {
+            write(&format!("vbd-6-{n}"), "3\n");
+        }
+        assert_eq!(reads(), vec![Some(3); MAX_OPEN + 2]);
+        assert_eq!((reads().len(), bus.open.len()), (MAX_OPEN + 2, MAX_OPEN));
+        fs::remove_dir_all(&devices).unwrap();
     }
 
     #[test]

@@ -163,28 +163,31 @@ fn sockets() -> Result<BTreeMap<u32, (Guest, bool)>, Error> {
     Ok(sockets)
 }
 
-/// The guests' QEMUs, asked poll by poll.
-pub struct Qemus(Client);
+/// The backends of disks: the guests' QEMUs, asked poll by poll, and the files of the others.
+pub struct Backends {
+    client: Client,
+    bus: blkback::Bus,
+}
 
-impl Qemus {
+impl Backends {
     /// Counts in `owed` what the QEMUs have not answered.
     pub fn new(owed: Arc<Owed>) -> Self {
-        Self(Client::new(owed))
+        Self { client: Client::new(owed), bus: blkback::Bus::default() }
     }
 
     /// Makes connections again, except those on which an answer is owed.
     pub fn reopen(&mut self) {
-        self.0.reopen();
+        self.client.reopen();
     }
 
     /// After [`Owed::stop`]: takes the answers that QEMUs owe.
     pub fn close(&mut self) {
-        self.0.close();
+        self.client.close();
     }
 
     /// Reads late answers of QEMUs that are not asked any more.
     pub fn settle(&mut self) {
-        self.0.ask(Vec::new(), Duration::ZERO);
+        self.client.ask(Vec::new(), Duration::ZERO);
     }
 
     /// Fills in each domain's disks. Those of a guest whose QEMU does not answer within `limit` are unavailable.
@@ -192,7 +195,7 @@ impl Qemus {
     pub fn fill(&mut self, snapshot: &mut Snapshot, limit: Duration) -> Result<Vec<Unavailable>, Error> {
         snapshot.own_disks = true;
         let mut kernel: BTreeMap<u32, Vec<Vbd>> = BTreeMap::new();
-        for (domid, vbd) in blkback::read().map_err(Error::Bus)? {
+        for (domid, vbd) in self.bus.read().map_err(Error::Bus)? {
             kernel.entry(domid).or_default().push(vbd);
         }
         let at = Instant::now();
@@ -224,7 +227,7 @@ impl Qemus {
         let mut sockets = sockets()?;
         let running = snapshot.domains.iter().filter_map(|domain| sockets.remove(&domain.id));
         let (guests, others): (Vec<_>, Vec<_>) = running.partition(|(_, is_socket)| *is_socket);
-        let mut answers = self.0.ask(guests.into_iter().map(|(guest, _)| guest).collect(), limit);
+        let mut answers = self.client.ask(guests.into_iter().map(|(guest, _)| guest).collect(), limit);
         let no_socket = || Err(io::Error::other("no socket is where libxl puts one").into());
         answers.extend(others.into_iter().map(|(guest, _)| (guest.domid, no_socket())));
         Ok(answers)

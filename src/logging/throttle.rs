@@ -48,6 +48,15 @@ impl Recovery {
         ends
     }
 
+    /// The problem seems to have ended. Returns whether that counts as its end: not where it has come back before.
+    fn seems_over(&mut self) -> bool {
+        let ends = self.phase == Phase::Begun && self.relapses == 0;
+        if ends {
+            self.phase = Phase::Ended;
+        }
+        ends
+    }
+
     /// Whether it ended so long ago that the next problem is another one.
     pub fn is_past(&self) -> bool {
         self.good_polls >= 100 * self.needed()
@@ -94,6 +103,14 @@ impl Throttle {
         if self.is_raised() {
             self.logged.clear();
             info!("{}", message());
+        }
+    }
+
+    /// The problem seems to have ended. Logs the message, unless the problem has come back before: then
+    /// [good polls](Self::ok) end it.
+    pub fn seems_over(&mut self, message: impl FnOnce() -> String) {
+        if self.recovery.seems_over() {
+            self.clear(message);
         }
     }
 
@@ -159,6 +176,35 @@ mod tests {
         assert!(begins_and_ends_after(1000 * GOOD_POLLS));
         assert!(begins_and_ends_after(GOOD_POLLS));
         assert!(!begins_and_ends_after(GOOD_POLLS));
+    }
+
+    /// As a server that can be reached now and then.
+    #[test]
+    fn throttle_limits_the_lines_of_a_problem_that_seems_over_again_and_again() {
+        for good_polls in [0, 1, 3, 10, 40] {
+            let (mut throttle, mut lines) = (Throttle::default(), 0);
+            for _ in 0..1000 {
+                lines += u32::from(throttle.begin("refused"));
+                throttle.seems_over(|| {
+                    lines += 1;
+                    String::new()
+                });
+                for _ in 0..good_polls {
+                    throttle.ok(|| {
+                        lines += 1;
+                        String::new()
+                    });
+                }
+            }
+            assert!((2..=14).contains(&lines), "{lines} lines with {good_polls} good polls in between");
+        }
+        let mut throttle = Throttle::default();
+        for _ in 0..3 {
+            throttle.raise("refused".into());
+            throttle.seems_over(String::new);
+            assert!(!throttle.is_raised(), "the first time at once");
+            (0..100 * GOOD_POLLS).for_each(|_| throttle.ok(String::new));
+        }
     }
 
     #[test]

@@ -198,7 +198,8 @@ impl Server {
                 self.unreachable.raise(format!("cannot reach {destination}: {error}; retrying"));
             }
             Report::Connected(address) => {
-                self.unreachable.clear(|| format!("{} {destination}{}", connected(destination), at(address)));
+                let message = || format!("{} {destination}{}", connected(destination), at(address));
+                self.unreachable.seems_over(message);
                 self.address = address;
             }
             Report::Delivered(outcome) => self.on_delivered(outcome),
@@ -223,6 +224,7 @@ impl Server {
             }
             Some(reason) => dropping.raise(format!("metrics for {destination} are dropped: {reason}")),
             None => {
+                unreachable.ok(|| format!("{} {destination}{}", connected(destination), at(self.address)));
                 let was_dropping = dropping.is_raised();
                 dropping.ok(|| match destination.is_lossy() {
                     // It is not known whether anything arrives.

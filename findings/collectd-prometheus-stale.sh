@@ -1,11 +1,11 @@
 #!/bin/bash
 # collectd's write_prometheus and Prometheus: how long a gauge lives in Prometheus after collectd has forgotten it.
-# collectd 5.12.0 (Debian 12), statsd plugin with DeleteGauges true; Prometheus 2.53.3 (Debian 13), 3.5.3 (sid) the same.
+# collectd 5.12.0 (Debian 12), statsd plugin with DeleteGauges true; Prometheus 2.53.3 (Debian 13).
 # Good guess: the gauge disappears from collectd's page, so Prometheus marks it stale at the next scrape, and queries no
 # longer return it.
 # Seen: its last value is returned on and on (for the lookback of five minutes): collectd gives each value a timestamp,
 # and Prometheus marks no series stale that has timestamps of its own. With honor_timestamps: false in the
-# scrape configuration it ends at the next scrape.
+# scrape configuration it ends at the next scrape. Prometheus 3.5.3 does the same.
 # Needs apt-get, dpkg-deb, python3 on an amd64 Debian, but no root, and nothing is installed.
 # Exits 1 if the behaviour has changed, 2 if nothing could be seen.
 set -eu

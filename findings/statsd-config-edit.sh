@@ -4,7 +4,8 @@
 # Good guess: nothing happens until statsd is restarted.
 # Seen: the running statsd reads the file again as soon as it is written, and forgets gauges that stop from now on. But
 # the very gauges that had stopped before are repeated as long as it runs: only a gauge that is received after the edit
-# has a time to live. A restart, or delgauges at the management port, removes them.
+# has a time to live. A restart, or delgauges at the management port, removes them. (automaticConfigReload: false
+# switches the reading off.)
 # Needs node, npm, python3. Exits 1 if the behaviour has changed, 2 if nothing could be seen.
 set -eu
 unseen() { echo "not seen: $1"; exit 2; }

@@ -72,7 +72,7 @@ finally:
 if sorted("\n".join(datagrams).split()) != sorted(lines):
     print("not seen:", datagrams[:3], open("log").read()[-300:])
     raise SystemExit(2)
-print("one datagram of %d lines; %d datagrams leave, the first: %r (guess: 1)" % (len(lines), len(datagrams), datagrams[0]))
+print("one datagram of", len(lines), "lines;", len(datagrams), "leave, the first:", datagrams[0], "(guess: 1)")
 known = len(datagrams) == 30
 print("as known: a datagram for each line" if known else "CHANGED")
 raise SystemExit(not known)

@@ -216,12 +216,17 @@ struct Child {
 /// From `query-blockstats`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Entry {
+struct Entry<'a> {
     device: String,
     qdev: String,
     #[serde(rename = "node-name")]
     node: String,
     stats: Stats,
+    /// The node below a filter's, and below that of a snapshot: text, as there may be more levels than a parser takes.
+    #[serde(borrow)]
+    parent: Option<&'a RawValue>,
+    #[serde(borrow)]
+    backing: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -300,7 +305,8 @@ fn disks(
     }
     let same = |one: &str, other: &str| !one.is_empty() && one == other;
     let mut disks = Vec::new();
-    for Entry { device, qdev, node, stats } in &stats.list {
+    for entry in &stats.list {
+        let Entry { device, qdev, node, stats, .. } = entry;
         let is_its = |drive: &&Drive| {
             let inside = drive.inserted.as_ref().is_some_and(|inserted| same(node, &inserted.node));
             same(qdev, &drive.qdev) || same(device, &drive.device) || inside
@@ -310,7 +316,12 @@ fn disks(
         if drive.removable || drive.inserted.is_none() || backend.is_some_and(|device| cdroms.contains(device)) {
             continue;
         }
-        disks.push(Disk { id: id(device, node), counters: counters(stats).ok_or(ReplyError::Garbage)? });
+        let mut counters = counters(stats).ok_or(ReplyError::Garbage)?;
+        if device.is_empty() {
+            // A backend does not count a flush without data, the usual one.
+            counters.flush_reqs = None;
+        }
+        disks.push(Disk { id: id(device, node, || below(entry)), counters });
     }
     Ok(disks)
 }
@@ -337,22 +348,43 @@ fn counters(stats: &Stats) -> Option<VbdCounters> {
     })
 }
 
+/// The most nodes that are looked at in search of a backend's.
+const MOST_LEVELS: usize = 8;
+
+/// The device number of a backend whose own node is below others: a backup job puts a filter on top, a snapshot a file.
+fn below(entry: &Entry<'_>) -> Option<u32> {
+    let (mut parent, mut backing) = (entry.parent, entry.backing);
+    for _ in 1..MOST_LEVELS {
+        let next: Entry<'_> = serde_json::from_str(backing.or(parent)?.get()).ok()?;
+        if let Some(number) = number(&next.node) {
+            return Some(number);
+        }
+        (parent, backing) = (next.parent, next.backing);
+    }
+    None
+}
+
+/// The device number in `VDEV-FORMAT`.
+fn number(node: &str) -> Option<u32> {
+    vdev::number(node.split_once('-')?.0)
+}
+
 /// A backend has only its node's name, `VDEV-FORMAT`; an emulated disk has a drive name that libxl chooses.
-fn id(device: &str, node: &str) -> DriveId {
-    let number = |text: &str| decimal::<u32>(text).filter(|number| *number < 64);
+fn id(device: &str, node: &str, below: impl FnOnce() -> Option<u32>) -> DriveId {
+    let nth = |text: &str| decimal::<u32>(text).filter(|nth| *nth < 64);
     let emulated = |nth: Option<u32>, scsi| nth.map_or(DriveId::Xen(0), |nth| DriveId::Emulated { nth, scsi });
     if let Some(id) = device.strip_prefix("ide") {
-        let nth = id.split_once("-hd").and_then(|(bus, unit)| Some(number(bus)? * 2 + number(unit)?));
-        return emulated(nth, false);
+        let nth_of_all = id.split_once("-hd").and_then(|(bus, unit)| Some(nth(bus)? * 2 + nth(unit)?));
+        return emulated(nth_of_all, false);
     }
     if let Some(unit) = device.strip_prefix("scsi0-hd") {
-        return emulated(number(unit), true);
+        return emulated(nth(unit), true);
     }
     if let Some(port) = device.strip_prefix("ahcidisk-") {
-        return emulated(number(port), false);
+        return emulated(nth(port), false);
     }
-    let vdev = node.split_once('-').map(|(vdev, _)| vdev).filter(|_| device.is_empty());
-    DriveId::Xen(vdev.and_then(vdev::number).unwrap_or(0))
+    let backends = device.is_empty().then(|| number(node).or_else(below)).flatten();
+    DriveId::Xen(backends.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -382,7 +414,7 @@ mod tests {
             ("drive0", "xvda-raw", DriveId::Xen(0)),
             ("", "", DriveId::Xen(0)),
         ] {
-            assert_eq!(id(device, node), expected, "{device} {node}");
+            assert_eq!(id(device, node, || None), expected, "{device} {node}");
         }
     }
 
@@ -483,6 +515,43 @@ mod tests {
                 (Ok(disks), found) => assert_eq!(Ok(disks), found, "{what}"),
                 (Err(error), found) => assert!(error.to_string().ends_with(found.unwrap_err()), "{what}: {error}"),
             }
+        }
+    }
+
+    /// As QEMU 5.2 to 11 list them: a node below a filter is its parent, one below a snapshot its backing file.
+    #[test]
+    fn disks_are_known_by_the_node_below_that_of_a_job_or_a_snapshot() {
+        let named = |name: &str| json!({"node-name": name, "parent": {"node-name": "#block1"}});
+        let over = |key: &str, below: Value| {
+            let mut node = named("#block2");
+            node[key] = below;
+            node
+        };
+        let deep = |levels| (0..levels).fold(named("xvdb-raw"), |node, _| over("backing", node));
+        for (what, node, expected) in [
+            ("usual", named("xvda-raw"), 51712),
+            ("a backup", over("parent", named("xvda-raw")), 51712),
+            ("a snapshot", over("backing", named("xvdb-qcow2")), 51728),
+            ("a backup of a snapshot", over("parent", over("backing", named("xvda-raw"))), 51712),
+            ("no backend's name", over("parent", over("parent", named("x"))), 0),
+            ("as deep as is looked", deep(7), 51728),
+            ("deeper", deep(8), 0),
+            ("very deep", deep(100), 0),
+        ] {
+            let mut entry = node;
+            let stats =
+                json!({"rd_operations": 1, "wr_operations": 2, "rd_bytes": 3, "wr_bytes": 4, "flush_operations": 5});
+            entry.as_object_mut().unwrap().extend([("qdev".into(), "q".into()), ("stats".into(), stats)]);
+            let drives = read(br#"[{"qdev": "q", "inserted": {}}]"#).unwrap();
+            let (entries, emulated) = (
+                json!([entry]).to_string(),
+                json!([{"device": "ide0-hd0", "qdev": "q", "stats": entry["stats"]}]).to_string(),
+            );
+            let found = |entries: &str| disks(&drives, &HashSet::new(), &read(entries.as_bytes()).unwrap()).unwrap();
+            assert_eq!(found(&entries)[0].id, DriveId::Xen(expected), "{what}");
+            // Only emulated disks count flushes.
+            let flushes = [entries, emulated].map(|entries| found(&entries)[0].counters.flush_reqs);
+            assert_eq!(flushes, [None, Some(5)]);
         }
     }
 

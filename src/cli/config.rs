@@ -174,8 +174,8 @@ impl Config {
             OnVanish::Keep
         });
         // xentop reads vcpus, and so omits a domain whose vcpus are gone (fact 12); the table does as xentop.
-        let vcpus = options.detail.iter().any(|detail| matches!(detail, Detail::Vcpus | Detail::All))
-            || matches!(print, Some(Print::Json | Print::Table));
+        let vcpus = Detail::Vcpus.is_among(&options.detail) || matches!(print, Some(Print::Json | Print::Table));
+        let pcpus = Detail::Pcpus.is_among(&options.detail);
         let uuids = namer.identity() == Identity::Uuid || options.tag_uuid || matches!(print, Some(Print::Json));
         let selection = Selection {
             namer,
@@ -202,6 +202,7 @@ impl Config {
             sources: Sources {
                 libxenstat: options.libxenstat,
                 vcpus,
+                pcpus,
                 uuids,
                 vifs: options.vifs,
                 disks: options.disks,

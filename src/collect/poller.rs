@@ -16,9 +16,10 @@ use crate::collect::fallback::Fallback;
 use crate::collect::messages::Messages;
 use crate::collect::uuids::{self, Uuids};
 use crate::collect::vif::{self, VifSource};
+use crate::collect::xenctrl::Xenctrl;
 use crate::collect::xenstat::Xenstat;
 use crate::collect::xenstat_error::Error;
-use crate::model::snapshot::{Collectors, Moment, Snapshot};
+use crate::model::snapshot::{Collectors, Moment, Pcpus, Snapshot};
 use crate::on_drop::OnDrop;
 
 /// A poll to be made.
@@ -59,6 +60,8 @@ pub struct Notes {
     pub disk_error: Option<disks::Error>,
     /// The guests whose disks are unavailable.
     pub unavailable: Vec<Unavailable>,
+    /// Why the physical CPUs are unavailable, where they are wanted.
+    pub pcpu_error: Option<io::Error>,
     /// The domains whose UUID is unknown, where UUIDs are wanted.
     pub unknown_uuids: Option<uuids::Unknown>,
     /// Whether libxenstat was asked for disks where QEMU serves some.
@@ -85,6 +88,8 @@ pub struct Sources {
     pub libxenstat: Option<PathBuf>,
     /// Whether vcpus are wanted: libxenstat makes a hypercall for each.
     pub vcpus: bool,
+    /// Whether physical CPUs are wanted: that is one hypercall.
+    pub pcpus: bool,
     /// Whether the UUIDs of VMs are wanted: each is read from xenstore once.
     pub uuids: bool,
     /// `--vifs`.
@@ -169,6 +174,7 @@ where
             kernel_vifs: vif::Vifs::default(),
             backends,
             uuids: Uuids::default(),
+            control: None,
             xenstat: None,
             fallback: Fallback::new(),
             announce: Box::new(announce),
@@ -191,6 +197,7 @@ struct Poller {
     kernel_vifs: vif::Vifs,
     backends: disks::Backends,
     uuids: Uuids,
+    control: Option<Xenctrl>,
     xenstat: Option<Xenstat>,
     fallback: Fallback,
     messages: Messages,
@@ -205,6 +212,7 @@ impl Poller {
                 (self.xenstat, self.fallback, self.is_announced) = (None, Fallback::new(), false);
                 self.backends.reopen();
                 self.uuids.reopen();
+                self.control = None;
             }
             answer(Some(self.poll(request.recycled)));
         }
@@ -221,8 +229,10 @@ impl Poller {
 
         let (mut opened, mut from_backends) = (None, false);
         let (mut disk_error, mut unavailable, mut unknown_uuids) = (None, Vec::new(), None);
+        let mut pcpu_error = None;
         let (xenstat, result) = match self.read_xenstat(&mut snapshot, &mut opened, &mut from_backends) {
             Ok(moment) => {
+                pcpu_error = self.read_pcpus(&mut snapshot).err();
                 if !from_backends {
                     self.backends.settle();
                 }
@@ -257,12 +267,26 @@ impl Poller {
             vif_error,
             disk_error,
             unavailable,
+            pcpu_error,
             unknown_uuids,
             asks_beside_qemu,
             cause,
             messages: self.messages.take(),
         };
         Polled { result, moments, took, notes }
+    }
+
+    /// Fills in the physical CPUs, where they are wanted. After an error the handle is opened again.
+    fn read_pcpus(&mut self, snapshot: &mut Snapshot) -> io::Result<()> {
+        let recycled = snapshot.pcpus.take();
+        let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.pcpus) else { return Ok(()) };
+        let mut control = self.control.take().map_or_else(|| xenstat.xenctrl(), Ok)?;
+        let mut idle_ns = recycled.map(|pcpus| pcpus.idle_ns).unwrap_or_default();
+        let at = Instant::now();
+        control.idle_ns(&mut idle_ns)?;
+        snapshot.pcpus = Some(Pcpus { idle_ns, read: Moment { at, took: at.elapsed() } });
+        self.control = Some(control);
+        Ok(())
     }
 
     /// Calls libxenstat until it answers, for everything that is wanted or for less. Returns when the last call was.

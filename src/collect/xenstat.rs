@@ -1,4 +1,5 @@
-//! A safe interface to libxenstat. With xenstore.rs it is the only unsafe code of the program.
+//! A safe interface to libxenstat. With xenctrl.rs and xenstore.rs it is the only unsafe code of the
+//! program.
 //!
 //! [`Xenstat`] loads the library of the running hypervisor and owns one handle. [`Xenstat::poll`] reads one
 //! node, copies it into a [`Snapshot`] and frees it before it returns. Nothing of C's memory outlives a call.
@@ -18,9 +19,10 @@ use xenstat_sys as sys;
 use xenstat_sys::libloading;
 use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
+use crate::collect::xenctrl::{self, Xenctrl};
 use crate::collect::xenstat_error::Error;
 use crate::collect::xenstore::{self, Xenstore};
-use crate::collect::{privcmd, release};
+use crate::collect::{privcmd, release, search};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 
 /// The size of the pages that the hypervisor counts, on every architecture.
@@ -42,6 +44,8 @@ struct Library {
     functions: sys::Xenstat,
     /// From Xen 4.13 on (facts 16 and 27).
     vbd_error: Option<sys::XenstatVbdError>,
+    /// Those of libxenctrl, which is loaded under it.
+    control: Option<xenctrl::Functions>,
     /// Those of libxenstore, which is loaded under it.
     store: Option<xenstore::Functions>,
     /// Whether libxenctrl is loaded under it, so that it needs [`privcmd`]. The fake one of the tests needs no Xen.
@@ -63,7 +67,7 @@ struct Node<'a> {
 impl Xenstat {
     /// Loads `file`, or without one the library of the running hypervisor, and opens a handle.
     pub fn open(file: Option<&Path>) -> Result<Self, Error> {
-        let library = Library::load(file)?;
+        let library = search::first_that_opens(file, Library::open)?;
         if library.needs_xen {
             privcmd::check()?;
         }
@@ -85,6 +89,11 @@ impl Xenstat {
     /// Why this file and no other, in a few words.
     pub fn why(&self) -> &'static str {
         self.library.why
+    }
+
+    /// A handle of libxenctrl of our own.
+    pub fn xenctrl(&self) -> io::Result<Xenctrl> {
+        Xenctrl::open(self.library.control.as_ref())
     }
 
     /// A connection to xenstored of our own.
@@ -311,24 +320,6 @@ unsafe fn lossy<'a>(text: *const c_char) -> Cow<'a, str> {
 }
 
 impl Library {
-    fn load(file: Option<&Path>) -> Result<Self, Error> {
-        if let Some(file) = file {
-            return Self::open(file, "as named");
-        }
-        let (candidates, tried) = release::libraries(release::running());
-        let mut unloadable = None;
-        for (candidate, why) in candidates {
-            match Self::open(&candidate, why) {
-                Err(Error::Unloadable(error)) => {
-                    let absent = format!("{}: cannot open shared object", candidate.display());
-                    unloadable = unloadable.or((!error.to_string().starts_with(&absent)).then_some(error));
-                }
-                opened => return opened,
-            }
-        }
-        Err(unloadable.map_or(Error::NotFound { tried }, Error::Unloadable))
-    }
-
     fn open(file: &Path, why: &'static str) -> Result<Self, Error> {
         // Never unloaded: libxenctrl keeps an error's text in thread-specific data, whose destructor is code of the
         // library and is called when this thread ends. Whatever it is linked with stays with it.
@@ -338,16 +329,15 @@ impl Library {
         let library = unsafe { libloading::os::unix::Library::open(Some(file), flags) }
             .map_err(|error| Error::Unloadable(error.into()))?;
         let library = libloading::Library::from(library);
-        // SAFETY: it is only looked up, never called.
-        let needs_xen = unsafe { library.get::<unsafe extern "C" fn()>(b"xc_interface_open") }.is_ok();
-        let store = xenstore::Functions::of(&library);
+        let needs_xen = xenctrl::is_under(&library);
+        let (control, store) = (xenctrl::Functions::of(&library), xenstore::Functions::of(&library));
         // SAFETY: every release declares these functions as the header we are built with (fact 27).
         let functions = unsafe { sys::Xenstat::from_library(library) };
         let functions = functions.map_err(|source| Error::Lacks { library: file.to_owned(), source: source.into() })?;
         // SAFETY: as above; no initialiser runs a second time.
         let vbd_error = unsafe { sys::XenstatVbdError::new(file) }.ok();
         let path = file_of(&functions).unwrap_or_else(|| file.to_owned());
-        Ok(Self { functions, vbd_error, store, needs_xen, path, why })
+        Ok(Self { functions, vbd_error, control, store, needs_xen, path, why })
     }
 }
 

@@ -1,5 +1,5 @@
-//! A safe interface to libxenstore, through which libxenstat reads the names of domains. With xenstat.rs it is the only
-//! unsafe code of the program.
+//! A safe interface to libxenstore, through which libxenstat reads the names of domains. With xenctrl.rs and xenstat.rs it
+//! is the only unsafe code of the program.
 //!
 //! Its functions are those that the loaded libxenstat calls: no other library is loaded. Numbers of facts are those of
 //! docs/libxenstat.md.

@@ -62,8 +62,7 @@ fn libxenstat(sources: &Sources, reporter: &Reporter, current: &Current) -> Vec<
         Err(error) => return vec![("libxenstat", (Bad, error.to_string()))],
     };
     let Polled { result, took, notes, .. } = polled;
-    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, unknown_uuids, cause, messages, .. } =
-        notes;
+    let Notes { opened, vifs_from_kernel, vif_error, disk_error, unavailable, cause, messages, .. } = notes;
     let library = opened.map(|(path, why)| ("libxenstat", (Good, format!("{} ({why})", path.display()))));
     let mut lines: Vec<Line> = library.into_iter().collect();
     lines.extend(messages.into_iter().map(|message| ("", (Note, format!("libxenstat: {message}")))));
@@ -120,10 +119,15 @@ fn libxenstat(sources: &Sources, reporter: &Reporter, current: &Current) -> Vec<
         lines.push(("", (Note, QEMUS_ASKED_BY_LIBXENSTAT.to_owned())));
     }
     lines.extend(unavailable.iter().map(|guest| ("", (Bad, omitted_disks(&guest.name, &guest.error)))));
+    if sources.pcpus {
+        let found = snapshot.pcpus.as_ref().map_or(0, |pcpus| pcpus.idle_ns.iter().filter(|ns| **ns > 0).count());
+        let found = || (Good, format!("{found}, from libxenctrl"));
+        lines.push(("pcpus", notes.pcpu_error.map_or_else(found, |error| (Bad, format!("omitted: {error}")))));
+    }
     if sources.uuids {
         let known = snapshot.domains.iter().filter(|domain| domain.uuid.is_some()).count();
         let found = || (Good, format!("{known}, from xenstore"));
-        lines.push(("uuids", unknown_uuids.map_or_else(found, |unknown| (Bad, unknown.to_string()))));
+        lines.push(("uuids", notes.unknown_uuids.map_or_else(found, |unknown| (Bad, unknown.to_string()))));
     }
     lines.extend(reporter.unmatched(&snapshot).into_iter().map(|line| ("filter", (Bad, line))));
     lines.extend(reporter.example(&snapshot).map(|line| ("example", (Note, line))));

@@ -27,6 +27,7 @@ pub struct PollLog {
     partial: Throttle,
     no_vifs: Throttle,
     no_disks: Throttle,
+    no_pcpus: Throttle,
     no_uuids: Throttle,
     asks_beside_qemu: Throttle,
     messages: Throttle,
@@ -75,7 +76,17 @@ impl PollLog {
         interval: Duration,
         description: impl Fn() -> String,
     ) {
-        let Notes { opened, vif_error, disk_error, unavailable, unknown_uuids, asks_beside_qemu, cause, .. } = notes;
+        let Notes {
+            opened,
+            vif_error,
+            disk_error,
+            unavailable,
+            pcpu_error,
+            unknown_uuids,
+            asks_beside_qemu,
+            cause,
+            ..
+        } = notes;
         if let Some((library, why)) = opened.filter(|_| !std::mem::replace(&mut self.introduced, true)) {
             let (release, library) = (&snapshot.xen_version, library.display());
             info!("reading Xen {release} every {interval:?} through {library} ({why}), {}", description());
@@ -91,6 +102,12 @@ impl PollLog {
         match disk_error {
             Some(error) => self.no_disks.raise(format!("cannot read disks {error}: their metrics are omitted")),
             None => self.no_disks.ok(|| "disks can be read again".into()),
+        }
+        match pcpu_error {
+            Some(error) => {
+                self.no_pcpus.raise(format!("cannot read physical CPUs: {error}: their metrics are omitted"))
+            }
+            None => self.no_pcpus.ok(|| "physical CPUs can be read again".into()),
         }
         match unknown_uuids {
             Some(unknown) => self.no_uuids.raise(unknown.to_string()),

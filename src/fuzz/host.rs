@@ -134,7 +134,7 @@ impl Reporter {
         if series.selection().layout == Layout::Xentop {
             let mut name = Name::default();
             for (group, metric, value) in host_values(Some(&NodeSample { node: now, previous }), health) {
-                namer.write_host(&mut name, group, metric);
+                namer.write_host(&mut name, group, None, metric);
                 statsd.gauge(name.parts(), value);
             }
         }

@@ -177,8 +177,14 @@ pub fn templates(input: &[u8]) {
             add(&name);
         }
     }
-    for (group, metric) in [("node", "cpus"), ("node", "domains"), ("xenmonitor", "domains")] {
-        namer.write_host(&mut name, group, metric);
+    for (group, device, metric) in [
+        ("node", None, "cpus"),
+        ("node", None, "domains"),
+        ("xenmonitor", None, "domains"),
+        ("node", Some(("pcpu", "0")), "percent"),
+        ("node", Some(("pcpu", "1")), "percent"),
+    ] {
+        namer.write_host(&mut name, group, device, metric);
         add(&name);
     }
 }

@@ -20,6 +20,8 @@ pub enum Detail {
     Vbds,
     /// Traffic of all devices per second
     Rates,
+    /// Each physical CPU of the host
+    Pcpus,
     /// All of these
     All,
 }
@@ -105,7 +107,8 @@ pub fn catalogue(wanted: &[Detail]) -> Vec<Entry> {
 }
 
 impl Detail {
-    fn is_among(self, wanted: &[Detail]) -> bool {
+    /// Whether it is wanted, by itself or with all.
+    pub fn is_among(self, wanted: &[Detail]) -> bool {
         wanted.iter().any(|wanted| [self, Detail::All].contains(wanted))
     }
 }

@@ -7,6 +7,7 @@ pub mod domain;
 pub mod filter;
 pub mod metric;
 pub mod node;
+pub mod pcpus;
 pub mod self_metrics;
 
 pub use domain::DOMAIN;
@@ -14,6 +15,7 @@ pub use metric::{Entry, Kind};
 
 use devices::Detail;
 use node::{NODE, NodeSample};
+use pcpus::PCPU_KIND;
 use self_metrics::{HEALTH, Health};
 
 use crate::naming::scheme::{Layout, RESERVED};
@@ -38,8 +40,9 @@ pub fn catalogue() -> Vec<Entry> {
 /// Every metric of the host and of this program.
 pub fn host_catalogue() -> Vec<Entry> {
     let node = NODE.iter().map(|row| (format!("{}.{}", RESERVED[0], row.name), row.kind, row.meaning));
+    let pcpus = pcpus::catalogue().map(|(name, kind, meaning)| (format!("{}.{name}", RESERVED[0]), kind, meaning));
     let health = HEALTH.iter().map(|row| (format!("{}.{}", RESERVED[1], row.name), row.kind, row.meaning));
-    node.chain(health).collect()
+    node.chain(pcpus).chain(health).collect()
 }
 
 /// The metrics that these options send, to match patterns against. Devices may have any name: the most likely names
@@ -49,11 +52,14 @@ pub fn selectable(layout: Layout, details: &[Detail]) -> Vec<String> {
     if layout == Layout::Legacy {
         return of_domain.collect();
     }
-    let of_devices = devices::catalogue(details).into_iter().flat_map(|(metric, ..)| {
+    let of_host = host_catalogue().into_iter().filter(|(metric, ..)| {
+        Detail::Pcpus.is_among(details) || !metric.starts_with(&format!("{}.{PCPU_KIND}.", RESERVED[0]))
+    });
+    let of_devices = devices::catalogue(details).into_iter().chain(of_host).flat_map(|(metric, ..)| {
         ["0", "1"].into_iter().flat_map(move |n| {
             let metric = metric.replace(".N.", &format!(".{n}.")).replace(".ID.", &format!(".{n}."));
             ["xvda", "xvdb", "sda", "hda"].map(|device| metric.replace(".DEV.", &format!(".{device}.")))
         })
     });
-    of_domain.chain(of_devices).chain(host_catalogue().into_iter().map(|(metric, ..)| metric)).collect()
+    of_domain.chain(of_devices).collect()
 }

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub num_cpus: u32,
     /// `xenstat_node_cpu_hz`: nominal frequency; `None` where it is that of a timer.
     pub cpu_hz: Option<u64>,
+    /// The physical CPUs; `None` if they were not requested, or could not be read.
+    pub pcpus: Option<Pcpus>,
     /// By domid, which is libxenstat's order.
     pub domains: Vec<Domain>,
     /// Collectors that worked; anything else is unknown, not 0.
@@ -29,6 +31,15 @@ pub struct Snapshot {
     pub own_disks: bool,
     /// libxenstat's `rd_sects` are garbage, and left out.
     pub miscounts_read_sectors: bool,
+}
+
+/// The physical CPUs. Not from libxenstat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pcpus {
+    /// `xc_getcpuinfo`: idle nanoseconds of each CPU, by its number; 0 while it is offline.
+    pub idle_ns: Vec<u64>,
+    /// When they were read.
+    pub read: Moment,
 }
 
 /// When something was read.

@@ -84,11 +84,17 @@ impl Namer {
     }
 
     /// Replaces `name` by the full name of a metric of the host itself or of this program.
-    pub fn write_host(&self, name: &mut Name, group: &str, metric: &str) {
+    pub fn write_host(&self, name: &mut Name, group: &str, device: Option<(&str, &str)>, metric: &str) {
         name.clear();
-        name.path.extend([&self.around_metric.0, group, ".", metric, &self.around_metric.1]);
+        name.path.extend([&self.around_metric.0, group, "."]);
+        match device {
+            None => {}
+            Some((kind, _)) if self.tags.is_some() => name.path.extend([kind, "s."]),
+            Some((kind, device)) => name.path.extend([kind, ".", device, "."]),
+        }
+        name.path.extend([metric, &self.around_metric.1]);
         if let Some(tags) = &self.tags {
-            tags.write(name, None, None);
+            tags.write(name, None, device.map(|(_, device)| device));
         }
     }
 
@@ -263,7 +269,7 @@ mod tests {
         };
         let write_host = |template: &str| {
             let mut name = Name::default();
-            by_template(template, None, "h").unwrap().write_host(&mut name, "node", "cpus");
+            by_template(template, None, "h").unwrap().write_host(&mut name, "node", None, "cpus");
             name.path
         };
         for (template, path) in [
@@ -321,7 +327,7 @@ mod tests {
             "xen.vbds.rd:5|g|#host:xen1.example.com,domain:build_server,device:xvda,env:prod,rack:7/b"
         );
         let mut name = Name::default();
-        tagged.write_host(&mut name, "xenmonitor", "collector.vbd");
+        tagged.write_host(&mut name, "xenmonitor", None, "collector.vbd");
         assert_eq!(
             (&*name.path, &*name.tags),
             ("xen.xenmonitor.collector.vbd", "|#host:xen1.example.com,env:prod,rack:7/b")

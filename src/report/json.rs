@@ -28,6 +28,7 @@ struct Document<'a> {
     host: &'a str,
     xen_version: &'a str,
     node: Values,
+    pcpu_idle_ns: Option<&'a [u64]>,
     domains: Vec<DomainObject<'a>>,
 }
 
@@ -155,6 +156,7 @@ pub fn document(taken: &Taken, sample: &NodeSample, domains: &[(Sample, Option<&
         host: taken.host,
         xen_version: &sample.node.xen_version,
         node: Values(NODE.iter().map(|row| (row.name, row.of(sample).and_then(Decimal::of))).collect()),
+        pcpu_idle_ns: sample.node.pcpus.as_ref().map(|pcpus| &*pcpus.idle_ns),
         domains: domains.iter().map(|(sample, metric_name)| domain(sample, *metric_name)).collect(),
     };
     escape_invisible(&serde_json::to_string(&document).expect("its keys are strings"))

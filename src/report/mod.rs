@@ -14,11 +14,12 @@ use self::json::Taken;
 use crate::metrics::delta::Previous;
 use crate::metrics::host_values;
 use crate::metrics::node::NodeSample;
+use crate::metrics::pcpus::{self, PCPU_KIND};
 use crate::metrics::self_metrics::Health;
 use crate::model::snapshot::Snapshot;
 use crate::model::text::printable;
 use crate::naming::name::Name;
-use crate::naming::scheme::Layout;
+use crate::naming::scheme::{Layout, RESERVED};
 use crate::report::series::{Selection, Series};
 use crate::report::table::{Order, Table};
 use crate::report::terminal::Screen;
@@ -212,7 +213,14 @@ impl Reporter {
         if *layout == Layout::Xentop && needs_lines {
             for (group, metric, value) in host_values(node, health) {
                 if filter.metric(&[group, metric], joined) {
-                    namer.write_host(name, group, metric);
+                    namer.write_host(name, group, None, metric);
+                    statsd.gauge(name.parts(), value);
+                }
+            }
+            for (number, metric, value) in node.into_iter().flat_map(|node| pcpus::values(node)) {
+                let (group, number) = (RESERVED[0], number.to_string());
+                if filter.metric(&[group, PCPU_KIND, &number, metric], joined) {
+                    namer.write_host(name, group, Some((PCPU_KIND, &number)), metric);
                     statsd.gauge(name.parts(), value);
                 }
             }

@@ -26,13 +26,15 @@ const FLOORS: [(&str, u32); 13] = [
 /// The module that tests everything else, and so may import it.
 const TESTS_EVERYTHING: &str = "fuzz";
 
+/// One file for each C library that is called.
+const C_LIBRARIES: [&str; 3] = ["collect/xenctrl.rs", "collect/xenstat.rs", "collect/xenstore.rs"];
+
 const SOCKETS: [&str; 6] = ["UdpSocket", "TcpStream", "TcpListener", "UnixDatagram", "UnixStream", "UnixListener"];
 
 /// Words, and the only places where they may be used; in tests, too, or not.
 const CONFINED: [(&[&str], &[&str], bool); 6] = [
-    // One file for each C library.
-    (&["unsafe"], &["collect/xenstat.rs", "collect/xenstore.rs"], true),
-    (&["xenstat_sys"], &["collect/xenstat.rs", "collect/xenstore.rs"], true),
+    (&["unsafe"], &C_LIBRARIES, true),
+    (&["xenstat_sys"], &C_LIBRARIES, true),
     (&["cadence"], &["statsd/batch.rs"], true),
     (&["signal_hook"], &["daemon/"], true),
     (&["clap"], &["cli/"], true),

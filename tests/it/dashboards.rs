@@ -35,6 +35,7 @@ pub fn in_prometheus(gauge: &str) -> String {
     let is_device = |part: &&str| part.chars().all(|c| c.is_ascii_uppercase());
     match *gauge.split('.').collect::<Vec<_>>() {
         [kind, device, name] if is_device(&device) => format!("xen_{kind}s_{name}"),
+        [group, kind, device, name] if is_device(&device) => format!("xen_{group}_{kind}s_{name}"),
         _ => format!("xen_{}", gauge.replace('.', "_")),
     }
 }

@@ -61,6 +61,7 @@ fn exporter_mapping_covers_every_metric() {
     for gauge in vocabulary().into_keys() {
         let (host, domain, device) = (("host", "h"), ("domain", "d"), ("device", "DEV"));
         let (path, expected) = match gauge.split('.').collect::<Vec<_>>()[..] {
+            ["node", kind, "N", name] => (format!("xen.h.node.{kind}.DEV.{name}"), labels(&[host, device])),
             ["node" | "xenmonitor", ..] => (format!("xen.h.{gauge}"), labels(&[host])),
             [kind, "N" | "ID" | "DEV", name] => (format!("xen.h.d.{kind}.DEV.{name}"), labels(&[host, domain, device])),
             _ => (format!("xen.h.d.{gauge}"), labels(&[host, domain])),

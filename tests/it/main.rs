@@ -21,6 +21,7 @@ mod naming;
 mod nat;
 mod network;
 mod oracle;
+mod pcpus;
 mod privileges;
 mod process;
 mod qmp;

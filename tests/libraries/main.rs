@@ -259,6 +259,23 @@ fn uuids() {
     }
 }
 
+/// The function of libxenctrl is found under the libxenstat of each release.
+#[test]
+fn physical_cpus() {
+    for release in release::all() {
+        let scratch = Scratch::new();
+        Host::new([]).write(&release.version, &scratch);
+        let mut command = release.xenmonitor(&scratch);
+        command.args(["--print", "statsd", "--log", "error", "--count", "2", "--interval", "10ms"]);
+        let gauges = last_values(&output(command.args(["--detail", "pcpus"])));
+        for cpu in 0..16 {
+            let busy = 100.0 - f64::from(cpu % 4) * 25.0;
+            assert_eq!(gauges.get(&format!("xen.h.node.pcpu.{cpu}.percent")), Some(&busy), "Xen {}", release.version);
+        }
+        println!("physical CPUs by libxenctrl, {}: found", release.version);
+    }
+}
+
 /// Each vcpu, network and disk: `xentop -v -n -x` and `--detail`.
 #[test]
 fn details() {

@@ -1,5 +1,5 @@
 //! A libxenstat for tests: the C ABI of `xenstat.h` over a scenario file, with checks for misuse of the API. Beside it
-//! stand-ins for a few functions of libxenstore, on which the real one is built.
+//! stand-ins for a few functions of libxenctrl and libxenstore, on which the real one is built.
 //!
 //! `README.md` beside this crate documents the scenario file; `make shim` links the shared library.
 
@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::missing_safety_doc, reason = "the contract of the functions is xenstat.h")]
 
 mod clock;
+mod control;
 mod misuse;
 mod node;
 mod page;

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     #[serde(default, rename = "init_fault")]
     pub init_faults: Vec<Fault>,
+    #[serde(default, rename = "cpu_fault")]
+    pub cpu_faults: Vec<Fault>,
     pub store_log: Option<PathBuf>,
     #[serde(default, rename = "store_open_fault")]
     pub store_open_faults: Vec<Fault>,
@@ -40,6 +42,8 @@ pub struct Host {
     pub free_mem: Counter,
     pub cpus: u32,
     pub cpu_hz: Amount,
+    /// Of each CPU in turn.
+    pub idle_ns: Vec<Counter>,
     pub page_size: Amount,
 }
 
@@ -191,7 +195,7 @@ impl Scenario {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
             format!("{line}: {}", error.message().replace('\n', " "))
         })?;
-        let others = [&scenario.init_faults, &scenario.store_open_faults, &scenario.store_faults];
+        let others = [&scenario.init_faults, &scenario.cpu_faults, &scenario.store_open_faults, &scenario.store_faults];
         if others.into_iter().flatten().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
             return Err(" `empty` and `if_asked` are for a [[fault]], of xenstat_get_node".into());
         }
@@ -328,6 +332,7 @@ impl Default for Host {
             free_mem: Counter::of(16 << 30),
             cpus: 16,
             cpu_hz: Amount(2_400_000_000),
+            idle_ns: vec![Counter::rising(3_600_000_000_000, 500_000_000)],
             page_size: Amount(page::XC_PAGE_SIZE),
         }
     }

@@ -95,7 +95,11 @@ impl Counter {
     }
 
     pub const fn of(start: u64) -> Counter {
-        Counter { start, per_poll: 0, per_second: 0, wave: 0, per_domain: 0, per_poll_per_domain: 0 }
+        Counter::rising(start, 0)
+    }
+
+    pub const fn rising(start: u64, per_second: u64) -> Counter {
+        Counter { start, per_poll: 0, per_second, wave: 0, per_domain: 0, per_poll_per_domain: 0 }
     }
 }
 

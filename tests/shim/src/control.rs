@@ -1,0 +1,71 @@
+//! A libxenctrl with the functions that xenmonitor calls: the idle time of physical CPUs.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::misuse::{Magic, Object, Quarantine, die, live};
+use crate::scenario::Scenario;
+use crate::value::Moment;
+use crate::{FIRST_INIT, apply, clock, read_scenario};
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static CLOSED: Quarantine<Control, 16> = Quarantine::new();
+
+#[repr(C)]
+pub struct Control {
+    magic: Magic,
+    scenario: Scenario,
+}
+
+// SAFETY: the struct is repr(C), and `magic` is its first field.
+unsafe impl Object for Control {
+    const NAME: &str = "xc_interface";
+    const LIVE: u64 = u64::from_le_bytes(*b"xcontrol");
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xc_interface_open(_: *mut c_void, _: *mut c_void, _flags: c_uint) -> *mut Control {
+    let Some(scenario) = read_scenario() else { return ptr::null_mut() };
+    Box::into_raw(Box::new(Control { magic: Magic::of::<Control>(), scenario }))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xc_interface_close(control: *mut Control) -> c_int {
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
+    unsafe { live(control, "xc_interface_close") };
+    // SAFETY: live, so it came from xc_interface_open, and no other call uses it.
+    unsafe { &mut *control }.magic.kill();
+    // SAFETY: xc_interface_open made it with Box::into_raw; the caller gives it up.
+    unsafe { CLOSED.add(control) };
+    0
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xc_getcpuinfo(
+    control: *mut Control,
+    most: c_int,
+    idle: *mut u64,
+    number: *mut c_int,
+) -> c_int {
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
+    let Scenario { host, cpu_faults, .. } = unsafe { &live(control, "xc_getcpuinfo").scenario };
+    let call = CALLS.fetch_add(1, Relaxed);
+    if apply(cpu_faults.iter().filter(|fault| fault.at.contains(call))).fails {
+        return -1;
+    }
+    if idle.is_null() || number.is_null() {
+        die("xc_getcpuinfo: NULL is no list and no number");
+    }
+    let poll = clock::latest_poll();
+    let elapsed_ns = clock::elapsed_ns(FIRST_INIT.get().copied().unwrap_or(0), poll);
+    let cpus = (host.cpus as usize).min(usize::try_from(most).unwrap_or(0));
+    for cpu in 0..cpus {
+        let counter = host.idle_ns.get(cpu % host.idle_ns.len().max(1)).copied().unwrap_or_default();
+        // SAFETY: by the contract of xc_getcpuinfo the list has room for `most`.
+        unsafe { idle.add(cpu).write(counter.at(Moment { poll, elapsed_ns, index: 0 })) };
+    }
+    // SAFETY: not NULL, so a number to write to by the contract of xc_getcpuinfo.
+    unsafe { number.write(cpus as c_int) };
+    0
+}

@@ -32,6 +32,9 @@ pub const NODE: &[Metric<NodeFn>] = &[
         |s| s.cpu_percent()),
     gauge("vcpus", "virtual CPUs of all domains, online or not",
         |s| Some(s.node.domains.iter().map(|domain| f64::from(domain.num_vcpus)).sum())),
+    gauge("xen_major", "the 4 of Xen 4.17.5", |s| s.xen_version(0)),
+    gauge("xen_minor", "the 17 of Xen 4.17.5", |s| s.xen_version(1)),
+    gauge("xen_patch", "the 5 of Xen 4.17.5; omitted if there is none, as in 4.18-unstable", |s| s.xen_version(2)),
     gauge("domains", "all domains, including Domain-0", |s| Some(s.node.domains.len() as f64)),
     gauge("domains_running", "domains whose first true state, in the order of these rows, is `running`",
         |s| Some(s.first_state_is(0))),
@@ -42,9 +45,6 @@ pub const NODE: &[Metric<NodeFn>] = &[
     gauge("domains_dying", "the same for `dying`", |s| Some(s.first_state_is(5))),
     gauge("domains_migrating", "domains being migrated, which have no metrics of their own",
         |s| Some(s.node.domains.iter().filter(|domain| domain.is_migrating()).count() as f64)),
-    gauge("xen_major", "the 4 of Xen 4.17.5", |s| s.xen_version(0)),
-    gauge("xen_minor", "the 17 of Xen 4.17.5", |s| s.xen_version(1)),
-    gauge("xen_patch", "the 5 of Xen 4.17.5; omitted if there is none, as in 4.18-unstable", |s| s.xen_version(2)),
 ];
 
 impl NodeSample<'_> {

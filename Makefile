@@ -2,8 +2,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DELETE_ON_ERROR:
-.PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench demo demo-run e2e-xen \
-    lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts clean test-debian
+.PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench bench-beside bench-instructions demo \
+    demo-run e2e-xen lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts clean test-debian
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -125,6 +125,28 @@ bench: ## Measure the cost, compared with xentop, with a script around xentop, a
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --target $(TARGET)/python statsd==4.0.1
 	PYTHONPATH=$(TARGET)/python cargo bench --bench cost --bench disks
+	@$(MAKE) --no-print-directory bench-beside
+
+bench-beside: $(TARGET)/old/release/xenmonitor ## Measure a poll beside the build OLD and the real xentop: ten minutes
+	@tests/need.sh $(BUILD) $(PEERS) python3:python3
+	@$(MAKE) --no-print-directory shim
+	cargo build --release
+	python3 benches/beside.py $< $(TARGET)/release/xenmonitor "$$(ls -d /usr/lib/xen-*/bin/xentop | tail -n 1)" \
+	    $(abspath $(SHIM_OUT)/libxenstat.so)
+
+bench-instructions: ## Count the instructions of a poll of 1000 domains, which do not depend on the load of the machine
+	@tests/need.sh $(BUILD) valgrind:valgrind python3:python3
+	@$(MAKE) --no-print-directory shim
+	cargo build --release
+	benches/instructions.sh $(TARGET)/release/xenmonitor $(abspath $(SHIM_OUT)/libxenstat.so)
+
+# The build that others are compared with: the last one with a wake-up for every eight datagrams.
+OLD ?= bc1a6ca
+
+$(TARGET)/old/release/xenmonitor:
+	@rm -rf $(TARGET)/old && mkdir -p $(TARGET)/old/source
+	git archive $(OLD) | tar -x -C $(TARGET)/old/source
+	cargo build --release --manifest-path $(TARGET)/old/source/Cargo.toml --target-dir $(TARGET)/old
 
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) XENMONITOR_VIFS=libxenstat \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn
@@ -179,7 +201,7 @@ deny: $(CARGO_DENY) ## Check licences, sources and duplicate versions of all cra
 
 clean: ## Remove everything that was built: target/, but not the tools and images in ~/.cache
 	cargo clean
-	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers libraries msrv next.rpm npm python shim \
+	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers libraries msrv next.rpm npm old python shim \
 	    .shim.lock)
 
 # The statsd server from which the tests read gauges back.

@@ -104,7 +104,7 @@ pub fn blkback(input: &[u8]) {
     }
     let files: Vec<&str> = std::iter::from_fn(text).collect();
     let file = |name: &str| {
-        let place = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"].iter().position(|file| *file == name);
+        let place = blkback::FILES.iter().position(|file| *file == name);
         files.get(place.expect("a file that blkback has")).map(|text| (*text).to_owned())
     };
     if let Some(counters) = blkback::counters(file) {

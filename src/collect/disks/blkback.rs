@@ -95,8 +95,8 @@ impl Statistics {
     }
 }
 
-/// The files of a disk's counters.
-const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
+/// The files of a disk's counters, in the order in which [`counters`] takes them.
+pub const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
 
 const BLKBACK: u32 = 1;
 const BLKTAP: u32 = 2;
@@ -120,14 +120,14 @@ pub fn by_name(device: &str) -> Option<(u32, u32, u32)> {
 
 /// `None` if a counter that xentop shows cannot be read: the device is being attached or detached.
 pub fn counters(file: impl Fn(&str) -> Option<String>) -> Option<VbdCounters> {
-    let count = |name: &str| file(name).and_then(|text| decimal(text.trim_end()));
+    let [oo_reqs, rd_reqs, wr_reqs, rd_sects, wr_sects, flush_reqs] = FILES.map(|name| decimal(file(name)?.trim_end()));
     Some(VbdCounters {
-        oo_reqs: Some(count("oo_req")?),
-        rd_reqs: count("rd_req")?,
-        wr_reqs: count("wr_req")?,
-        rd_sects: Some(count("rd_sect")?),
-        wr_sects: count("wr_sect")?,
-        flush_reqs: count("f_req"),
+        oo_reqs: Some(oo_reqs?),
+        rd_reqs: rd_reqs?,
+        wr_reqs: wr_reqs?,
+        rd_sects: Some(rd_sects?),
+        wr_sects: wr_sects?,
+        flush_reqs,
         ..VbdCounters::default()
     })
 }

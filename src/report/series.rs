@@ -2,9 +2,8 @@
 //! domid, name or UUID changes. A domain that is present keeps its name in metrics, so that no zeros are sent for it.
 //!
 //! statsd servers keep repeating a gauge's last value. When a domain or a device disappears, its gauges and intervals
-//! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would
-//! look like a reset. A metric that is only omitted, because its collector failed or there is no limit any more, gets
-//! no 0.
+//! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would look like a reset.
+//! A metric that is only omitted, because its collector failed or there is no limit any more, gets no 0.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -87,11 +86,11 @@ struct DomainSeries {
     identity: Option<Box<[u8]>>,
     /// The domain's name in metrics; empty without an identity.
     metric_name: String,
-    /// The full names of [`Series::columns`], if it has metrics.
+    /// The full names of its metrics, if it has some.
     names: Names,
     /// Whether it passes the filter.
     is_selected: bool,
-    /// Whether it is selected, has a name in metrics, and is not being migrated.
+    /// See [`Selection::has_metrics`].
     has_metrics: bool,
     /// Its place in the previous snapshot.
     previous_place: Option<usize>,
@@ -170,13 +169,10 @@ impl Series {
         let place_of = |domain: &Domain| places.get(&(domain.id, selection.identity(domain))).copied();
         let previous_places: Vec<Option<usize>> = node.domains.iter().map(place_of).collect();
         let metric_names = self.metric_names(node, &previous_places);
-        let has_metrics = |domain: &Domain, metric_name: &str| {
-            selection.filter.domain(&domain.name) && !domain.is_migrating() && !metric_name.is_empty()
-        };
 
         // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
         let still_have_metrics = node.domains.iter().zip(&metric_names).zip(&previous_places);
-        let still_have_metrics = still_have_metrics.filter(|((domain, name), _)| has_metrics(domain, name));
+        let still_have_metrics = still_have_metrics.filter(|((domain, name), _)| selection.has_metrics(domain, name));
         let present: HashSet<usize> = still_have_metrics.filter_map(|(_, place)| *place).collect();
         let known = self.active.drain(..).enumerate().map(|(place, series)| (present.contains(&place), series));
         let known = known.chain(self.retired.drain(..).map(|series| (false, series)));
@@ -184,7 +180,7 @@ impl Series {
         let mut known: HashMap<(String, Option<Uuid>), (bool, DomainSeries)> =
             known.map(|(is_present, series)| (key(&series.metric_name, series.uuid), (is_present, series))).collect();
         for ((domain, metric_name), previous_place) in node.domains.iter().zip(metric_names).zip(previous_places) {
-            let has_metrics = has_metrics(domain, &metric_name);
+            let has_metrics = selection.has_metrics(domain, &metric_name);
             let continued = if has_metrics { known.remove(&key(&metric_name, domain.uuid)) } else { None };
             let (names, sent, details) = match continued {
                 Some((_, series)) if series.has_metrics => (series.names, series.sent, series.details),
@@ -345,6 +341,11 @@ impl Selection {
         node.domains.iter().map(name).collect()
     }
 
+    /// Whether a domain is selected, is not being migrated, and has a name in metrics.
+    fn has_metrics(&self, domain: &Domain, metric_name: &str) -> bool {
+        self.filter.domain(&domain.name) && !domain.is_migrating() && !metric_name.is_empty()
+    }
+
     fn sample<'a>(
         &self,
         series: &DomainSeries,
@@ -377,11 +378,8 @@ impl Selection {
     pub fn example(&self, node: &Snapshot) -> Option<String> {
         let row = DOMAIN.iter().find(|row| row.metric.name == "cpu_sec")?;
         let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(&[metric], &mut String::new()))?;
-        let has_metrics = |(domain, name): &(&Domain, String)| {
-            self.filter.domain(&domain.name) && !domain.is_migrating() && !name.is_empty()
-        };
         let mut domains = node.domains.iter().zip(self.metric_names(node, &[], &HashSet::new()));
-        let (domain, metric_name) = domains.rfind(has_metrics)?;
+        let (domain, metric_name) = domains.rfind(|(domain, name)| self.has_metrics(domain, name))?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
         let (mut name, mut line) = (Name::default(), String::new());
         self.namer.write(&mut name, DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None, metric);

@@ -168,8 +168,8 @@ impl Running {
                     self.reporter.servers_mut().on_report(server, report);
                     continue;
                 }
-                Some(Message::Reload) => (Event::Hangup, None),
-                Some(Message::Stop(signal)) => (Event::Terminate(signal), None),
+                Some(Message::Reload) => (Event::Reload, None),
+                Some(Message::Stop(signal)) => (Event::Stop(signal), None),
                 Some(Message::Redraw) => {
                     self.reporter.redraw().map_err(Failure::Stdout)?;
                     continue;

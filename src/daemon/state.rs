@@ -27,10 +27,10 @@ pub enum Event {
     PollSucceeded,
     /// The running poll gave none. `may_recover`: a later one may, without anyone's help.
     PollFailed { may_recover: bool },
-    /// SIGHUP.
-    Hangup,
+    /// SIGHUP to a service.
+    Reload,
     /// A signal to stop, by its name.
-    Terminate(&'static str),
+    Stop(&'static str),
 }
 
 /// What the loop has to do.
@@ -143,11 +143,11 @@ impl State {
                 [Some(Action::Report), self.is_complete().then_some(Action::Exit(Exit::Done))]
             }
             Event::PollFailed { may_recover } => self.on_failed_poll(may_recover, now.instant),
-            Event::Hangup => {
+            Event::Reload => {
                 self.reopen = true;
                 [Some(Action::Reopen), None]
             }
-            Event::Terminate(signal) => [Some(Action::Exit(Exit::Signal(signal))), None],
+            Event::Stop(signal) => [Some(Action::Exit(Exit::Signal(signal))), None],
         }
     }
 
@@ -264,7 +264,7 @@ impl Shutdown {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use super::Event::{Hangup, PollFailed, PollSucceeded, Terminate, Wake};
+    use super::Event::{PollFailed, PollSucceeded, Reload, Stop, Wake};
     use super::*;
 
     const POLL: Action = Action::Poll { reopen: false };
@@ -526,7 +526,7 @@ mod tests {
             &every(100),
             &[
                 (0, Wake, &[POLL]),
-                (1, Hangup, &[Action::Reopen]),
+                (1, Reload, &[Action::Reopen]),
                 (2, PollSucceeded, &[Action::Report]),
                 (100, Wake, &[Action::Poll { reopen: true }]),
                 (101, PollSucceeded, &[Action::Report]),
@@ -538,8 +538,8 @@ mod tests {
     #[test]
     fn signals_end_it_whether_a_poll_is_running_or_not() {
         let exit = &[Action::Exit(Exit::Signal("SIGTERM"))][..];
-        let idle = [(0, Wake, &[POLL][..]), (1, PollSucceeded, &[Action::Report]), (2, Terminate("SIGTERM"), exit)];
-        let busy = [(0, Wake, &[POLL][..]), (2, Terminate("SIGTERM"), exit)];
+        let idle = [(0, Wake, &[POLL][..]), (1, PollSucceeded, &[Action::Report]), (2, Stop("SIGTERM"), exit)];
+        let busy = [(0, Wake, &[POLL][..]), (2, Stop("SIGTERM"), exit)];
         for (rows, exit, senders, poller) in [
             (&idle[..], Exit::Signal("SIGTERM"), 200, Some(200)),
             (&busy, Exit::Signal("SIGTERM"), 200, None),

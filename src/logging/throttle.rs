@@ -98,8 +98,8 @@ impl Throttle {
         !self.logged.is_empty()
     }
 
-    /// The problem has ended for certain. Logs the message if there was one.
-    pub fn clear(&mut self, message: impl FnOnce() -> String) {
+    /// The problem has ended. Logs the message if there was one.
+    fn clear(&mut self, message: impl FnOnce() -> String) {
         if self.is_raised() {
             self.logged.clear();
             info!("{}", message());

@@ -17,7 +17,8 @@ fn signal_ends_the_program_within_an_interval() {
         let scratch = Scratch::new();
         let listener = Listener::new("127.0.0.1:0");
         let mut command = xenmonitor(&scratch.file("s.toml", HOST));
-        let mut daemon = Daemon::start(command.args(["--interval", "1h", "--statsd", &listener.url()]));
+        command.args(["--interval", "1h", "--max-datagram", "1432", "--statsd", &listener.url()]);
+        let mut daemon = Daemon::start(&mut command);
         // The first poll is made at once. It has two datagrams.
         listener.datagram();
         listener.datagram();

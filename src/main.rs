@@ -12,10 +12,10 @@ use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
 use xenmonitor::cli::usage_error;
 use xenmonitor::cli::values::LogFilter;
-use xenmonitor::daemon::Daemon;
 use xenmonitor::daemon::alternate_screen::AlternateScreen;
 use xenmonitor::daemon::failure::Failure;
 use xenmonitor::daemon::privileges;
+use xenmonitor::daemon::{CaughtSignals, Daemon};
 use xenmonitor::logging::stderr::Stderr;
 use xenmonitor::model::text::is_invisible;
 
@@ -36,8 +36,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(io::stderr(), &error.to_string(), USAGE_ERROR),
     };
     let not_dropped = if config.keep_privileges { Vec::new() } else { privileges::drop_all() };
-    let stderr = match Stderr::start() {
-        Ok(stderr) => stderr,
+    let signals = if config.check { Ok(None) } else { CaughtSignals::catch().map(Some) };
+    let (stderr, signals) = match signals.and_then(|signals| Ok((Stderr::start()?, signals))) {
+        Ok(started) => started,
         Err(error) => {
             let failure = Failure::Start(error);
             return fail(io::stderr(), &failure.to_string(), failure.exit_code());
@@ -52,9 +53,12 @@ fn main() -> ExitCode {
     for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("ignoring unknown environment variable {name} (see --help)");
     }
-    let check = config.check;
     let daemon = Daemon::new(config);
-    let exit_code = match if check { daemon.check() } else { daemon.run() } {
+    let result = match signals {
+        Some(signals) => daemon.run(signals),
+        None => daemon.check(),
+    };
+    let exit_code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(stderr.clone(), &failure.to_string(), failure.exit_code()),
     };

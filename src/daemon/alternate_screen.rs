@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
@@ -20,7 +19,8 @@ pub struct AlternateScreen(());
 /// The keyboard's modes before.
 static MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
-static IS_OPEN: AtomicBool = AtomicBool::new(false);
+/// The signals of job control, caught while it is shown and not followed yet.
+static SIGNALS: Mutex<Option<Signals>> = Mutex::new(None);
 
 impl AlternateScreen {
     /// Shows it, if standard output is a terminal.
@@ -28,8 +28,8 @@ impl AlternateScreen {
         if !termios::isatty(io::stdout()) {
             return None;
         }
+        *SIGNALS.lock().unwrap() = Signals::new([SIGTSTP, SIGCONT, SIGQUIT]).ok();
         write(ENTER);
-        IS_OPEN.store(true, Ordering::Relaxed);
         if let Ok(before) = termios::tcgetattr(io::stdin()) {
             *MODES.lock().unwrap() = Some(before);
             set_keyboard();
@@ -46,7 +46,6 @@ impl AlternateScreen {
 
 impl Drop for AlternateScreen {
     fn drop(&mut self) {
-        IS_OPEN.store(false, Ordering::Relaxed);
         restore_keyboard();
         write(LEAVE);
     }
@@ -70,10 +69,7 @@ fn set_keyboard() {
 /// Leaves the alternate screen while the process is stopped by Ctrl-Z, and before Ctrl-\ ends it. In a thread of its
 /// own, as a terminal may block. `redraw` is called when the process continues.
 pub fn follow_job_control(redraw: impl Fn() + Send + 'static) -> io::Result<()> {
-    if !IS_OPEN.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let mut signals = Signals::new([SIGTSTP, SIGCONT, SIGQUIT])?;
+    let Some(mut signals) = SIGNALS.lock().unwrap().take() else { return Ok(()) };
     let follow = move || {
         for signal in signals.forever() {
             match signal {

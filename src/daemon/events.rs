@@ -1,5 +1,6 @@
 //! What wakes the loop besides its deadlines: messages of the other threads, and signals.
 
+use std::fs;
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,9 +52,8 @@ impl Events {
 
     /// Forwards signals. After a signal to stop the process exits even if the loop is blocked, once QEMUs have answered
     /// the poller.
-    pub fn forward(&self, mut signals: Signals, poller: Stopper) -> io::Result<()> {
-        let sender = self.sender();
-        let is_service = !has_terminal();
+    pub fn forward(&self, caught: CaughtSignals, poller: Stopper) -> io::Result<()> {
+        let (sender, CaughtSignals { mut signals, is_service }) = (self.sender(), caught);
         let forward = move || {
             for signal in signals.forever() {
                 let message = match signal {
@@ -109,6 +109,29 @@ pub fn end_at_signals(mut signals: Signals, poller: Arc<Mutex<Option<Stopper>>>)
         }
     };
     thread::Builder::new().name("signals".into()).spawn(end).map(drop)
+}
+
+/// Signals that no longer end the process at once. They are kept until they are [forwarded](Events::forward).
+pub struct CaughtSignals {
+    signals: Signals,
+    /// SIGHUP does not mean that its terminal has been closed.
+    is_service: bool,
+}
+
+impl CaughtSignals {
+    /// Catches them from now on: before the terminal is changed, which somebody has to change back.
+    pub fn catch() -> io::Result<Self> {
+        // Who has it ignored, as nohup does, wants the program to outlive its terminal.
+        let is_service = is_ignored(SIGHUP) || !has_terminal();
+        Ok(Self { signals: catch_signals()?, is_service })
+    }
+}
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Whether its terminal is on stdin or stderr, which may be closed. At the start: after that nothing says so.

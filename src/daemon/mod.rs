@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use log::{Level, debug, info, log};
 
+pub use self::events::CaughtSignals;
 use self::events::{Events, Message, catch_signals, end_at_signals};
 use self::failure::Failure;
 use self::poll_log::PollLog;
@@ -72,9 +73,8 @@ impl Daemon {
         }
     }
 
-    /// Polls, sends and prints until a signal or `--count` stops it.
-    pub fn run(mut self) -> Result<(), Failure> {
-        let signals = catch_signals().map_err(Failure::Start)?;
+    /// Polls, sends and prints until one of these signals or `--count` stops it.
+    pub fn run(mut self, signals: CaughtSignals) -> Result<(), Failure> {
         let events = Events::new();
         let sender = events.sender();
         let answer = move |polled| drop(sender.send(Message::Polled(polled)));

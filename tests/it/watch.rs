@@ -166,6 +166,21 @@ fn watch_leaves_the_screen_when_it_is_quit() {
     terminal.child.wait().unwrap();
 }
 
+/// At its very start, too: nothing is caught too late for the screen to be left.
+#[test]
+fn watch_leaves_the_screen_however_early_it_is_interrupted() {
+    for _ in 0..20 {
+        let mut terminal =
+            OnTerminal::start("trap : INT; \"$XENMONITOR\" --watch --interval 30s; stty -a; echo now-ended");
+        terminal.read_until("\x1b[?1049h");
+        terminal.press(b"\x03");
+        let modes = terminal.read_until("now-ended");
+        let (_, modes) = modes.split_once("\x1b[?1049l").expect("the alternate screen is left");
+        assert!(modes.contains(" icanon ") && modes.contains(" echo "), "{modes}");
+        terminal.child.wait().unwrap();
+    }
+}
+
 /// There are no IDs of the shell and of the terminal's processes then.
 #[test]
 fn watch_runs_on_a_terminal_of_another_pid_namespace() {
@@ -216,6 +231,19 @@ fn terminal_of_another_pid_namespace_is_recognised() {
     assert_eq!(run(terminal.env("LOG", &log)).status, Some(0));
     let log = fs::read_to_string(&log).unwrap();
     assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
+}
+
+/// As nohup(1) asks for, and a shell's `trap '' HUP`: SIGHUP reopens then, as in a service.
+#[test]
+fn terminal_may_be_closed_if_sighup_is_ignored() {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let line = "trap '' HUP; exec 3<&0; \"$XENMONITOR\" --interval 30s --statsd udp://127.0.0.1:9 <&3 2>\"$LOG\" & \
+                until grep \"reading Xen\" \"$LOG\"; do sleep 0.1; done; kill -HUP $!; kill -TERM $!; wait $!";
+    let mut terminal = on_a_terminal(line);
+    assert_eq!(run(terminal.env("LOG", &log)).status, Some(0));
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains("SIGHUP: reopening") && log.contains("SIGTERM: exiting after "), "{log}");
 }
 
 /// Through a pipe it is plain text.

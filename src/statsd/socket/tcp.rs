@@ -20,6 +20,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVES: u32 = 4;
 
+/// How many of a server's replies are read before the next datagrams are sent: one that never stops replying must not
+/// hold them up.
+const MAX_REPLIES: usize = 4;
+
 pub struct Tcp(TcpStream);
 
 pub fn connect(address: SocketAddr, ack_timeout: Duration) -> io::Result<Tcp> {
@@ -70,15 +74,17 @@ fn peer_state(stream: &mut TcpStream) -> io::Result<PeerState> {
     stream.take_error()?.map_or(Ok(()), Err)?;
     stream.set_nonblocking(true)?;
     let mut replies = [0; 4096];
-    let state = loop {
+    let mut state = PeerState::Present;
+    for _ in 0..MAX_REPLIES {
         match retry(|| stream.read(&mut replies)) {
-            Ok(0) => break PeerState::Gone,
-            Ok(length) if length == replies.len() => {}
-            Ok(_) => break PeerState::Present,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break PeerState::Present,
+            Ok(0) => state = PeerState::Gone,
+            Ok(length) if length == replies.len() => continue,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-    };
+        break;
+    }
     stream.set_nonblocking(false)?;
     Ok(state)
 }
@@ -180,6 +186,21 @@ mod tests {
         assert!(matches!(end_state(&mut socket), PeerState::Gone));
         send(&mut socket, b"a:1|g\n");
         assert!(socket.finish(Instant::now() + Duration::from_secs(5)).is_some());
+    }
+
+    /// One that writes faster than this program reads would otherwise hold up the datagrams for ever.
+    #[test]
+    fn tcp_peer_that_never_stops_replying_is_present() {
+        let (mut socket, mut server) = pair();
+        server.set_nonblocking(true).unwrap();
+        let mut replied = 0;
+        while let Ok(length) = server.write(&[b'!'; 65_536]) {
+            replied += length;
+        }
+        assert!(matches!(socket.peer_state(), PeerState::Present));
+        drop(server);
+        let unread = socket.0.read_to_end(&mut Vec::new()).unwrap();
+        assert!(unread + MAX_REPLIES * 4096 >= replied, "{unread} of {replied} bytes are left");
     }
 
     #[test]

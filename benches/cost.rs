@@ -12,7 +12,7 @@ use cadence::{Gauged, NopMetricSink, StatsdClient};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
-use xenmonitor::daemon::Daemon;
+use xenmonitor::daemon::{CaughtSignals, Daemon};
 use xenmonitor::naming::name::Name;
 use xenmonitor::statsd::batch::BatchWriter;
 
@@ -49,7 +49,7 @@ fn main() {
 fn run_here(arguments: &[String]) {
     let arguments = std::iter::once("xenmonitor".to_owned()).chain(arguments.iter().cloned());
     let options = Options::read(arguments, |_| None).unwrap();
-    Daemon::new(Config::resolve(options, |_| None).unwrap()).run().unwrap();
+    Daemon::new(Config::resolve(options, |_| None).unwrap()).run(CaughtSignals::catch().unwrap()).unwrap();
     let stats = ALLOCATOR.stats();
     println!("{}", stats.allocations + stats.reallocations);
 }

@@ -9,7 +9,5 @@ pub mod release;
 mod search;
 pub mod uuids;
 pub mod vif;
-mod xenctrl;
 pub mod xenstat;
 pub mod xenstat_error;
-mod xenstore;

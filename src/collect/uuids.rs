@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 
 use crate::collect::xenstat::Xenstat;
-use crate::collect::xenstore::Xenstore;
+use crate::collect::xenstat::xenstore::Xenstore;
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::text::printable;
 use crate::model::uuid::Uuid;

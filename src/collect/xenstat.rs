@@ -1,11 +1,14 @@
-//! A safe interface to libxenstat. With xenctrl.rs and xenstore.rs it is the only unsafe code of the
-//! program.
+//! A safe interface to libxenstat and, in xenstat/, to the two libraries that are loaded with it. All unsafe code of the
+//! program is here.
 //!
 //! [`Xenstat`] loads the library of the running hypervisor and owns one handle. [`Xenstat::poll`] reads one
 //! node, copies it into a [`Snapshot`] and frees it before it returns. Nothing of C's memory outlives a call.
 //!
 //! Numbers of facts are those of docs/libxenstat.md.
 #![allow(unsafe_code)]
+
+pub mod xenctrl;
+pub mod xenstore;
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_uint, c_void};
@@ -19,9 +22,10 @@ use xenstat_sys as sys;
 use xenstat_sys::libloading;
 use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
-use crate::collect::xenctrl::{self, Xenctrl};
+use xenctrl::Xenctrl;
+use xenstore::Xenstore;
+
 use crate::collect::xenstat_error::Error;
-use crate::collect::xenstore::{self, Xenstore};
 use crate::collect::{privcmd, release, search};
 use crate::model::snapshot::{Collectors, Domain, Snapshot, State, Vbd, VbdCounters, Vcpu, Vif};
 

@@ -5,6 +5,7 @@ pub mod series;
 pub mod table;
 pub mod terminal;
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -217,8 +218,11 @@ impl Reporter {
                     statsd.gauge(name.parts(), value);
                 }
             }
-            for (number, metric, value) in node.into_iter().flat_map(|node| pcpus::values(node)) {
-                let (group, number) = (RESERVED[0], number.to_string());
+            let mut number = String::new();
+            for (cpu, metric, value) in node.into_iter().flat_map(|node| pcpus::values(node)) {
+                number.clear();
+                let _ = write!(number, "{cpu}");
+                let group = RESERVED[0];
                 if filter.metric(&[group, PCPU_KIND, &number, metric], joined) {
                     namer.write_host(name, group, Some((PCPU_KIND, &number)), metric);
                     statsd.gauge(name.parts(), value);

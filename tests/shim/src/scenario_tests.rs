@@ -169,7 +169,7 @@ fn scenario_errors_have_a_line_number() {
         ("[[domain]]\nid = 1\nname = 'a'\nname_hex = '41'", " domain 1: a name is"),
         ("[[domain]]\nid = 1\nname_hex = '4100'", " domain 1: a name is"),
         ("[[domain]]\nid = 1\nname_hex = '4'", "3: \"4\" is not hexadecimal"),
-        ("[[init_fault]]\nempty = true", " init_fault: `empty`"),
+        ("[[init_fault]]\nempty = true", " `empty` and `if_asked` are for a [[fault]]"),
         ("[[domain]]\nid = 1\nstate = ['asleep']", "3: unknown variant `asleep`"),
         ("[[domain]]\nid = 1\n[[domain.vbd]]\nerror = 'often'", "4: \"often\" names no polls"),
     ] {

@@ -1,9 +1,7 @@
-//! A safe interface to libxenstore, through which libxenstat reads the names of domains. With xenctrl.rs and xenstat.rs it
-//! is the only unsafe code of the program.
+//! A safe interface to libxenstore, through which libxenstat reads the names of domains.
 //!
 //! Its functions are those that the loaded libxenstat calls: no other library is loaded. Numbers of facts are those of
 //! docs/libxenstat.md.
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
 use std::io;

@@ -1,9 +1,7 @@
-//! A safe interface to libxenctrl, through which libxenstat asks the hypervisor. With xenstat.rs and xenstore.rs it is the
-//! only unsafe code of the program.
+//! A safe interface to libxenctrl, through which libxenstat asks the hypervisor.
 //!
 //! Its functions are those that the loaded libxenstat calls: no other library is loaded. Numbers of facts are those of
 //! docs/libxenstat.md.
-#![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::io;

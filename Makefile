@@ -18,6 +18,9 @@ PEERS := /usr/lib/xen-*/bin/xentop:xentop node:nodejs npm:npm strace:strace valg
 
 include packaging/rules.mk
 
+# Most of the time the tests wait.
+test: export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))
+
 test: ## Run the tests, except test-load and test-libraries, after installing what they need
 	@tests/need.sh $(BUILD) $(PEERS)
 	@$(MAKE) --no-print-directory shim npm-statsd

@@ -10,7 +10,9 @@ use crate::support::{PATIENCE, Scratch, binary, clean, out_of, run, scenario, xe
 
 /// Runs a shell line on a terminal, with script(1); `$XENMONITOR` is the daemon, on the demo scenario.
 fn on_a_terminal(line: &str) -> Command {
-    let mut script = clean("script");
+    // The tests may run under nohup(1).
+    let mut script = clean("env");
+    script.args(["--default-signal=HUP", "script"]);
     script.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
     script.env("XENMONITOR", binary()).env_remove("NO_COLOR");
     let daemon = xenmonitor(&scenario("demo"));

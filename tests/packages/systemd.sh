@@ -39,7 +39,7 @@ test_systemd() {
 
     inside env XENMONITOR_LIBXENSTAT=/opt/xen/libxenstat.so XENSTAT_SCENARIO=/opt/xen/demo.toml \
         xenmonitor --check --statsd "udp://127.0.0.1:$port" >"$work/said" 2>&1 || { cat "$work/said"; fail "xenmonitor --check"; }
-    grep -q '^Xen  *ok ' "$work/said" || fail "xenmonitor --check does not mention Xen"
+    grep -q '^hypervisor  *ok ' "$work/said" || fail "xenmonitor --check does not mention the hypervisor"
     ok "xenmonitor --check, in a system without Rust"
 
     inside sh -c 'mkdir -p /dev/xen && touch /dev/xen/privcmd'

@@ -241,7 +241,8 @@ fn terminal_may_be_closed_if_sighup_is_ignored() {
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let line = "trap '' HUP; exec 3<&0; \"$XENMONITOR\" --interval 30s --statsd udp://127.0.0.1:9 <&3 2>\"$LOG\" & \
-                until grep \"reading Xen\" \"$LOG\"; do sleep 0.1; done; kill -HUP $!; kill -TERM $!; wait $!";
+                until grep \"reading Xen\" \"$LOG\"; do sleep 0.1; done; kill -HUP $!; \
+                until grep -E \"reopening|exiting\" \"$LOG\"; do sleep 0.1; done; kill -TERM $!; wait $!";
     let mut terminal = on_a_terminal(line);
     assert_eq!(run(terminal.env("LOG", &log)).status, Some(0));
     let log = fs::read_to_string(&log).unwrap();

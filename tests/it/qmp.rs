@@ -162,12 +162,13 @@ fn qmp_late_message_is_taken_at_a_later_poll() {
             line = daemon.wait_for_line();
         }
         assert_eq!(disks(&line, 1), Some(2), "{late}");
-        assert_eq!((seen.connections.load(SeqCst), seen.answers.load(SeqCst)), (1, 4), "{late}");
         daemon.signal("TERM");
         drop(release);
         let said = daemon.end();
         assert_eq!(said.err.matches("WARN  QEMU of g1 ").count(), 1, "{late}: {}", said.err);
         assert_eq!((said.status, seen.rudeness()), (Some(0), [0, 0]), "{late}");
+        // One answer to the greeting, and three for each poll that was complete.
+        assert_eq!((seen.connections.load(SeqCst), seen.answers.load(SeqCst) % 3), (1, 1), "{late}");
     }
 }
 

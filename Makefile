@@ -173,11 +173,18 @@ pictures: ## Draw docs/img with statsd and Graphite from a simulated host: three
 	/usr/bin/python3 tests/pictures/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB) \
 	    $(TARGET)/npm/node_modules/statsd/stats.js
 
-e2e-xen: ## Compare with the real xentop in the dom0 of a real, emulated Xen: ten minutes, 4 GB of memory
+# Releases of Xen, see tests/xen/release.
+XEN ?= 4.17
+
+e2e-xen: ## Compare with the real xentop in the dom0 of a real, emulated Xen; XEN="4.17 4.20 arm64" names releases
 	@tests/need.sh $(BUILD) mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
-	    busybox:busybox-static python3:python3 /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	    python3:python3 xz:xz-utils zstd:zstd unshare:util-linux \
+	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	cargo build --release
-	tests/xen/run $(TARGET)/release/xenmonitor $(TARGET)/e2e-xen
+	@failed=0; for each in $(XEN); do \
+	    case $$each in arm64*) binary=$(TARGET)/cross;; *) binary=$(TARGET)/release/xenmonitor;; esac; \
+	    tests/xen/run $$each $$binary $(TARGET)/e2e-xen/$$each || failed=1; \
+	done; exit $$failed
 
 lint: ## Check formatting, clippy, docs and packaging
 	@tests/need.sh $(BUILD)
@@ -204,8 +211,8 @@ deny: $(CARGO_DENY) ## Check licences, sources and duplicate versions of all cra
 
 clean: ## Remove everything that was built: target/, but not the tools and images in ~/.cache
 	cargo clean
-	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) dist e2e-xen fuzz headers libraries msrv next.rpm npm old python shim \
-	    .shim.lock)
+	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) cross dist e2e-xen fuzz headers libraries msrv next.rpm npm old \
+	    python shim .shim.lock)
 
 # The statsd server from which the tests read gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js

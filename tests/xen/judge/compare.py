@@ -1,8 +1,13 @@
 """Compares xentop's tables with our metrics, number by number."""
 
+import machine
 from dom0 import DEVICES, VIF
 
 whole = int
+
+
+def memory(kib):
+    return int(kib) * machine.XENTOPS_MEMORY
 
 
 def one_decimal(value):
@@ -12,9 +17,9 @@ def one_decimal(value):
 # The numeric columns of xentop except CPU(%): our metric, and how xentop formats the value.
 COLUMNS = {
     "CPU(sec)": ("cpu_sec", whole),
-    "MEM(k)": ("mem_k", whole),
+    "MEM(k)": ("mem_k", memory),
     "MEM(%)": ("mem_percent", one_decimal),
-    "MAXMEM(k)": ("maxmem_k", whole),
+    "MAXMEM(k)": ("maxmem_k", memory),
     "MAXMEM(%)": ("maxmem_percent", one_decimal),
     "VCPUS": ("vcpus", whole),
     "NETS": ("nets", whole),

@@ -7,7 +7,11 @@ import socket
 import subprocess
 import time
 
+import machine
+
 DISKS = "/e2e/disks"
+# The name of a guest.
+ODD = "odd name; $(x).y"
 # Names of disks by device number.
 DEVICES = {51712: "xvda", 51728: "xvdb"}
 
@@ -36,7 +40,7 @@ def note(name, text):
 
 def run(*command, limit=300):
     """Returns what a command prints. The command has to succeed within `limit` seconds."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit * machine.PATIENCE)
     if done.returncode != 0:
         raise RuntimeError(f"{command} failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')}")
     return done.stdout.decode(errors="replace")
@@ -44,7 +48,7 @@ def run(*command, limit=300):
 
 def wait(what, holds, limit=600):
     """Waits until `holds()` is true, and returns its value."""
-    end = time.monotonic() + limit
+    end = time.monotonic() + limit * machine.PATIENCE
     while not (value := holds()):
         if time.monotonic() > end:
             raise RuntimeError(f"waited {limit} s for {what}")
@@ -72,7 +76,11 @@ def file_for_disk(name, megabytes):
 
 def phy(vdev, name, megabytes, access="w"):
     """The configuration of a disk that blkback serves."""
-    loop = run("losetup", "-f", "--show", file_for_disk(name, megabytes)).strip()
+    return phy_of(vdev, file_for_disk(name, megabytes), access)
+
+
+def phy_of(vdev, path, access="w"):
+    loop = run("losetup", "-f", "--show", path).strip()
     return f"vdev={vdev},access={access},backendtype=phy,script=/e2e/block,target={loop}"
 
 
@@ -81,16 +89,38 @@ def qdisk(vdev, path, form="raw"):
     return f"vdev={vdev},access=w,backendtype=qdisk,format={form},target={path}"
 
 
-def create(name, *, kernel="vmlinux", memory=112, maxvcpus=1, vifs=(), disks=(), stays=False):
-    """Creates a paused guest and returns its domid. `stays`: xl keeps running, so that the guest can reboot."""
+def create(
+    name,
+    *,
+    kind=machine.GUEST_TYPE,
+    kernel="vmlinux",
+    memory=machine.LINUX,
+    vcpus=1,
+    maxvcpus=1,
+    vifs=(),
+    disks=(),
+    stays=False,
+):
+    """Creates a paused guest and returns its domid. `stays`: xl keeps running, so that the guest can reboot.
+
+    Without GRUB a guest of Linux stands for it, with more memory. If it has no disk, it uses all the CPU time it gets.
+    """
+    more = ""
+    if kernel == "grub" and not machine.GRUB:
+        kernel, memory, more = "vmlinux", machine.LINUX, "" if disks else " e2e.spin"
+    create.memory[name] = memory
     vifs = [f"mac=00:16:3e:00:00:{mac:02x},script=/e2e/vif{more}" for mac, more in vifs]
-    ramdisk = 'ramdisk = "/e2e/guest/initrd"' if kernel == "vmlinux" else ""
+    boot = f'kernel = "/e2e/guest/{kernel}"\nextra = "console=hvc0 quiet nokaslr mitigations=off{more}"\n'
+    if kernel == "vmlinux":
+        boot += 'ramdisk = "/e2e/guest/initrd"\n'
+    if kind == "hvm":
+        boot = 'boot = "c"\nvga = "none"\nvnc = 0\n'
     config = f"/run/guest{time.monotonic_ns()}.cfg"
     with open(config, "w") as file:
         file.write(
-            f'name = "{name}"\ntype = "pv"\nkernel = "/e2e/guest/{kernel}"\n{ramdisk}\nmemory = {memory}\n'
-            f"vcpus = 1\nmaxvcpus = {maxvcpus}\n"
-            f'extra = "console=hvc0 quiet"\nvif = {json.dumps(vifs)}\ndisk = {json.dumps(list(disks))}\n'
+            f'name = "{name}"\ntype = "{kind}"\n{boot}memory = {memory}\n'
+            f"vcpus = {vcpus}\nmaxvcpus = {maxvcpus}\n"
+            f"vif = {json.dumps(vifs)}\ndisk = {json.dumps(list(disks))}\n"
         )
     for attempt in range(3):
         try:
@@ -101,6 +131,14 @@ def create(name, *, kernel="vmlinux", memory=112, maxvcpus=1, vifs=(), disks=(),
             say(f"{name} is not created: {error}")
             if attempt == 2:
                 raise
+
+
+create.memory = {}
+
+
+def memory_k(name):
+    """The memory of a guest in KiB, as it was created."""
+    return (create.memory[name] << 10) + machine.ADDED_K
 
 
 def domid(name):
@@ -138,8 +176,28 @@ def kernels_vifs():
     return vifs
 
 
+def blkback(of, dev):
+    """blkback's counters of a disk, by the device's number."""
+    counters = {"oo": "oo_req", "rd": "rd_req", "wr": "wr_req", "rsect": "rd_sect", "wsect": "wr_sect"}
+    values = {}
+    for key, file in counters.items():
+        with open(f"/sys/bus/xen-backend/devices/vbd-{of}-{dev}/statistics/{file}") as counter:
+            values[key] = int(counter.read())
+    return values
+
+
 def qemus_disks(of):
-    """QEMU's counters of each disk of a guest, by the disk's name. QEMU serves one client at a time."""
+    """QEMU's counters of each disk of a guest without emulated disks, by the disk's name."""
+    return {disk["node-name"].split("-")[0]: counters for disk, counters in query_blockstats(of)}
+
+
+def emulated_disks(of):
+    """QEMU's counters of each emulated disk, by its drive: ide0-hd0 and so on."""
+    return {disk["device"]: counters for disk, counters in query_blockstats(of) if disk.get("device")}
+
+
+def query_blockstats(of):
+    """Each disk in QEMU's answer, with its counters. QEMU serves one client at a time."""
     with socket.socket(socket.AF_UNIX) as qmp:
         qmp.settimeout(60)
         qmp.connect(f"/run/xen/qmp-libxenstat-{of}")
@@ -150,13 +208,14 @@ def qemus_disks(of):
             lines.flush()
             while "return" not in (answer := json.loads(lines.readline())):
                 pass
-    disks = {}
+    disks = []
     for disk in answer["return"]:
         stats = disk["stats"]
-        disks[disk["node-name"].split("-")[0]] = {
+        counters = {
             "rd": stats["rd_operations"],
             "wr": stats["wr_operations"],
             "rsect": stats["rd_bytes"] // 512,
             "wsect": stats["wr_bytes"] // 512,
         }
+        disks.append((disk, counters))
     return disks

@@ -1,44 +1,52 @@
 """Starts the guests and runs all checks of xenmonitor against the real xentop."""
 
 import sys
+import time
 import traceback
 
 import checks
 import daemons
 import dom0
+import machine
 import measure
 import tools
 from dom0 import check, create, note, phy, qdisk, run, say, wait
-
-ODD = "odd name; $(x).y"
 
 
 def start_guests():
     dom0.bridge()
     # The guest with a QEMU comes first: xl gives QEMU ten seconds to start, and later the machine is busier.
-    base = dom0.file_for_disk("base", 16)
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, f"{dom0.DISKS}/overlay")
-    files = create(
-        "files",
-        disks=[qdisk("xvda", dom0.file_for_disk("files-a", 16)), qdisk("xvdb", f"{dom0.DISKS}/overlay", "qcow2")],
-    )
-    web = create(
-        "web01",
-        vifs=[(0x11, ""), (0x12, ",vifname=web-lan")],
-        disks=[phy("xvda", "web-a", 16), phy("xvdb", "web-b", 16, "r")],
-        stays=True,
-    )
+    linux = []
+    if machine.QEMU:
+        base = dom0.file_for_disk("base", 16)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, f"{dom0.DISKS}/overlay")
+        raw, qcow2 = dom0.file_for_disk("files-a", 16), f"{dom0.DISKS}/overlay"
+        linux += [create("files", disks=[qdisk("xvda", raw), qdisk("xvdb", qcow2, "qcow2")])]
+    linux += [
+        create(
+            "web01",
+            vifs=[(0x11, ""), (0x12, ",vifname=web-lan")],
+            disks=[phy("xvda", "web-a", 16), phy("xvdb", "web-b", 16, "r")],
+            stays=True,
+        )
+    ]
     # These boot GRUB instead of Linux. GRUB reads its disk once, and then uses all the CPU time it gets.
     create("spin", kernel="grub", memory=16)
     create("db01", kernel="grub", memory=16, maxvcpus=2, vifs=[(0x13, "")], disks=[phy("xvda", "db-a", 16)])
-    create(ODD, kernel="grub", memory=16, vifs=[(0x14, "")], disks=[phy("xvda", "odd-a", 8)])
-    for guest in ["db01", ODD]:
-        run("xl", "unpause", guest)
+    create(dom0.ODD, kernel="grub", memory=16, vifs=[(0x14, "")], disks=[phy("xvda", "odd-a", 8)])
+    early = ["db01", dom0.ODD]
+    if not machine.GRUB:
+        for guest in early + checks.BUSY:
+            run("xl", "unpause", guest)
+    for guest in early:
+        if machine.GRUB:
+            run("xl", "unpause", guest)
         wait(f"{guest} to read its disk", lambda: int(tools.xentop()[0][guest].columns["VBD_RD"]) > 0)
         run("xl", "pause", guest)
-    for guest in checks.BUSY:
-        run("xl", "unpause", guest)
-    wait("the guests' devices", lambda: dom0.connected([web, files]))
+    if machine.GRUB:
+        for guest in checks.BUSY:
+            run("xl", "unpause", guest)
+    wait("the guests' devices", lambda: dom0.connected(linux))
 
 
 def main():
@@ -48,18 +56,26 @@ def main():
     for run_check in [
         checks.library_of_the_running_xen,
         checks.beside_xentop,
+        checks.beside_xl,
         checks.cpu_percent,
         checks.without_a_bridge,
         checks.disks_of_qemu,
         checks.a_hung_qemu,
         daemons.guests_come_and_go,
         daemons.uuids,
-        lambda: daemons.hostile_name(ODD),
+        daemons.hostile_name,
         daemons.as_the_service,
         daemons.as_another_user,
         measure.all_of_it,
         daemons.xenstored_dies,
     ]:
+        name = run_check.__name__
+        if machine.ONLY and name not in machine.ONLY:
+            continue
+        if reason := machine.exception(name):
+            say(f"skip {name}: {reason}")
+            continue
+        start = time.monotonic()
         try:
             run_check()
         except Exception as error:
@@ -67,8 +83,9 @@ def main():
             check("no check raises an exception", False, repr(error))
             for daemon in list(tools.Daemon.running):
                 daemon.end()
+        note("times.txt", f"{time.monotonic() - start:4.0f} s {name}")
     with open("out/verdict", "w") as file:
-        file.write(f"e2e-xen: {sum(dom0.results)} passed, {dom0.results.count(False)} failed\n")
+        file.write(f"e2e-xen {machine.RELEASE}: {sum(dom0.results)} passed, {dom0.results.count(False)} failed\n")
 
 
 if __name__ == "__main__":

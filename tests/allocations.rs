@@ -15,7 +15,7 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const NAME: &str = "steady_polls_allocate_nothing_for_a_domain";
 
-const DOMAINS: u64 = 60;
+const DOMAINS: u64 = 300;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

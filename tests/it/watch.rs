@@ -158,8 +158,9 @@ fn watch_leaves_the_screen_while_it_is_stopped() {
 /// Where no shell could continue it, Ctrl-Z does nothing. Ctrl-\\ leaves the screen.
 #[test]
 fn watch_leaves_the_screen_when_it_is_quit() {
-    let mut terminal =
-        OnTerminal::start("ulimit -c 0; \"$XENMONITOR\" --watch --interval 30s --count 2; stty -a; echo now-ended");
+    // The shell is sent SIGQUIT, too.
+    let line = "trap : QUIT; ulimit -c 0; \"$XENMONITOR\" --watch --interval 30s --count 2; stty -a; echo now-ended";
+    let mut terminal = OnTerminal::start(line);
     terminal.read_until("web01");
     terminal.press(b"\x1a\x1c");
     let modes = terminal.read_until("now-ended");

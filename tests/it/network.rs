@@ -150,10 +150,11 @@ fn tcp_counts_what_is_lost_with_the_connection() {
         let said = send(&url);
         let lines = said.err.matches(&format!("the connection to {url} broke, so metrics may be lost: ")).count();
         assert!((1..=3).contains(&lines), "once for each error: {}", said.err);
-        assert_eq!(said.status, Some(1), "{}", said.err);
-        assert!(said.err.ends_with(&format!("nothing reached {url}\n")), "{}", said.err);
         let (sent, dropped) = counts(&said);
-        assert!(sent >= 6 && dropped >= sent, "{}", said.err);
+        // The server may close the last connection only after the exit.
+        assert!(sent >= 6 && dropped + 1 >= sent, "{}", said.err);
+        let nothing_reached = said.err.ends_with(&format!("nothing reached {url}\n"));
+        assert_eq!((said.status, nothing_reached), (Some((dropped >= sent).into()), dropped >= sent), "{}", said.err);
     }
     // Everything was read: nothing is lost, and nothing is logged.
     let url = serve(server(), move |mut stream| {

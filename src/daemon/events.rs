@@ -94,7 +94,7 @@ impl Events {
     }
 }
 
-/// From now on these signals do not end the process. They are kept until they are [forwarded](Events::forward).
+/// From now on these signals do not end the process. They are kept until they are forwarded.
 pub fn catch_signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
@@ -111,7 +111,7 @@ pub fn end_at_signals(mut signals: Signals, poller: Arc<Mutex<Option<Stopper>>>)
     thread::Builder::new().name("signals".into()).spawn(end).map(drop)
 }
 
-/// Signals that no longer end the process at once. They are kept until they are [forwarded](Events::forward).
+/// Signals that no longer end the process at once. They are kept until they are forwarded.
 pub struct CaughtSignals {
     signals: Signals,
     /// SIGHUP does not mean that its terminal has been closed.

@@ -111,6 +111,7 @@ fn architecture_violations_are_found() {
             &[("statsd/mod.rs", "mod a;\nfn f() { a::g() }"), ("statsd/a.rs", "use super::B;")],
             "an import circle: statsd/a.rs, statsd/mod.rs",
         ),
+        (&[("naming/a.rs", "fn f<'a>() -> impl Iterator + use<'a> { g(); h() }")], ""),
         (&[("naming/a.rs", "fn f() { unsafe { g() } }")], "naming/a.rs uses unsafe"),
         (&[("naming/a.rs", "#[deny(unsafe_code)] fn f() {}")], ""),
         (&[("collect/vif.rs", "use xenstat_sys::raw;")], "collect/vif.rs uses xenstat_sys"),
@@ -289,7 +290,8 @@ fn imported<'a>(
         let is_child = || modules.contains_key(&[module, &[tokens[at].to_owned()]].concat());
         let starts_path = tokens.get(at + 1) == Some(&"::")
             && (["crate", "super", "self", "xenmonitor"].contains(&tokens[at]) || is_child());
-        if tokens[at] == "use" {
+        // `use<'a>` in a type imports nothing.
+        if tokens[at] == "use" && tokens.get(at + 1) != Some(&"<") {
             at = tree(&tokens, at + 1, &[], &mut paths);
         } else if starts_path {
             let mut path = vec![tokens[at]];

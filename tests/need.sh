@@ -11,7 +11,14 @@ for pair in "$@"; do
         *) command -v "$have" >/dev/null || missing="$missing ${pair##*:}" ;;
     esac
 done
-command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.85 or later, see rustup.rs" >&2; exit 1; }
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+command -v cargo >/dev/null || { echo "cargo is missing: install Rust $oldest or later, see rustup.rs" >&2; exit 1; }
+version=$(cargo --version | cut -d' ' -f2)
+[ -n "$version" ] || exit 1 # cargo has said why
+if [ "$(printf '%s\n' "$oldest" "$version" | sort -V | head -n 1)" != "$oldest" ]; then
+    echo "this is Rust $version, from $(command -v cargo): install Rust $oldest or later, see rustup.rs" >&2
+    exit 1
+fi
 [ -n "$missing" ] || exit 0
 
 sudo=

@@ -1,5 +1,6 @@
 # The Cargo target directory. `make help` prints every target that has a `##` comment.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench bench-beside bench-instructions demo \
@@ -98,7 +99,6 @@ sanitizer-%: FORCE
 
 FUZZ_TIME ?= 60
 FUZZ ?= $(notdir $(wildcard tests/fuzz/corpus/*))
-HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZER = $(TARGET)/fuzz/$(HOST_TRIPLE)/fuzz/examples/fuzz
 # The flags of cargo-fuzz without sanitizers, which need nightly compilers, and which code without unsafe does not need.
 COVERAGE := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 \

@@ -10,7 +10,7 @@ fn main() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    let revision = git(&["rev-parse", "--short", "HEAD"]);
+    let revision = git(&["rev-parse", "--short=9", "HEAD"]);
     let revision = revision.map_or(String::new(), |revision| format!("revision {revision}, "));
     let release = env::var("DEP_XENSTAT_RELEASE").expect("xenstat-sys sets the release of its header");
     println!("cargo::rustc-env=XENMONITOR_BUILD={revision}header of Xen {release}");

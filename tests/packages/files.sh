@@ -31,7 +31,7 @@ test_files() {
 # in_common LIST: prints a list of files, without those that only one way of installing has.
 in_common() {
     sed 's|^\./|/|; s|/zsh/[a-z-]*/|/zsh/|; s|^/usr/local/|/usr/|' "$1" |
-        grep -vE '/$|/lintian/|changelog.Debian.gz$|^/etc/init.d/' | sort
+        grep -vE '/$|/lintian/|changelog.Debian.gz$|^/etc/(init|logrotate).d/' | sort
 }
 
 test_install() {
@@ -49,15 +49,29 @@ test_install() {
     done
     ok "deb, rpm and make install have the same $(wc -l <"$work/deb.common") files"
 
+    # The tarball has all that make install installs for systemd, and the scripts for the others.
+    tar -xzf "$TARBALL" -C "$work" || fail "$TARBALL cannot be unpacked"
+    release=$work/$(basename "$TARBALL" .tar.gz)
+    (cd "$release" && find . -type f) | sed 's|.*/||' | sort >"$work/release"
+    sed 's|^/etc/default/xenmonitor$|settings|; s|^/etc/logrotate.d/xenmonitor$|xenmonitor.logrotate|; s|.*/||' "$work/installed" |
+        sort | comm -23 - "$work/release" >"$work/lacks"
+    [ ! -s "$work/lacks" ] || fail "the tarball lacks $(cat "$work/lacks")"
+    cmp "$release/xenmonitor" "$destination/usr/local/sbin/xenmonitor" || fail "the tarball has another program"
+    (cd "$(dirname "$TARBALL")" && sha256sum --quiet -c SHA256SUMS) || fail "SHA256SUMS is wrong"
+    for package in "$TARBALL" "$DEB" "$RPM"; do
+        grep -q " $(basename "$package")$" "$(dirname "$TARBALL")/SHA256SUMS" || fail "$package is not in SHA256SUMS"
+    done
+    [ "$(tar -tvzf "$TARBALL" | awk '{print $2, $4, $5}' | sort -u | wc -l)" = 1 ] || fail "the tarball depends on when or by whom it is built"
+    ok "the tarball has the same program and files; SHA256SUMS lists all packages"
+
     ! make -s install FROM="$BUILT" DESTDIR="$destination" INIT=other >"$work/said" 2>&1 && grep -q "^INIT is" "$work/said" ||
         fail "make install accepts any INIT"
     make -s install FROM="$BUILT" DESTDIR="$work/elsewhere" INIT=systemd sysconfdir=/opt/etc >"$work/said"
     grep -q /opt/etc/default/xenmonitor "$work/elsewhere/usr/local/lib/systemd/system/xenmonitor.service" ||
         fail "the unit does not read the settings in sysconfdir"
 
-    # Links to files that are only in the source tree are allowed.
     (cd "$destination/usr/local/share/doc/xenmonitor" && for page in README.md docs/*.md; do
-        grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:|^(LICENSE|CONTRIBUTING.md|tests/.*)$' |
+        grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:' |
             while read -r link; do [ -e "${page%"${page##*/}"}$link" ] || echo "$page: $link"; done
     done) >"$work/broken"
     [ ! -s "$work/broken" ] || fail "broken links: $(cat "$work/broken")"

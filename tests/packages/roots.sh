@@ -43,8 +43,8 @@ unpack() {
     cp "$SHIM" "$root/opt/xen/libxenstat.so"
     cp tests/shim/scenarios/demo.toml "$root/opt/xen/demo.toml"
     cp "$DEB" "$root/opt/this.deb"
-    next_deb 0.1.1 "$root/opt/next.deb" :
-    next_deb 0.1.2 "$root/opt/other.deb" 'echo "# One more line." >>etc/default/xenmonitor'
+    next_deb 99.1 "$root/opt/next.deb" :
+    next_deb 99.2 "$root/opt/other.deb" 'echo "# One more line." >>etc/default/xenmonitor'
 }
 
 # next_deb VERSION FILE CHANGE: builds the package of a later version, with a change to its files.

@@ -1,5 +1,5 @@
-//! Polls of a host on which nothing changes allocate nothing for a domain. A program of its own, because the allocator
-//! counts for the whole process: it runs itself as the daemon.
+//! Polls of a host on which nothing changes allocate nothing for a domain, and little for those that stay if one comes
+//! or goes. A program of its own, because the allocator counts for the whole process: it runs itself as the daemon.
 
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use xenmonitor::daemon::{CaughtSignals, Daemon};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-const NAME: &str = "steady_polls_allocate_nothing_for_a_domain";
+const NAMES: [&str; 2] =
+    ["steady_polls_allocate_nothing_for_a_domain", "domains_that_stay_cost_little_when_others_change"];
 
 const DOMAINS: u64 = 300;
 
@@ -23,9 +24,13 @@ fn main() {
         return run_here(&arguments[1..]);
     }
     // Like other tests, run unless another name is given.
-    if arguments.iter().all(|argument| argument.starts_with('-') || NAME.contains(argument.as_str())) {
-        steady_polls_allocate_nothing_for_a_domain();
-        println!("test {NAME} ... ok");
+    let is_wanted =
+        |name: &str| arguments.iter().all(|argument| argument.starts_with('-') || name.contains(argument.as_str()));
+    for (name, test) in NAMES.into_iter().zip([steady, changing]) {
+        if is_wanted(name) {
+            test();
+            println!("test {name} ... ok");
+        }
     }
 }
 
@@ -38,36 +43,49 @@ fn run_here(arguments: &[String]) {
     println!("{}", stats.allocations + stats.reallocations);
 }
 
-fn steady_polls_allocate_nothing_for_a_domain() {
+fn steady() {
+    for more in [&[][..], &["--detail", "all"], &["--detail", "all", "--metrics", "v*", "--no-metrics", "*.rd"]] {
+        // What grows once in a while, such as the buffer of all lines, is far less than one for a domain.
+        let allocations = allocations(20, "", more);
+        assert!(allocations < 20 * DOMAINS / 4, "{allocations} in 20 polls with {more:?}");
+    }
+}
+
+/// At each poll a domain comes and another one goes.
+fn changing() {
+    let guest = |n: u64| format!("[[domain]]\nid = {}\nfrom_poll = {n}\nuntil_poll = {}\n", 1000 + n, n + 1);
+    let guests: String = (0..50).map(guest).collect();
+    for more in [&[][..], &["--detail", "all"]] {
+        // What servers may take the name of each domain for.
+        let allocations = allocations(20, &guests, more);
+        assert!(allocations < 20 * DOMAINS * 4, "{allocations} in 20 polls with {more:?}");
+    }
+}
+
+/// How often so many polls allocate, on a host with [`DOMAINS`] and these.
+fn allocations(polls: u64, guests: &str, more: &[&str]) -> u64 {
     let scenario = std::env::temp_dir().join(format!("xenmonitor-allocations-{}.toml", std::process::id()));
     let host = format!(
         "[[domain]]\nid = 0\n[[domain]]\nid = 1\ncount = {}\nvcpus = 2\ncpu_ns = {{ per_poll = \"1ms\" }}\n\
          [[domain.network]]\nrbytes = {{ per_poll = 1000 }}\n\
-         [[domain.vbd]]\nrd_reqs = {{ per_poll = 10 }}\n[[domain.vbd]]\nwr_reqs = {{ per_poll = 20 }}\n",
+         [[domain.vbd]]\nrd_reqs = {{ per_poll = 10 }}\n[[domain.vbd]]\nwr_reqs = {{ per_poll = 20 }}\n{guests}",
         DOMAINS - 1
     );
     std::fs::write(&scenario, host).unwrap();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("udp://{}", server.local_addr().unwrap());
     let library = shim();
-    for more in [&[][..], &["--detail", "all"], &["--detail", "all", "--metrics", "v*", "--no-metrics", "*.rd"]] {
-        let count = |polls: u64| -> u64 {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--run-here", "--interval", "20ms", "--count", &polls.to_string(), "--statsd", &url]);
-            command
-                .args(["--host", "h", "--log", "off", "--vifs", "libxenstat", "--libxenstat"])
-                .arg(&library)
-                .args(more);
-            let output = command.env("XENSTAT_SCENARIO", &scenario).output().unwrap();
-            let error = String::from_utf8_lossy(&output.stderr);
-            String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("{error}"))
-        };
-        let polls = 20;
-        // What grows once in a while, such as the buffer of all lines, is far less than one for a domain.
-        let allocations = count(2 * polls).saturating_sub(count(polls));
-        assert!(allocations < polls * DOMAINS / 4, "{allocations} in {polls} polls with {more:?}");
-    }
+    let count = |polls: u64| -> u64 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--run-here", "--interval", "20ms", "--count", &polls.to_string(), "--statsd", &url]);
+        command.args(["--host", "h", "--log", "off", "--vifs", "libxenstat", "--libxenstat"]).arg(&library).args(more);
+        let output = command.env("XENSTAT_SCENARIO", &scenario).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("{error}"))
+    };
+    let allocations = count(2 * polls).saturating_sub(count(polls));
     std::fs::remove_file(scenario).unwrap();
+    allocations
 }
 
 fn shim() -> PathBuf {

@@ -14,7 +14,7 @@ use crate::metrics::filter::Filter;
 use crate::naming::namer::Namer;
 use crate::naming::scheme::{Layout, NamingError, Scheme};
 use crate::naming::template::{Identity, Prefix};
-use crate::report::series::{OnVanish, Selection};
+use crate::report::selection::{OnVanish, Selection};
 use crate::report::{self, Print, TableSettings};
 use crate::statsd::destination::{DEFAULT_PORT, Destination};
 use crate::statsd::pacing::Timing;

@@ -23,7 +23,7 @@ use crate::naming::scheme::{Charset, Layout};
 use crate::naming::tags::{Tag, TagFormat};
 use crate::naming::template::{Prefix, Template};
 use crate::report::Print;
-use crate::report::series::OnVanish;
+use crate::report::selection::OnVanish;
 use crate::report::table::Order;
 use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::destination::Destination;

@@ -23,7 +23,8 @@ use crate::naming::sanitize::fold_case;
 use crate::naming::scheme::{Charset, Layout, Scheme};
 use crate::naming::tags::TagFormat;
 use crate::report::json::{self, Taken};
-use crate::report::series::{OnVanish, Selection, Series};
+use crate::report::selection::{OnVanish, Selection};
+use crate::report::series::Series;
 use crate::report::table::{Order, Table};
 use crate::statsd::batch::BatchWriter;
 

@@ -17,6 +17,7 @@ use crate::naming::sanitize::fold_case;
 use crate::naming::scheme::{Charset, Layout, Scheme};
 use crate::naming::tags::{self, Tag, TagFormat};
 use crate::naming::template::{Prefix, Template};
+use crate::naming::unique::Taken;
 use crate::statsd::destination::Destination;
 
 /// The combinations of naming options that are valid.
@@ -48,7 +49,7 @@ pub fn names(input: &[u8]) {
     let mut domains: Vec<(&[u8], u32)> = raw.zip(0..).collect();
     let namer = named("xen1.example.com", way);
     // And one that already has the name that another gets.
-    let Some(name) = namer.domains(&domains, &[], &HashSet::new()).pop() else { return };
+    let Some(name) = namer.domains(&domains, Taken::default()).pop() else { return };
     domains.push((name.as_bytes(), 1000));
     assert_distinct(&namer, way.2, &domains, usize::from(many));
     for (name, _) in &domains {
@@ -57,7 +58,8 @@ pub fn names(input: &[u8]) {
         assert!(tag.len() <= 3 * name.len().max(1) && format!("k={tag}").parse::<Tag>().is_ok(), "{tag:?}");
     }
     // No domain but Domain-0 gets a freed name.
-    let names = namer.domains(&domains, &[], &freed.iter().map(String::as_str).collect());
+    let freed_names: Vec<&str> = freed.iter().map(String::as_str).collect();
+    let names = namer.domains(&domains, Taken { freed: &freed_names, ..Taken::default() });
     let is_freed = |name: &&String| freed.iter().any(|freed| fold_case(freed) == fold_case(name));
     assert_eq!(names.iter().skip(1).find(is_freed), None, "of {freed:?}");
     let distinct: HashSet<String> = names.iter().map(|name| fold_case(name)).collect();
@@ -68,7 +70,7 @@ pub fn names(input: &[u8]) {
 /// rotated by `turn`, or reversed.
 pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], u32)], turn: usize) {
     let by_domid = |domains: &[(&[u8], u32)]| {
-        let names = namer.domains(domains, &[], &HashSet::new());
+        let names = namer.domains(domains, Taken::default());
         domains.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
     };
     let names = by_domid(domains);
@@ -88,12 +90,16 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     no_server_confuses(names.values(), tagged);
     // The first ones were there before: they keep their names, but for Domain-0's, and all are still distinct.
     let (old, _) = domains.split_at(turn % domains.len());
-    let held = namer.domains(old, &[], &HashSet::new());
+    let held = namer.domains(old, Taken::default());
     let kept: Vec<Option<&str>> = held.iter().map(|name| Some(&**name)).collect();
-    let later = namer.domains(domains, &kept, &HashSet::new());
+    let later = namer.domains(domains, Taken { held: &kept, ..Taken::default() });
     no_server_confuses(later.iter(), tagged);
     if old.iter().any(|(_, domid)| *domid == 0) || domains.iter().all(|(_, domid)| *domid != 0) {
         assert_eq!(later[..old.len()], held);
+        // The others need not be listed.
+        let others = namer.views(held.iter().map(String::as_str));
+        let new = namer.domains(&domains[old.len()..], Taken { others: &others, ..Taken::default() });
+        assert_eq!(later[old.len()..], new);
     }
     let mut other = domains.to_vec();
     other.rotate_left(turn % domains.len());
@@ -165,7 +171,7 @@ pub fn templates(input: &[u8]) {
         assert!(path.split('.').all(|part| !part.is_empty()), "{name:?}");
         assert!(seen.insert(fold_case(&format!("{}{}", name.path, name.tags))), "{name:?} twice");
     };
-    for domain in namer.domains(&domains, &[], &HashSet::new()) {
+    for domain in namer.domains(&domains, Taken::default()) {
         for (device, metric) in [
             (None, "vcpus"),
             (None, "state.running"),

@@ -1,7 +1,5 @@
 //! Full metric names: prefix, template and tags around host, domain, device and metric.
 
-use std::collections::HashSet;
-
 use crate::model::device::DeviceKind;
 use crate::model::uuid::Uuid;
 use crate::naming::name::{DomainName, Name, Parts};
@@ -9,7 +7,7 @@ use crate::naming::sanitize::sanitize;
 use crate::naming::scheme::{NamingError, Scheme};
 use crate::naming::tags::{self, Tags};
 use crate::naming::template::{Identity, Piece};
-use crate::naming::unique::{MIN_DOMAIN, UniqueNames};
+use crate::naming::unique::{MIN_DOMAIN, Taken, UniqueNames};
 
 /// Maximum bytes of a name without tags. collectd cuts longer names, so that two of them could become one.
 pub const MAX_NAME: usize = 127;
@@ -79,8 +77,13 @@ impl Namer {
     }
 
     /// The unique name of each domain, see [`UniqueNames::assign`].
-    pub fn domains(&self, domains: &[(&[u8], u32)], held: &[Option<&str>], freed: &HashSet<&str>) -> Vec<String> {
-        self.domains.assign(domains, held, freed)
+    pub fn domains(&self, domains: &[(&[u8], u32)], taken: Taken) -> Vec<String> {
+        self.domains.assign(domains, taken)
+    }
+
+    /// All that servers may take these names of domains for, see [`UniqueNames::views`].
+    pub fn views<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+        self.domains.views(names)
     }
 
     /// Replaces `name` by the full name of a metric of the host itself or of this program.
@@ -208,7 +211,7 @@ mod tests {
 
     fn names_of(namer: &Namer, domains: &[(&str, u32)]) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        namer.domains(&domains, &[], &HashSet::new())
+        namer.domains(&domains, Taken::default())
     }
 
     /// Hostile names: near each other in every way there is, or any bytes at all.
@@ -240,7 +243,7 @@ mod tests {
             let mut domains: Vec<(Vec<u8>, u32)> = names.into_iter().zip(0..).collect();
             // And one that already has the name that another gets.
             let borrowed: Vec<(&[u8], u32)> = domains.iter().map(|(name, domid)| (&**name, *domid)).collect();
-            let called = namer.domains(&borrowed, &[], &HashSet::new()).pop().unwrap();
+            let called = namer.domains(&borrowed, Taken::default()).pop().unwrap();
             domains.push((called.into_bytes(), 1000));
             (way.2, namer, domains)
         })
@@ -359,7 +362,7 @@ mod tests {
         let long = "n".repeat(300);
         let domains = [(long.as_bytes(), 1), (&long.as_bytes()[..299], 2)];
         let namer = named("xen1.example.com", SCHEMES[0]);
-        let names = namer.domains(&domains, &[], &HashSet::new());
+        let names = namer.domains(&domains, Taken::default());
         assert_ne!(names[0], names[1]);
         for name in &names {
             assert_eq!(whole(&namer, name, None, &"m".repeat(MAX_METRIC)).len(), MAX_NAME + ":5|g".len());

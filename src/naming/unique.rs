@@ -35,20 +35,30 @@ pub struct UniqueNames {
     pub budget: usize,
 }
 
+/// Names that are not given out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Taken<'a> {
+    /// The names that the first domains hold and keep, none of which a server takes for another. The rest hold none.
+    pub held: &'a [Option<&'a str>],
+    /// The [views](UniqueNames::views) of the names of further domains, which keep them. Domain-0 is not new then: it
+    /// goes before.
+    pub others: &'a [String],
+    /// Names whose series ended lately: neither they nor anything a server takes for them is given out.
+    pub freed: &'a [&'a str],
+}
+
 impl UniqueNames {
     /// The name of each of a host's domains, as component or tag. They are given as (raw name, domid) in any order, no
     /// domid twice.
     ///
-    /// A domain that holds a name keeps it. `held` are the names of the first domains, none of which a server takes for
-    /// another; the rest hold none. Only Domain-0 goes before.
+    /// A domain that holds a name keeps it. Only Domain-0 goes before.
     ///
     /// If several others would get one name, even one that only a server takes for the same, the domain whose raw name
     /// is clean keeps it; of several clean ones that differ the one with the lowest domid, which is the oldest. Each
     /// other gets `_` and eight digits of a hash of its raw name, and if that name is shared too, as by two domains of
     /// the same raw name, the domid. A name made to look like another's hashed one moves both.
-    ///
-    /// `freed` are names whose series ended lately: neither they nor anything a server takes for them is given out.
-    pub fn assign(&self, domains: &[(&[u8], u32)], held: &[Option<&str>], freed: &HashSet<&str>) -> Vec<String> {
+    pub fn assign(&self, domains: &[(&[u8], u32)], Taken { held, others, freed }: Taken) -> Vec<String> {
+        let is_others = |view: &String| others.binary_search(view).is_ok();
         let freed: HashSet<String> = freed.iter().flat_map(|name| self.server_views(name)).collect();
         let choose = |i: usize, attempt: &mut u32| loop {
             let name = self.candidate(domains, i, *attempt);
@@ -79,7 +89,7 @@ impl UniqueNames {
         let mut losers: HashSet<usize> = HashSet::new();
         for (view, contenders) in contenders {
             let fixed = contenders.iter().copied().find(|&i| is_fixed(i));
-            let winner = fixed.or_else(|| self.winner(&contenders, domains, &attempts));
+            let winner = fixed.or_else(|| self.winner(&contenders, domains, &attempts)).filter(|_| !is_others(&view));
             losers.extend(contenders.iter().filter(|&&i| Some(i) != winner));
             owners.insert(view, winner);
         }
@@ -90,7 +100,8 @@ impl UniqueNames {
             attempts[i] += 1;
             names[i] = choose(i, &mut attempts[i]);
             let views: Vec<String> = self.server_views(&names[i]).collect();
-            let taken: Vec<Option<usize>> = views.iter().filter_map(|view| owners.get(view).copied()).collect();
+            let owner = |view| owners.get(view).copied().or_else(|| is_others(view).then_some(None));
+            let taken: Vec<Option<usize>> = views.iter().filter_map(owner).collect();
             let evicted: HashSet<usize> = taken.iter().flatten().copied().filter(|&i| !is_fixed(i)).collect();
             for owner in evicted {
                 moving.push(owner);
@@ -166,6 +177,13 @@ impl UniqueNames {
         })
     }
 
+    /// All that servers may take these names for, sorted.
+    pub fn views<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let mut views: Vec<String> = names.flat_map(|name| self.server_views(name)).collect();
+        views.sort_unstable();
+        views
+    }
+
     /// What servers may take this name for. Most fold it. Of a tag npm's statsd drops all but these characters; Datadog
     /// keeps other letters, folds them too, and drops some `_`.
     fn server_views(&self, name: &str) -> impl Iterator<Item = String> {
@@ -204,7 +222,7 @@ mod tests {
 
     fn assign(names: &UniqueNames, domains: &[(&str, u32)]) -> Vec<String> {
         let domains: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-        names.assign(&domains, &[], &HashSet::new())
+        names.assign(&domains, Taken::default())
     }
 
     #[test]
@@ -249,11 +267,12 @@ mod tests {
             (true, "web.1", "web_1", "web.1"),
         ] {
             let names = UniqueNames { tagged, ..unique_names(Layout::Xentop) };
-            let assigned = names.assign(&[(name.as_bytes(), 7)], &[], &HashSet::from([freed]));
+            let assigned = names.assign(&[(name.as_bytes(), 7)], Taken { freed: &[freed], ..Taken::default() });
             assert_eq!(assigned, [expected], "{name} after {freed}");
         }
         let names = unique_names(Layout::Xentop);
-        assert_eq!(names.assign(&[(b"Domain-0", 0)], &[], &HashSet::from(["domain_0"])), ["Domain-0"]);
+        let freed = Taken { freed: &["domain_0"], ..Taken::default() };
+        assert_eq!(names.assign(&[(b"Domain-0", 0)], freed), ["Domain-0"]);
     }
 
     #[test]
@@ -273,8 +292,8 @@ mod tests {
             (&[("domain_0", 7), ("Domain-0", 0)], &[Some("domain_0"), None], &["domain_0_32c457ca", "Domain-0"]),
         ] {
             let raw: Vec<(&[u8], u32)> = domains.iter().map(|&(name, id)| (name.as_bytes(), id)).collect();
-            let assigned = unique_names(Layout::Xentop).assign(&raw, held, &HashSet::new());
-            assert_eq!(assigned, expected, "{domains:?}");
+            let names = unique_names(Layout::Xentop).assign(&raw, Taken { held, ..Taken::default() });
+            assert_eq!(names, expected, "{domains:?}");
         }
     }
 
@@ -283,7 +302,7 @@ mod tests {
         // With the hash of `domain.0` as the host's name, `domain.0` is moved to Domain-0's own name.
         let host = format!("{:08x}", hash(b"domain.0"));
         let names = UniqueNames { host: host.clone(), ..unique_names(Layout::Legacy) };
-        let names = names.assign(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], &[], &HashSet::new());
+        let names = names.assign(&[(b"Domain-0", 0), (b"domain.0", 5), (b"domain-0", 6)], Taken::default());
         assert_eq!(names[0], format!("Domain-0-{host}"));
         assert_eq!(names[1], format!("domain-0_{host}_5"));
     }
@@ -299,8 +318,8 @@ mod tests {
         }
         let domains: Vec<(&[u8], u32)> = chain.iter().zip(1..).map(|(name, domid)| (name.as_slice(), domid)).collect();
         let distinct = |names: Vec<String>| names.iter().map(|name| fold_case(name)).collect::<HashSet<_>>().len();
-        assert_eq!(distinct(names.assign(&domains, &[], &HashSet::new())), domains.len());
-        assert_eq!(distinct(names.assign(&[(&b"web"[..], 1); 300], &[], &HashSet::new())), 300);
+        assert_eq!(distinct(names.assign(&domains, Taken::default())), domains.len());
+        assert_eq!(distinct(names.assign(&[(&b"web"[..], 1); 300], Taken::default())), 300);
     }
 
     #[test]
@@ -310,7 +329,7 @@ mod tests {
         let domains: Vec<(&[u8], u32)> =
             raw.iter().zip([9, 8, 7, 6, 5, 4, 3, 0, 2, 1, 10]).map(|(n, d)| (n.as_bytes(), d)).collect();
         let names = |domains: &[(&[u8], u32)]| {
-            let names = unique_names(Layout::Xentop).assign(domains, &[], &HashSet::new());
+            let names = unique_names(Layout::Xentop).assign(domains, Taken::default());
             domains.iter().map(|(_, domid)| *domid).zip(names).collect::<BTreeMap<u32, String>>()
         };
         let expected = names(&domains);

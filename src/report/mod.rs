@@ -1,6 +1,7 @@
 //! Reports snapshots: as gauges to statsd servers, and as a table, JSON or lines on standard output.
 
 pub mod json;
+pub mod selection;
 pub mod series;
 pub mod table;
 pub mod terminal;
@@ -21,7 +22,8 @@ use crate::model::snapshot::Snapshot;
 use crate::model::text::printable;
 use crate::naming::name::Name;
 use crate::naming::scheme::{Layout, RESERVED};
-use crate::report::series::{Selection, Series};
+use crate::report::selection::Selection;
+use crate::report::series::Series;
 use crate::report::table::{Order, Table};
 use crate::report::terminal::Screen;
 use crate::statsd::batch::BatchWriter;

@@ -5,52 +5,21 @@
 //! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would look like a reset.
 //! A metric that is only omitted, because its collector failed or there is no limit any more, gets no 0.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::metrics::decimal::Decimal;
 use crate::metrics::delta::{Devices, NetView, Previous, Sample};
-use crate::metrics::devices::{self, Detail, DetailValue};
+use crate::metrics::devices::{self, DetailValue};
 use crate::metrics::domain::{DOMAIN, DomainMetric};
-use crate::metrics::filter::Filter;
 use crate::metrics::metric::Kind;
-use crate::model::device::{DeviceId, DeviceKind};
+use crate::model::device::DeviceId;
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::uuid::Uuid;
 use crate::naming::name::{DomainName, Name, Parts};
 use crate::naming::namer::{Namer, Names};
-use crate::naming::scheme::Layout;
-use crate::naming::template::Identity;
-use crate::naming::unique::DOMAIN_0;
-use crate::statsd::line::write_line;
+use crate::report::selection::{OnVanish, Selection};
 
 /// Several, so that lost datagrams do not leave the value of a domain that is gone.
 const ZEROS_ON_RETIRE: u32 = 3;
-
-/// `--on-vanish`.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnVanish {
-    /// Send 0 for gauges and intervals at three polls, then stop; keep counters
-    Zero,
-    /// Keep the last values
-    Keep,
-}
-
-/// Which metrics are sent, and by which names.
-#[derive(Debug)]
-pub struct Selection {
-    /// Makes whole names.
-    pub namer: Namer,
-    /// `--layout`.
-    pub layout: Layout,
-    /// `--detail`.
-    pub details: Vec<Detail>,
-    /// Which domains and metrics.
-    pub filter: Filter,
-    /// `--on-vanish`.
-    pub on_vanish: OnVanish,
-    /// `--net-view`.
-    pub net_view: NetView,
-}
 
 /// [`DomainSeries::sent`] has a bit for each.
 const _: () = assert!(DOMAIN.len() <= u64::BITS as usize);
@@ -78,6 +47,7 @@ struct Scratch {
 }
 
 /// One domain under one name.
+#[derive(Default)]
 struct DomainSeries {
     id: u32,
     name: Box<[u8]>,
@@ -125,6 +95,17 @@ impl DomainSeries {
         DomainName { name: &self.metric_name, uuid: self.uuid.as_ref() }
     }
 
+    fn sample<'a>(
+        &self,
+        domain: &'a Domain,
+        node: &'a Snapshot,
+        previous: Option<&'a Previous>,
+        net_view: NetView,
+    ) -> Sample<'a> {
+        let earlier = previous.and_then(|previous| previous.snapshot.domains.get(self.previous_place?));
+        Sample::new(domain, node, earlier, previous, net_view)
+    }
+
     /// Whether a server has values of it that would have to be set to 0.
     fn has_sent(&self) -> bool {
         self.sent != 0 || !self.details.is_empty()
@@ -150,36 +131,51 @@ impl Series {
         self.active.iter().filter(|series| series.has_metrics).count()
     }
 
-    /// Takes the domains of the next snapshot.
+    /// Takes the domains of the next snapshot. Only those that came, went or changed take work.
     pub fn update(&mut self, node: &Snapshot) {
         self.poll += 1;
-        let mut pairs = self.active.iter().zip(&node.domains);
-        let same = self.active.len() == node.domains.len() && pairs.all(|(series, domain)| series.is(domain));
-        if same {
-            self.active.iter_mut().enumerate().for_each(|(place, series)| series.previous_place = Some(place));
-        } else {
-            self.rebuild(node);
+        // Domain-0 may take the name that any other domain has.
+        let dom0 = node.domains.first().filter(|domain| domain.id == 0);
+        let may_keep = dom0.is_none_or(|dom0| self.active.first().is_some_and(|series| series.is(dom0)));
+        let (mut former, mut new, mut place) = (Vec::new(), Vec::new(), 0..);
+        let mut domains = node.domains.iter().peekable();
+        // Both are in the order of their domids.
+        self.active.retain_mut(|series| {
+            series.previous_place = place.next();
+            new.extend(std::iter::from_fn(|| domains.next_if(|domain| domain.id < series.id)));
+            let keeps = may_keep && domains.next_if(|domain| series.is(domain)).is_some();
+            if !keeps {
+                former.push(std::mem::take(series));
+            }
+            keeps
+        });
+        new.extend(domains);
+        if !former.is_empty() || !new.is_empty() {
+            self.replace(former, &new);
         }
     }
 
-    fn rebuild(&mut self, node: &Snapshot) {
+    /// Puts series of domains that are new or changed in the place of former ones.
+    fn replace(&mut self, former: Vec<DomainSeries>, new: &[&Domain]) {
         let selection = &self.selection;
-        let places: HashMap<(u32, Option<&[u8]>), usize> =
-            self.active.iter().enumerate().map(|(place, series)| ((series.id, series.identity()), place)).collect();
-        let place_of = |domain: &Domain| places.get(&(domain.id, selection.identity(domain))).copied();
-        let previous_places: Vec<Option<usize>> = node.domains.iter().map(place_of).collect();
-        let metric_names = self.metric_names(node, &previous_places);
+        let place_of = |domain: &&Domain| {
+            let place = former.binary_search_by_key(&domain.id, |series| series.id).ok()?;
+            (former[place].identity() == selection.identity(domain)).then_some(place)
+        };
+        let places: Vec<Option<usize>> = new.iter().map(place_of).collect();
+        let metric_names = self.metric_names(&former, new, &places);
 
         // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
-        let still_have_metrics = node.domains.iter().zip(&metric_names).zip(&previous_places);
+        let still_have_metrics = new.iter().zip(&metric_names).zip(&places);
         let still_have_metrics = still_have_metrics.filter(|((domain, name), _)| selection.has_metrics(domain, name));
         let present: HashSet<usize> = still_have_metrics.filter_map(|(_, place)| *place).collect();
-        let known = self.active.drain(..).enumerate().map(|(place, series)| (present.contains(&place), series));
+        let previous_places: Vec<_> = places.iter().map(|place| former[(*place)?].previous_place).collect();
+        let known = former.into_iter().enumerate().map(|(place, series)| (present.contains(&place), series));
         let known = known.chain(self.retired.drain(..).map(|series| (false, series)));
         let key = |name: &str, uuid| (name.to_owned(), selection.namer.tag(uuid));
         let mut known: HashMap<(String, Option<Uuid>), (bool, DomainSeries)> =
             known.map(|(is_present, series)| (key(&series.metric_name, series.uuid), (is_present, series))).collect();
-        for ((domain, metric_name), previous_place) in node.domains.iter().zip(metric_names).zip(previous_places) {
+        for ((domain, metric_name), previous_place) in new.iter().zip(metric_names).zip(previous_places) {
             let has_metrics = selection.has_metrics(domain, &metric_name);
             let continued = if has_metrics { known.remove(&key(&metric_name, domain.uuid)) } else { None };
             let (names, sent, details) = match continued {
@@ -205,37 +201,43 @@ impl Series {
                 zeros: ZEROS_ON_RETIRE,
             });
         }
+        self.active.sort_by_key(|series| series.id);
         // Zeros would be false for a domain that is present whose metric name changed, as when Domain-0 takes it.
         let leaving = known.into_values().filter(|(is_present, series)| !is_present && series.has_sent());
         self.retired.extend(leaving.map(|(_, series)| series));
         self.retired.sort_by(|a, b| a.metric_name.cmp(&b.metric_name));
     }
 
-    /// The name in metrics of each domain of the snapshot. A domain keeps the one that it has, also across a reboot,
-    /// after which it is another domain of the same identity. A freed name is not reused while zeros for it are still
-    /// being sent.
-    fn metric_names(&self, node: &Snapshot, previous_places: &[Option<usize>]) -> Vec<String> {
-        let present: HashSet<usize> = previous_places.iter().flatten().copied().collect();
-        let gone = self.active.iter().enumerate().filter(|(place, _)| !present.contains(place));
+    /// The names in metrics of new domains. One whose series is among the former ones at `places` keeps the name, also
+    /// across a reboot, after which it is another domain of the same identity. A freed name is not reused while zeros
+    /// for it are still being sent.
+    fn metric_names(&self, former: &[DomainSeries], new: &[&Domain], places: &[Option<usize>]) -> Vec<String> {
+        let present: HashSet<usize> = places.iter().flatten().copied().collect();
+        let gone = former.iter().enumerate().filter(|(place, _)| !present.contains(place));
         let mut gone: Vec<&DomainSeries> = gone.map(|(_, series)| series).chain(&self.retired).collect();
-        let mut held: Vec<Option<&str>> = Vec::with_capacity(node.domains.len());
-        for (domain, place) in node.domains.iter().zip(previous_places) {
+        let mut held: Vec<Option<&str>> = Vec::with_capacity(new.len());
+        for (domain, place) in new.iter().zip(places) {
             let identity = self.selection.identity(domain);
             let rebooted = || gone.iter().position(|series| series.identity() == identity);
             held.push(match place {
-                Some(place) => Some(&*self.active[*place].metric_name),
+                Some(place) => Some(&*former[*place].metric_name),
                 None => rebooted().map(|place| &*gone.remove(place).metric_name),
             });
         }
-        let names: Vec<&str> =
+        let others = self.active.iter().map(|series| &*series.metric_name).filter(|name| !name.is_empty());
+        let mut names: BTreeSet<&str> =
             gone.iter().filter(|series| series.has_sent()).map(|series| &*series.metric_name).collect();
+        for other in others.clone() {
+            names.remove(other);
+        }
+        let others = if held.contains(&None) { self.selection.namer.views(others) } else { Vec::new() };
         // A name that another domain takes over unchanged needs no zeros, so it is not reserved.
-        let mut reserved: HashSet<&str> = HashSet::new();
+        let mut reserved: Vec<&str> = Vec::new();
         loop {
-            let metric_names = self.selection.metric_names(node, &held, &reserved);
+            let metric_names = self.selection.metric_names(new, &held, &others, &reserved);
             let taken: HashSet<&str> = metric_names.iter().map(String::as_str).collect();
-            let is_reserved = |name: &&str| reserved.contains(name) || !taken.contains(name);
-            let now_reserved: HashSet<&str> = names.iter().copied().filter(is_reserved).collect();
+            let is_reserved = |name: &&str| reserved.binary_search(name).is_ok() || !taken.contains(name);
+            let now_reserved: Vec<&str> = names.iter().copied().filter(is_reserved).collect();
             if now_reserved.len() == reserved.len() {
                 return metric_names;
             }
@@ -252,7 +254,7 @@ impl Series {
         let pairs = self.active.iter().zip(&node.domains).filter(|(series, _)| series.is_selected);
         let sample = |(series, domain): (&'a DomainSeries, _)| {
             let metric_name = Some(&*series.metric_name).filter(|name| !name.is_empty());
-            (self.selection.sample(series, domain, node, previous), metric_name)
+            (series.sample(domain, node, previous, self.selection.net_view), metric_name)
         };
         pairs.map(sample).collect()
     }
@@ -263,7 +265,7 @@ impl Series {
         let Scratch { devices, device_name, joined, name } = scratch;
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
-            let sample = selection.sample(series, domain, node, previous);
+            let sample = series.sample(domain, node, previous, selection.net_view);
             for (place, (row, metric)) in columns.iter().enumerate() {
                 let Some(value) = row.value_in(selection.layout, &sample) else { continue };
                 each(series.names.get(metric), value);
@@ -291,7 +293,7 @@ impl Series {
             });
             details.retain(|&(device, metric), sent| {
                 if sent.poll != *poll && device.is_some_and(|device| devices.have_lost(device)) {
-                    selection.write_detail(name, domain_name, (device, metric), device_name);
+                    write_detail(&selection.namer, name, domain_name, (device, metric), device_name);
                     each(name.parts(), 0.0);
                     sent.zeros -= 1;
                 }
@@ -303,7 +305,7 @@ impl Series {
                 each(series.names.get(metric), 0.0);
             }
             for key in series.details.keys() {
-                selection.write_detail(name, series.domain_name(), *key, device_name);
+                write_detail(&selection.namer, name, series.domain_name(), *key, device_name);
                 each(name.parts(), 0.0);
             }
             series.zeros -= 1;
@@ -312,78 +314,17 @@ impl Series {
     }
 }
 
-impl Selection {
-    /// What identifies a domain, whatever its domid: its raw name, or with `{uuid}` its UUID. `None` while that is
-    /// unknown, or another domain is the VM, as during a migration.
-    fn identity<'a>(&self, domain: &'a Domain) -> Option<&'a [u8]> {
-        match self.namer.identity() {
-            Identity::Name => Some(&domain.name),
-            Identity::Uuid if domain.is_migrating() => None,
-            Identity::Uuid => {
-                let of_dom0 = (domain.id == 0).then_some(DOMAIN_0);
-                domain.uuid.as_ref().map(|uuid| uuid.as_str().as_bytes()).or(of_dom0)
-            }
-        }
-    }
-
-    /// The name in metrics of each domain: the one that it holds, or one that cannot be confused with a reserved one; none
-    /// without an identity.
-    fn metric_names(&self, node: &Snapshot, held: &[Option<&str>], reserved: &HashSet<&str>) -> Vec<String> {
-        let (mut domains, mut holds) = (Vec::new(), Vec::new());
-        for (domain, held) in node.domains.iter().zip(held.iter().copied().chain(std::iter::repeat(None))) {
-            if let Some(identity) = self.identity(domain) {
-                domains.push((identity, domain.id));
-                holds.push(held);
-            }
-        }
-        let mut names = self.namer.domains(&domains, &holds, reserved).into_iter();
-        let name = |domain| self.identity(domain).and_then(|_| names.next()).unwrap_or_default();
-        node.domains.iter().map(name).collect()
-    }
-
-    /// Whether a domain is selected, is not being migrated, and has a name in metrics.
-    fn has_metrics(&self, domain: &Domain, metric_name: &str) -> bool {
-        self.filter.domain(&domain.name) && !domain.is_migrating() && !metric_name.is_empty()
-    }
-
-    fn sample<'a>(
-        &self,
-        series: &DomainSeries,
-        domain: &'a Domain,
-        node: &'a Snapshot,
-        previous: Option<&'a Previous>,
-    ) -> Sample<'a> {
-        let earlier = previous.and_then(|previous| previous.snapshot.domains.get(series.previous_place?));
-        Sample::new(domain, node, earlier, previous, self.net_view)
-    }
-
-    /// Whether a detail passes the filter. `joined` is a buffer.
-    fn has_detail(&self, device: Option<(DeviceKind, &str)>, metric: &str, joined: &mut String) -> bool {
-        match device {
-            Some((kind, device)) => self.filter.metric(&[kind.as_str(), device, metric], joined),
-            None => self.filter.metric(&[metric], joined),
-        }
-    }
-
-    /// Writes the whole name of a detail over `name`. `device_name` is a buffer.
-    fn write_detail(&self, name: &mut Name, domain: DomainName, (device, metric): DetailKey, device_name: &mut String) {
-        let device = device.map(|id| {
-            id.write_name(device_name);
-            (id.kind, &**device_name)
-        });
-        self.namer.write(name, domain, device, metric);
-    }
-
-    /// One line as it would be sent: the CPU time of the last domain, as a rule a guest.
-    pub fn example(&self, node: &Snapshot) -> Option<String> {
-        let row = DOMAIN.iter().find(|row| row.metric.name == "cpu_sec")?;
-        let metric = row.name_in(self.layout).filter(|metric| self.filter.metric(&[metric], &mut String::new()))?;
-        let mut domains = node.domains.iter().zip(self.metric_names(node, &[], &HashSet::new()));
-        let (domain, metric_name) = domains.rfind(|(domain, name)| self.has_metrics(domain, name))?;
-        let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
-        let (mut name, mut line) = (Name::default(), String::new());
-        self.namer.write(&mut name, DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None, metric);
-        write_line(&mut line, name.parts(), Decimal::of(value)?);
-        Some(line)
-    }
+/// Writes the whole name of a detail over `name`. `device_name` is a buffer.
+fn write_detail(
+    namer: &Namer,
+    name: &mut Name,
+    domain: DomainName,
+    (device, metric): DetailKey,
+    device_name: &mut String,
+) {
+    let device = device.map(|id| {
+        id.write_name(device_name);
+        (id.kind, &**device_name)
+    });
+    namer.write(name, domain, device, metric);
 }

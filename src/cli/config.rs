@@ -387,7 +387,7 @@ mod tests {
             (&["--prefix", "a.b"], "dc1", "a.b.xen.xen1.web.cpu_sec"),
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
-            let names = config.report.selection.namer.names(DomainName { name: "web", uuid: None });
+            let names = config.report.selection.namer.names(DomainName { name: "web", uuid: None }, None);
             assert_eq!(names.get("cpu_sec").path.concat(), name, "{arguments:?} {prefix}");
         }
     }

@@ -11,7 +11,7 @@ use crate::cli::usage_error::one_line;
 use crate::fuzz::input::{Input, is_plain, steers};
 use crate::model::device::DeviceKind;
 use crate::model::text::printable;
-use crate::naming::name::{DomainName, Name};
+use crate::naming::name::{DomainName, Name, Parts};
 use crate::naming::namer::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Namer};
 use crate::naming::sanitize::fold_case;
 use crate::naming::scheme::{Charset, Layout, Scheme};
@@ -75,9 +75,10 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     };
     let names = by_domid(domains);
     let tagged = tag_format != TagFormat::None;
-    let mut whole = Name::default();
     for name in names.values() {
-        namer.write(&mut whole, DomainName { name, uuid: None }, None, &"m".repeat(MAX_METRIC));
+        let longest = "m".repeat(MAX_METRIC);
+        let names = namer.names(DomainName { name, uuid: None }, None);
+        let whole = whole(names.get(&longest));
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
         assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= max, "{whole:?}");
         if tagged {
@@ -106,6 +107,10 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     assert_eq!(by_domid(&other), names);
     other.reverse();
     assert_eq!(by_domid(&other), names);
+}
+
+fn whole(Parts { path, tags }: Parts) -> Name {
+    Name { path: path.concat(), tags: tags.to_owned() }
 }
 
 /// Asserts that servers see as many names: one that folds them, npm's statsd with tags, and Datadog.
@@ -179,8 +184,7 @@ pub fn templates(input: &[u8]) {
             (Some((DeviceKind::Vbd, "xvdb")), "rd"),
             (Some((DeviceKind::Vcpu, "0")), "online"),
         ] {
-            namer.write(&mut name, DomainName { name: &domain, uuid: None }, device, metric);
-            add(&name);
+            add(&whole(namer.names(DomainName { name: &domain, uuid: None }, device).get(metric)));
         }
     }
     for (group, device, metric) in [

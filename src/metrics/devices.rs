@@ -5,7 +5,7 @@
 //! `qmp_replies`, `tapdisk`), and a key in `json`.
 
 use crate::metrics::delta::{Devices, Earlier, Paired, Sample, Span};
-use crate::metrics::metric::{Entry, Kind, Metric, counter, exact, gauge, interval};
+use crate::metrics::metric::{Entry, Kind, Metric, Rows, counter, exact, gauge, interval};
 use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Time, Vbd, VbdCounters, Vcpu, Vif};
 
@@ -38,6 +38,7 @@ struct Whole<'a> {
     sample: &'a Sample<'a>,
 }
 
+type ValueFn<S> = fn(&S) -> Option<f64>;
 type DeviceFn<T> = fn(&Device<T>) -> Option<f64>;
 type RateFn = fn(&Whole) -> Option<f64>;
 
@@ -92,6 +93,23 @@ const RATES: &[Metric<RateFn>] = &[
     interval("vbd_wr_bytes_per_sec", "bytes written", |w| w.vbd_rate(|c| c.wr_sects.checked_mul(512))),
 ];
 
+const _: () = {
+    assert!(VCPU.len() <= Rows::MAX && VIF.len() <= Rows::MAX && VBD.len() <= Rows::MAX && RATES.len() <= Rows::MAX);
+};
+
+/// The names of the metrics of each device of a kind, or of the rates, in the order of their rows.
+pub fn metrics(of: Option<DeviceKind>) -> Vec<&'static str> {
+    fn names<F>(table: &[Metric<F>]) -> Vec<&'static str> {
+        table.iter().map(|row| row.name).collect()
+    }
+    match of {
+        Some(DeviceKind::Vcpu) => names(VCPU),
+        Some(DeviceKind::Vif) => names(VIF),
+        Some(DeviceKind::Vbd) => names(VBD),
+        None => names(RATES),
+    }
+}
+
 /// Every metric of these details; capitals stand for a device.
 pub fn catalogue(wanted: &[Detail]) -> Vec<Entry> {
     fn rows<F>(device: &str, table: &[Metric<F>]) -> Vec<Entry> {
@@ -114,9 +132,11 @@ impl Detail {
 }
 
 /// A value that `--detail` adds.
-pub struct DetailValue<'a> {
-    /// The device that it belongs to, and its name; `None` for a rate of the whole domain.
-    pub device: Option<(DeviceId, &'a str)>,
+pub struct DetailValue {
+    /// The device that it belongs to; `None` for a rate of the whole domain.
+    pub device: Option<DeviceId>,
+    /// Its place among the [metrics] of such a device, or among the rates.
+    pub row: usize,
     /// The metric's name, less the device.
     pub metric: &'static str,
     /// What the value covers.
@@ -125,31 +145,19 @@ pub struct DetailValue<'a> {
     pub value: f64,
 }
 
-/// Passes the metrics of these details that have a value to `emit`. `devices` are those of the sample; `name` is a
-/// buffer.
-pub fn values(
-    sample: &Sample,
-    devices: &Devices,
-    wanted: &[Detail],
-    name: &mut String,
-    emit: &mut impl FnMut(DetailValue),
-) {
+/// Passes the metrics of these details that have a value to `emit`, device by device. `devices` are those of the sample.
+pub fn values(sample: &Sample, devices: &Devices, wanted: &[Detail], emit: &mut impl FnMut(DetailValue)) {
     if Detail::Vcpus.is_among(wanted) {
-        device_values(sample, VCPU, &devices.vcpus, name, emit);
+        device_values(sample, VCPU, &devices.vcpus, emit);
     }
     if Detail::Vifs.is_among(wanted) {
-        device_values(sample, VIF, &devices.vifs, name, emit);
+        device_values(sample, VIF, &devices.vifs, emit);
     }
     if Detail::Vbds.is_among(wanted) {
-        device_values(sample, VBD, &devices.vbds, name, emit);
+        device_values(sample, VBD, &devices.vbds, emit);
     }
     if Detail::Rates.is_among(wanted) {
-        let whole = Whole { devices, sample };
-        for rate in RATES {
-            if let Some(value) = rate.of(&whole) {
-                emit(DetailValue { device: None, metric: rate.name, kind: rate.kind, value });
-            }
-        }
+        table_values(RATES, None, &Whole { devices, sample }, emit);
     }
 }
 
@@ -157,16 +165,22 @@ fn device_values<T>(
     sample: &Sample,
     table: &[Metric<DeviceFn<T>>],
     devices: &[Paired<T>],
-    name: &mut String,
     emit: &mut impl FnMut(DetailValue),
 ) {
     for pair in devices {
-        pair.id.write_name(name);
-        let device = Device { pair, sample };
-        for row in table {
-            if let Some(value) = row.of(&device) {
-                emit(DetailValue { device: Some((pair.id, name)), metric: row.name, kind: row.kind, value });
-            }
+        table_values(table, Some(pair.id), &Device { pair, sample }, emit);
+    }
+}
+
+fn table_values<S>(
+    table: &[Metric<ValueFn<S>>],
+    device: Option<DeviceId>,
+    subject: &S,
+    emit: &mut impl FnMut(DetailValue),
+) {
+    for (row, metric) in table.iter().enumerate() {
+        if let Some(value) = metric.of(subject) {
+            emit(DetailValue { device, row, metric: metric.name, kind: metric.kind, value });
         }
     }
 }
@@ -248,16 +262,11 @@ mod tests {
         let mut devices = Devices::default();
         devices.pair(&sample);
         let mut found = HashMap::new();
-        values(
-            &sample,
-            &devices,
-            &[Detail::All],
-            &mut String::new(),
-            &mut |DetailValue { device, metric, value, .. }| {
-                let device = device.map_or(String::new(), |(id, name)| format!("{}.{name}.", id.kind.as_str()));
-                assert_eq!(found.insert(format!("{device}{metric}"), value), None, "{device}{metric} twice");
-            },
-        );
+        values(&sample, &devices, &[Detail::All], &mut |DetailValue { device, row, metric, value, .. }| {
+            assert_eq!(metrics(device.map(|id| id.kind))[row], metric);
+            let device = device.map_or(String::new(), |id| format!("{}.{}.", id.kind.as_str(), id.name()));
+            assert_eq!(found.insert(format!("{device}{metric}"), value), None, "{device}{metric} twice");
+        });
         found
     }
 

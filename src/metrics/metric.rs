@@ -56,6 +56,30 @@ pub const fn counter<F>(name: &'static str, meaning: &'static str, value: F) -> 
     Metric { name, kind: Kind::Counter, meaning, value }
 }
 
+/// Some rows of a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rows(u64);
+
+impl Rows {
+    /// Tables have at most so many rows.
+    pub const MAX: usize = u64::BITS as usize;
+
+    /// Adds a row.
+    pub fn insert(&mut self, row: usize) {
+        self.0 |= 1 << row;
+    }
+
+    /// Whether a row is one of them.
+    pub fn contains(self, row: usize) -> bool {
+        self.0 >> row & 1 == 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl<F> Metric<F> {
     /// The value as it may be sent: `None` where it is unknown, negative, or 2^53 and above.
     pub fn of<T>(&self, subject: &T) -> Option<f64>

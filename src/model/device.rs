@@ -44,16 +44,17 @@ impl DeviceId {
         Self { kind, number, nth: 1 }
     }
 
-    /// Writes its name over `name`: `0`, `xvda`, `xvda_2`.
-    pub fn write_name(self, name: &mut String) {
-        name.clear();
+    /// Its name: `0`, `xvda`, `xvda_2`.
+    pub fn name(self) -> String {
+        let mut name = String::new();
         match self.kind {
-            DeviceKind::Vcpu | DeviceKind::Vif => name.push_str(itoa::Buffer::new().format(self.number)),
-            DeviceKind::Vbd => vdev::write_name(self.number, name),
+            DeviceKind::Vcpu | DeviceKind::Vif => name = self.number.to_string(),
+            DeviceKind::Vbd => vdev::write_name(self.number, &mut name),
         }
         if self.nth > 1 {
             let _ = write!(name, "_{}", self.nth);
         }
+        name
     }
 }
 
@@ -70,9 +71,7 @@ mod tests {
             (DeviceKind::Vbd, 51712, 3, "xvda_3"),
             (DeviceKind::Vbd, 99, 2, "99_2"),
         ] {
-            let mut name = String::from("the name before");
-            DeviceId { kind, number, nth }.write_name(&mut name);
-            assert_eq!(name, expected);
+            assert_eq!(DeviceId { kind, number, nth }.name(), expected);
         }
     }
 }

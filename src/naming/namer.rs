@@ -52,10 +52,9 @@ impl Namer {
         let identity = template.identity();
         let domains = UniqueNames { layout, charset, tagged, identity, host: host.to_owned(), budget: 0 };
         let mut namer = Self { around_metric: around_metric(&pieces), pieces, tags, tag_uuid, domains };
-        let mut shortest = Name::default();
-        namer.write(&mut shortest, DomainName { name: "", uuid: None }, None, "");
+        let Names { before, after, tags } = namer.names(DomainName { name: "", uuid: None }, None);
         let uuid = if tag_uuid { ",uuid=".len() + Uuid::LENGTH } else { 0 };
-        let fixed = shortest.path.len() + shortest.tags.len() + uuid;
+        let fixed = before.len() + after.len() + tags.len() + uuid;
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
         // Tags have no length limit of their own; in a tag a domain's name has this one.
         namer.domains.budget = max.saturating_sub(fixed + MAX_METRIC).min(MAX_NAME);
@@ -101,44 +100,37 @@ impl Namer {
         }
     }
 
-    /// The full names of a domain's metrics, but not of its devices'. `domain` comes from [`domains`](Self::domains).
-    pub fn names(&self, domain: DomainName) -> Names {
-        let mut name = Name::default();
-        self.write(&mut name, domain, None, "");
-        let length = |piece: &Piece| match piece {
-            Piece::Literal(text) => text.len(),
-            _ => domain.name.len(),
-        };
-        let before: usize = self.pieces.iter().take_while(|piece| **piece != Piece::Metric).map(length).sum();
-        let after = name.path.split_off(before).into();
-        Names { before: name.path.into(), after, tags: name.tags.into() }
-    }
-
-    /// Replaces `name` by the full name of a metric. `domain` comes from [`domains`](Self::domains).
-    pub fn write(&self, name: &mut Name, domain: DomainName, device: Option<(DeviceKind, &str)>, metric: &str) {
-        name.clear();
+    /// The full names of the metrics of a domain, or of one of its devices. `domain` comes from
+    /// [`domains`](Self::domains).
+    pub fn names(&self, domain: DomainName, device: Option<(DeviceKind, &str)>) -> Names {
         let domain = DomainName { uuid: domain.uuid.filter(|_| self.tag_uuid), ..domain };
-        for piece in &self.pieces {
-            match (piece, device) {
-                (Piece::Literal(text), _) => name.path.push_str(text),
-                (Piece::Domain, _) => name.path.push_str(domain.name),
-                (Piece::Metric, None) => name.path.push_str(metric),
-                // `vbds.rd`, because a server that replaces dots by `_` would take `vbd.rd` for `vbd_rd`, the sum.
-                (Piece::Metric, Some((kind, _))) if self.tags.is_some() => {
-                    name.path.extend([kind.as_str(), "s.", metric]);
-                }
-                (Piece::Metric, Some((kind, device))) => name.path.extend([kind.as_str(), ".", device, ".", metric]),
-                (Piece::Host, _) => unreachable!("filled in by Namer::new"),
-            }
+        let is_metric = |piece: &Piece| *piece == Piece::Metric;
+        let metric = self.pieces.iter().position(is_metric).expect("a template has a metric");
+        let path = |pieces: &[Piece]| -> String {
+            let text = pieces.iter().map(|piece| match piece {
+                Piece::Literal(text) => text,
+                Piece::Domain => domain.name,
+                Piece::Metric | Piece::Host => unreachable!("filled in by Namer::new, and only one metric"),
+            });
+            text.collect()
+        };
+        let mut before = path(&self.pieces[..metric]);
+        match device {
+            None => {}
+            // `vbds.rd`, because a server that replaces dots by `_` would take `vbd.rd` for `vbd_rd`, the sum.
+            Some((kind, _)) if self.tags.is_some() => before.extend([kind.as_str(), "s."]),
+            Some((kind, device)) => before.extend([kind.as_str(), ".", device, "."]),
         }
+        let mut after = Name { path: path(&self.pieces[metric + 1..]), ..Name::default() };
         if let Some(tags) = &self.tags {
-            tags.write(name, Some(domain), device.map(|(_, device)| device));
+            tags.write(&mut after, Some(domain), device.map(|(_, device)| device));
         }
+        Names { before: before.into(), after: after.path.into(), tags: after.tags.into() }
     }
 }
 
-/// The full names of one domain's metrics: the text around the metric. A thousand domains' names, spelled out, would be
-/// a megabyte that every poll reads.
+/// The full names of the metrics of one domain or device: the text around the metric. A thousand domains' names, spelled
+/// out, would be a megabyte that every poll reads.
 #[derive(Default)]
 pub struct Names {
     before: Box<str>,
@@ -200,13 +192,7 @@ mod tests {
     }
 
     fn whole(namer: &Namer, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) -> String {
-        let mut name = Name::default();
-        let domain = DomainName { name: domain, uuid: None };
-        namer.write(&mut name, domain, device, metric);
-        if device.is_none() {
-            assert_eq!(namer.names(domain).get(metric).line(5), name.parts().line(5));
-        }
-        name.parts().line(5)
+        namer.names(DomainName { name: domain, uuid: None }, device).get(metric).line(5)
     }
 
     fn names_of(namer: &Namer, domains: &[(&str, u32)]) -> Vec<String> {
@@ -384,10 +370,10 @@ mod tests {
             })
         };
         let longest = (0..MAX_TAGGED).rev().find_map(|length| tagged(length).ok()).unwrap();
-        let (name, mut of_disk) = (&names_of(&longest, &[(&long, 1)])[0], Name::default());
+        let name = &names_of(&longest, &[(&long, 1)])[0];
         let device = "x".repeat(MAX_METRIC - "vbd..rd".len());
-        longest.write(&mut of_disk, DomainName { name, uuid: None }, Some((DeviceKind::Vbd, &device)), "rd");
-        let line = of_disk.parts().line(9_007_199_254_740_991);
+        let of_disk = longest.names(DomainName { name, uuid: None }, Some((DeviceKind::Vbd, &device)));
+        let line = of_disk.get("rd").line(9_007_199_254_740_991);
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between characters.
         let tagged = named("h", (Layout::Xentop, Charset::Plain, TagFormat::Influx));

@@ -1,5 +1,6 @@
 //! Reports snapshots: as gauges to statsd servers, and as a table, JSON or lines on standard output.
 
+pub mod device_series;
 pub mod json;
 pub mod selection;
 pub mod series;

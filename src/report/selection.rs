@@ -7,7 +7,7 @@ use crate::metrics::domain::DOMAIN;
 use crate::metrics::filter::Filter;
 use crate::model::device::DeviceKind;
 use crate::model::snapshot::{Domain, Snapshot};
-use crate::naming::name::{DomainName, Name};
+use crate::naming::name::DomainName;
 use crate::naming::namer::Namer;
 use crate::naming::scheme::Layout;
 use crate::naming::template::Identity;
@@ -96,9 +96,9 @@ impl Selection {
         let mut domains = domains.iter().zip(self.metric_names(&domains, &[], &[], &[]));
         let (domain, metric_name) = domains.rfind(|(domain, name)| self.has_metrics(domain, name))?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
-        let (mut name, mut line) = (Name::default(), String::new());
-        self.namer.write(&mut name, DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None, metric);
-        write_line(&mut line, name.parts(), Decimal::of(value)?);
+        let names = self.namer.names(DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None);
+        let mut line = String::new();
+        write_line(&mut line, names.get(metric), Decimal::of(value)?);
         Some(line)
     }
 }

@@ -5,45 +5,32 @@
 //! are sent as 0 for some polls, and then dropped. Counters keep their last value, because a 0 would look like a reset.
 //! A metric that is only omitted, because its collector failed or there is no limit any more, gets no 0.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::metrics::delta::{Devices, NetView, Previous, Sample};
-use crate::metrics::devices::{self, DetailValue};
+use crate::metrics::devices;
 use crate::metrics::domain::{DOMAIN, DomainMetric};
-use crate::metrics::metric::Kind;
-use crate::model::device::DeviceId;
+use crate::metrics::metric::{Kind, Rows};
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::uuid::Uuid;
-use crate::naming::name::{DomainName, Name, Parts};
-use crate::naming::namer::{Namer, Names};
+use crate::naming::name::{DomainName, Parts};
+use crate::naming::namer::Names;
+use crate::report::device_series::{DeviceSeries, ZEROS_ON_RETIRE};
 use crate::report::selection::{OnVanish, Selection};
 
-/// Several, so that lost datagrams do not leave the value of a domain that is gone.
-const ZEROS_ON_RETIRE: u32 = 3;
-
-/// [`DomainSeries::sent`] has a bit for each.
-const _: () = assert!(DOMAIN.len() <= u64::BITS as usize);
+const _: () = assert!(DOMAIN.len() <= Rows::MAX);
 
 /// The domains of the latest snapshot, and those that disappeared lately.
 pub struct Series {
     selection: Selection,
     /// The selected rows of [`DOMAIN`], with their names in the layout.
     columns: Vec<(&'static DomainMetric, &'static str)>,
-    poll: u64,
     /// One for each domain of the snapshot, in its order.
     active: Vec<DomainSeries>,
     /// Those that still owe zeros.
     retired: Vec<DomainSeries>,
-    scratch: Scratch,
-}
-
-/// Kept, so that a poll allocates nothing.
-#[derive(Default)]
-struct Scratch {
+    /// Kept, so that a poll allocates nothing.
     devices: Devices,
-    device_name: String,
-    joined: String,
-    name: Name,
 }
 
 /// One domain under one name.
@@ -64,21 +51,11 @@ struct DomainSeries {
     has_metrics: bool,
     /// Its place in the previous snapshot.
     previous_place: Option<usize>,
-    /// Which of [`Series::columns`] were sent and are no counters, one bit for each.
-    sent: u64,
-    /// Which details were sent and are no counters.
-    details: BTreeMap<DetailKey, SentDetail>,
+    /// Which of [`Series::columns`] were sent and are no counters.
+    sent: Rows,
+    /// With `--detail`.
+    devices: DeviceSeries,
     /// Zeros still to send once it is retired.
-    zeros: u32,
-}
-
-/// A detail by its device, if it has one, and its name.
-type DetailKey = (Option<DeviceId>, &'static str);
-
-struct SentDetail {
-    /// The latest poll at which it was sent.
-    poll: u64,
-    /// Zeros still to send once its device is gone.
     zeros: u32,
 }
 
@@ -89,10 +66,6 @@ impl DomainSeries {
 
     fn identity(&self) -> Option<&[u8]> {
         self.identity.as_deref()
-    }
-
-    fn domain_name(&self) -> DomainName<'_> {
-        DomainName { name: &self.metric_name, uuid: self.uuid.as_ref() }
     }
 
     fn sample<'a>(
@@ -108,7 +81,7 @@ impl DomainSeries {
 
     /// Whether a server has values of it that would have to be set to 0.
     fn has_sent(&self) -> bool {
-        self.sent != 0 || !self.details.is_empty()
+        !self.sent.is_empty() || self.devices.have_sent()
     }
 }
 
@@ -118,7 +91,7 @@ impl Series {
         let named = |row: &'static DomainMetric| Some((row, row.name_in(selection.layout)?));
         let is_selected = |(_, name): &(_, &str)| selection.filter.metric(&[name], &mut String::new());
         let columns = DOMAIN.iter().filter_map(named).filter(is_selected).collect();
-        Self { selection, columns, poll: 0, active: Vec::new(), retired: Vec::new(), scratch: Scratch::default() }
+        Self { selection, columns, active: Vec::new(), retired: Vec::new(), devices: Devices::default() }
     }
 
     /// Which metrics are sent, and by which names.
@@ -133,7 +106,6 @@ impl Series {
 
     /// Takes the domains of the next snapshot. Only those that came, went or changed take work.
     pub fn update(&mut self, node: &Snapshot) {
-        self.poll += 1;
         // Domain-0 may take the name that any other domain has.
         let dom0 = node.domains.first().filter(|domain| domain.id == 0);
         let may_keep = dom0.is_none_or(|dom0| self.active.first().is_some_and(|series| series.is(dom0)));
@@ -178,13 +150,13 @@ impl Series {
         for ((domain, metric_name), previous_place) in new.iter().zip(metric_names).zip(previous_places) {
             let has_metrics = selection.has_metrics(domain, &metric_name);
             let continued = if has_metrics { known.remove(&key(&metric_name, domain.uuid)) } else { None };
-            let (names, sent, details) = match continued {
-                Some((_, series)) if series.has_metrics => (series.names, series.sent, series.details),
+            let (names, sent, devices) = match continued {
+                Some((_, series)) if series.has_metrics => (series.names, series.sent, series.devices),
                 _ if has_metrics => {
                     let domain_name = DomainName { name: &metric_name, uuid: domain.uuid.as_ref() };
-                    (selection.namer.names(domain_name), 0, BTreeMap::new())
+                    (selection.namer.names(domain_name, None), Rows::default(), DeviceSeries::default())
                 }
-                _ => (Names::default(), 0, BTreeMap::new()),
+                _ => (Names::default(), Rows::default(), DeviceSeries::default()),
             };
             self.active.push(DomainSeries {
                 id: domain.id,
@@ -197,7 +169,7 @@ impl Series {
                 has_metrics,
                 previous_place,
                 sent,
-                details,
+                devices,
                 zeros: ZEROS_ON_RETIRE,
             });
         }
@@ -261,8 +233,7 @@ impl Series {
 
     /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
     pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
-        let Self { selection, columns, poll, active, retired, scratch } = self;
-        let Scratch { devices, device_name, joined, name } = scratch;
+        let Self { selection, columns, active, retired, devices } = self;
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
             let sample = series.sample(domain, node, previous, selection.net_view);
@@ -270,61 +241,27 @@ impl Series {
                 let Some(value) = row.value_in(selection.layout, &sample) else { continue };
                 each(series.names.get(metric), value);
                 if remembers && row.metric.kind != Kind::Counter {
-                    series.sent |= 1 << place;
+                    series.sent.insert(place);
                 }
             }
             if selection.details.is_empty() {
                 continue;
             }
             devices.pair(&sample);
-            let DomainSeries { metric_name, uuid, details, .. } = series;
+            let DomainSeries { metric_name, uuid, devices: details, .. } = series;
             let domain_name = DomainName { name: metric_name, uuid: uuid.as_ref() };
-            devices::values(&sample, devices, &selection.details, device_name, &mut |detail| {
-                let DetailValue { device, metric, kind, value } = detail;
-                let named = device.map(|(id, name)| (id.kind, name));
-                if selection.has_detail(named, metric, joined) {
-                    selection.namer.write(name, domain_name, named, metric);
-                    each(name.parts(), value);
-                    if remembers && kind != Kind::Counter {
-                        let sent = SentDetail { poll: *poll, zeros: ZEROS_ON_RETIRE };
-                        details.insert((device.map(|(id, _)| id), metric), sent);
-                    }
-                }
+            devices::values(&sample, devices, &selection.details, &mut |detail| {
+                details.emit(&detail, selection, domain_name, each);
             });
-            details.retain(|&(device, metric), sent| {
-                if sent.poll != *poll && device.is_some_and(|device| devices.have_lost(device)) {
-                    write_detail(&selection.namer, name, domain_name, (device, metric), device_name);
-                    each(name.parts(), 0.0);
-                    sent.zeros -= 1;
-                }
-                sent.zeros > 0
-            });
+            details.retire(|id| devices.have_lost(id), each);
         }
         retired.retain_mut(|series| {
-            for (_, (_, metric)) in columns.iter().enumerate().filter(|(place, _)| series.sent & 1 << place != 0) {
+            for (_, (_, metric)) in columns.iter().enumerate().filter(|(place, _)| series.sent.contains(*place)) {
                 each(series.names.get(metric), 0.0);
             }
-            for key in series.details.keys() {
-                write_detail(&selection.namer, name, series.domain_name(), *key, device_name);
-                each(name.parts(), 0.0);
-            }
+            series.devices.zero(each);
             series.zeros -= 1;
             series.zeros > 0
         });
     }
-}
-
-/// Writes the whole name of a detail over `name`. `device_name` is a buffer.
-fn write_detail(
-    namer: &Namer,
-    name: &mut Name,
-    domain: DomainName,
-    (device, metric): DetailKey,
-    device_name: &mut String,
-) {
-    let device = device.map(|id| {
-        id.write_name(device_name);
-        (id.kind, &**device_name)
-    });
-    namer.write(name, domain, device, metric);
 }

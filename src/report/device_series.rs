@@ -1,0 +1,109 @@
+//! Series of the devices of one domain: their names, the metrics last sent, zeros still owed once a device is gone.
+
+use crate::metrics::devices::{self, DetailValue};
+use crate::metrics::metric::{Kind, Rows};
+use crate::model::device::DeviceId;
+use crate::naming::name::{DomainName, Parts};
+use crate::naming::namer::Names;
+use crate::report::selection::{OnVanish, Selection};
+
+/// Several, so that lost datagrams do not leave the value of what is gone.
+pub const ZEROS_ON_RETIRE: u32 = 3;
+
+/// The series of a domain's devices.
+#[derive(Default)]
+pub struct DeviceSeries {
+    /// Those that the latest snapshot has values of, in its order; then the others.
+    list: Vec<OneSeries>,
+    /// How many of the first, so far.
+    present: usize,
+}
+
+/// A device, or the domain itself, which has rates.
+struct OneSeries {
+    id: Option<DeviceId>,
+    names: Names,
+    /// Of its metrics those that pass the filter, and those that were sent and are no counters.
+    selected: Rows,
+    sent: Rows,
+    /// Zeros still to send once it is gone.
+    zeros: u32,
+}
+
+impl DeviceSeries {
+    /// Passes a value to `each` if its metric is selected. The values of a device follow one another.
+    pub fn emit(
+        &mut self,
+        detail: &DetailValue,
+        selection: &Selection,
+        domain: DomainName,
+        each: &mut impl FnMut(Parts, f64),
+    ) {
+        let &DetailValue { device, row, metric, kind, value } = detail;
+        let series = self.of(device, || OneSeries::new(device, domain, selection));
+        if series.selected.contains(row) {
+            each(series.names.get(metric), value);
+            if selection.on_vanish == OnVanish::Zero && kind != Kind::Counter {
+                series.sent.insert(row);
+            }
+        }
+    }
+
+    /// The series of the device that was asked for last, or of the next one, which is most often the next in the list.
+    fn of(&mut self, device: Option<DeviceId>, new: impl FnOnce() -> OneSeries) -> &mut OneSeries {
+        let is_latest = self.list[..self.present].last().is_some_and(|latest| latest.id == device);
+        if !is_latest {
+            let place = self.list[self.present..].iter().position(|series| series.id == device);
+            let place = place.map_or(self.list.len(), |place| self.present + place);
+            if place == self.list.len() {
+                self.list.push(new());
+            }
+            self.list[self.present..=place].rotate_right(1);
+            self.list[self.present].zeros = ZEROS_ON_RETIRE;
+            self.present += 1;
+        }
+        &mut self.list[self.present - 1]
+    }
+
+    /// After the values of a snapshot: passes the zeros of devices that are gone.
+    pub fn retire(&mut self, is_gone: impl Fn(DeviceId) -> bool, each: &mut impl FnMut(Parts, f64)) {
+        let (present, mut place) = (std::mem::take(&mut self.present), 0..);
+        self.list.retain_mut(|series| {
+            if place.next() >= Some(present) && series.id.is_some_and(&is_gone) {
+                series.zero(each);
+                series.zeros -= 1;
+            }
+            series.zeros > 0
+        });
+    }
+
+    /// Passes the zeros of all, as the domain is gone.
+    pub fn zero(&self, each: &mut impl FnMut(Parts, f64)) {
+        self.list.iter().for_each(|series| series.zero(each));
+    }
+
+    /// Whether a server has values of them that would have to be set to 0.
+    pub fn have_sent(&self) -> bool {
+        self.list.iter().any(|series| !series.sent.is_empty())
+    }
+}
+
+impl OneSeries {
+    fn new(id: Option<DeviceId>, domain: DomainName, selection: &Selection) -> Self {
+        let name = id.map(|id| (id.kind, id.name()));
+        let device = name.as_ref().map(|(kind, name)| (*kind, name.as_str()));
+        let (mut selected, mut joined) = (Rows::default(), String::new());
+        for (row, metric) in devices::metrics(id.map(|id| id.kind)).into_iter().enumerate() {
+            if selection.has_detail(device, metric, &mut joined) {
+                selected.insert(row);
+            }
+        }
+        let names = selection.namer.names(domain, device);
+        Self { id, names, selected, sent: Rows::default(), zeros: ZEROS_ON_RETIRE }
+    }
+
+    fn zero(&self, each: &mut impl FnMut(Parts, f64)) {
+        let metrics = devices::metrics(self.id.map(|id| id.kind)).into_iter().enumerate();
+        metrics.filter(|(row, _)| self.sent.contains(*row)).for_each(|(_, metric)| each(self.names.get(metric), 0.0));
+    }
+}

@@ -13,7 +13,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use xenmonitor::cli::config::Config;
 use xenmonitor::cli::options::Options;
 use xenmonitor::daemon::{CaughtSignals, Daemon};
-use xenmonitor::naming::name::Name;
 use xenmonitor::statsd::batch::BatchWriter;
 
 use stand_ins::{Scratch, in_namespaces, median, out_of, shim, xentop};
@@ -59,7 +58,7 @@ fn gauges() {
     const GAUGES: u32 = 200_000;
     let mut writer = BatchWriter::new(1432);
     let client = StatsdClient::from_sink("", NopMetricSink);
-    let name = Name { path: "xen.xen1_example_com.web-frontend-17.cpu_percent".into(), ..Name::default() };
+    let name = "xen.xen1_example_com.web-frontend-17.cpu_percent";
     let measure = |gauge: &mut dyn FnMut(f64)| {
         let allocations = || ALLOCATOR.stats().allocations + ALLOCATOR.stats().reallocations;
         let (start, before) = (Instant::now(), allocations());
@@ -68,13 +67,13 @@ fn gauges() {
         (start.elapsed().as_nanos() as f64 / each, (allocations() - before) as f64 / each)
     };
     let batch = |_| {
-        let measured = measure(&mut |value| writer.gauge(name.parts(), value));
+        let measured = measure(&mut |value| writer.gauge(name, value));
         writer.take();
         measured
     };
     // The first two batches allocate what later ones reuse.
     let ours: Vec<_> = (0..PAIRS + 2).map(batch).skip(2).collect();
-    let cadences: Vec<_> = (0..PAIRS).map(|_| measure(&mut |value| drop(client.gauge(&name.path, value)))).collect();
+    let cadences: Vec<_> = (0..PAIRS).map(|_| measure(&mut |value| drop(client.gauge(name, value)))).collect();
     let nanoseconds = |of: &[(f64, f64)]| median(of.iter().map(|(nanoseconds, _)| *nanoseconds).collect());
     println!(
         "| writing and packing a gauge, relative to cadence's client | {:.2} x ({:.0} ns; {:.0} allocations beside {:.0}) | |",

@@ -388,7 +388,7 @@ mod tests {
         ] {
             let config = config(arguments, &[("STATSD_PREFIX", prefix)]).unwrap();
             let names = config.report.selection.namer.names(DomainName { name: "web", uuid: None }, None);
-            assert_eq!(names.get("cpu_sec").path.concat(), name, "{arguments:?} {prefix}");
+            assert_eq!(names.parts().name("cpu_sec").path, name, "{arguments:?} {prefix}");
         }
     }
 

@@ -131,12 +131,13 @@ impl Reporter {
         let Self { series, namer, statsd, health, .. } = self;
         series.update(now);
         health.domains = Some(series.len());
-        series.emit(now, previous, &mut |name, value| statsd.gauge(name, value));
+        series.emit(now, previous, statsd);
         if series.selection().layout == Layout::Xentop {
             let mut name = Name::default();
             for (group, metric, value) in host_values(Some(&NodeSample { node: now, previous }), health) {
                 namer.write_host(&mut name, group, None, metric);
-                statsd.gauge(name.parts(), value);
+                statsd.names(name.parts());
+                statsd.gauge("", value);
             }
         }
         let batch = statsd.take();

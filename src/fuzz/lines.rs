@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use crate::fuzz::input::{Input, is_plain, steers};
 use crate::metrics::decimal::EXACT;
-use crate::naming::name::Name;
 use crate::naming::namer::{MAX_NAME, MAX_TAGGED};
 use crate::naming::tags::TagFormat;
 use crate::statsd::batch::{Batch, BatchWriter};
@@ -18,7 +17,7 @@ pub fn gauges(input: &[u8]) {
     while !input.0.is_empty() {
         let name = "n".repeat(1 + usize::from(input.byte() % 100));
         let value = f64::from_bits(input.raw());
-        writer.gauge(Name { path: name.clone(), tags: String::new() }.parts(), value);
+        writer.gauge(&name, value);
         if value.abs() < EXACT {
             // One that does not round to 0 comes after a 0.
             if value <= -0.0005 {

@@ -11,7 +11,7 @@ use crate::cli::usage_error::one_line;
 use crate::fuzz::input::{Input, is_plain, steers};
 use crate::model::device::DeviceKind;
 use crate::model::text::printable;
-use crate::naming::name::{DomainName, Name, Parts};
+use crate::naming::name::{DomainName, Name};
 use crate::naming::namer::{MAX_METRIC, MAX_NAME, MAX_TAGGED, Namer};
 use crate::naming::sanitize::fold_case;
 use crate::naming::scheme::{Charset, Layout, Scheme};
@@ -77,8 +77,7 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     let tagged = tag_format != TagFormat::None;
     for name in names.values() {
         let longest = "m".repeat(MAX_METRIC);
-        let names = namer.names(DomainName { name, uuid: None }, None);
-        let whole = whole(names.get(&longest));
+        let whole = namer.names(DomainName { name, uuid: None }, None).parts().name(&longest);
         let max = if tagged { MAX_TAGGED } else { MAX_NAME };
         assert!(!name.is_empty() && whole.path.len() + whole.tags.len() <= max, "{whole:?}");
         if tagged {
@@ -107,10 +106,6 @@ pub fn assert_distinct(namer: &Namer, tag_format: TagFormat, domains: &[(&[u8], 
     assert_eq!(by_domid(&other), names);
     other.reverse();
     assert_eq!(by_domid(&other), names);
-}
-
-fn whole(Parts { path, tags }: Parts) -> Name {
-    Name { path: path.concat(), tags: tags.to_owned() }
 }
 
 /// Asserts that servers see as many names: one that folds them, npm's statsd with tags, and Datadog.
@@ -184,7 +179,7 @@ pub fn templates(input: &[u8]) {
             (Some((DeviceKind::Vbd, "xvdb")), "rd"),
             (Some((DeviceKind::Vcpu, "0")), "online"),
         ] {
-            add(&whole(namer.names(DomainName { name: &domain, uuid: None }, device).get(metric)));
+            add(&namer.names(DomainName { name: &domain, uuid: None }, device).parts().name(metric));
         }
     }
     for (group, device, metric) in [

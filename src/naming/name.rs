@@ -1,4 +1,4 @@
-//! The name of one metric, in the two parts that stand around its value in a line.
+//! The names of metrics, in the parts that stand around metric and value in a line.
 
 use crate::model::uuid::Uuid;
 
@@ -11,16 +11,18 @@ pub struct DomainName<'a> {
     pub uuid: Option<&'a Uuid>,
 }
 
-/// A metric's name: the text before the value in its line, and the text after.
-#[derive(Debug, Clone, Copy)]
+/// The names of metrics that differ only by the metric: the text around it.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Parts<'a> {
-    /// The pieces of [`Name::path`].
-    pub path: [&'a str; 3],
+    /// The path up to the metric.
+    pub before: &'a str,
+    /// The path from there on.
+    pub after: &'a str,
     /// See [`Name::tags`].
     pub tags: &'a str,
 }
 
-/// The same, as buffers.
+/// The name of one metric.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name {
     /// All of it, but for DogStatsD's tags.
@@ -29,16 +31,10 @@ pub struct Name {
     pub tags: String,
 }
 
-impl<'a> Parts<'a> {
-    /// A name of one piece and without tags that follow the value.
-    pub fn of(path: &'a str) -> Self {
-        Self { path: [path, "", ""], tags: "" }
-    }
-
-    /// A line with this name, for tests.
-    #[cfg(test)]
-    pub fn line(&self, value: u64) -> String {
-        format!("{}:{value}|g{}", self.path.concat(), self.tags)
+impl Parts<'_> {
+    /// The name of a metric.
+    pub fn name(&self, metric: &str) -> Name {
+        Name { path: [self.before, metric, self.after].concat(), tags: self.tags.to_owned() }
     }
 }
 
@@ -49,8 +45,14 @@ impl Name {
         self.tags.clear();
     }
 
-    /// What was written.
+    /// All of it is before an empty metric.
     pub fn parts(&self) -> Parts<'_> {
-        Parts { tags: &self.tags, ..Parts::of(&self.path) }
+        Parts { before: &self.path, after: "", tags: &self.tags }
+    }
+
+    /// A line with this name, for tests.
+    #[cfg(test)]
+    pub fn line(&self, value: u64) -> String {
+        format!("{}:{value}|g{}", self.path, self.tags)
     }
 }

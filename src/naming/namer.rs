@@ -139,9 +139,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// The name of a metric.
-    pub fn get<'a>(&'a self, metric: &'a str) -> Parts<'a> {
-        Parts { path: [&self.before, metric, &self.after], tags: &self.tags }
+    /// The text, to be borrowed.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { before: &self.before, after: &self.after, tags: &self.tags }
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn whole(namer: &Namer, domain: &str, device: Option<(DeviceKind, &str)>, metric: &str) -> String {
-        namer.names(DomainName { name: domain, uuid: None }, device).get(metric).line(5)
+        namer.names(DomainName { name: domain, uuid: None }, device).parts().name(metric).line(5)
     }
 
     fn names_of(namer: &Namer, domains: &[(&str, u32)]) -> Vec<String> {
@@ -373,7 +373,7 @@ mod tests {
         let name = &names_of(&longest, &[(&long, 1)])[0];
         let device = "x".repeat(MAX_METRIC - "vbd..rd".len());
         let of_disk = longest.names(DomainName { name, uuid: None }, Some((DeviceKind::Vbd, &device)));
-        let line = of_disk.get("rd").line(9_007_199_254_740_991);
+        let line = of_disk.parts().name("rd").line(9_007_199_254_740_991);
         assert!((490..512).contains(&line.len()), "{} bytes: {line}", line.len());
         // Cut between characters.
         let tagged = named("h", (Layout::Xentop, Charset::Plain, TagFormat::Influx));

@@ -226,7 +226,7 @@ mod tests {
             for (domain, device, expected) in [(Some(domain), Some("xvda"), with_device), (None, None, without)] {
                 let mut name = Name { path: "n".into(), ..Name::default() };
                 tags.iter().for_each(|tags| tags.write(&mut name, domain, device));
-                assert_eq!(name.parts().line(5), expected);
+                assert_eq!(name.line(5), expected);
             }
         }
     }

@@ -3,9 +3,10 @@
 use crate::metrics::devices::{self, DetailValue};
 use crate::metrics::metric::{Kind, Rows};
 use crate::model::device::DeviceId;
-use crate::naming::name::{DomainName, Parts};
+use crate::naming::name::DomainName;
 use crate::naming::namer::Names;
 use crate::report::selection::{OnVanish, Selection};
+use crate::statsd::batch::BatchWriter;
 
 /// Several, so that lost datagrams do not leave the value of what is gone.
 pub const ZEROS_ON_RETIRE: u32 = 3;
@@ -31,18 +32,12 @@ struct OneSeries {
 }
 
 impl DeviceSeries {
-    /// Passes a value to `each` if its metric is selected. The values of a device follow one another.
-    pub fn emit(
-        &mut self,
-        detail: &DetailValue,
-        selection: &Selection,
-        domain: DomainName,
-        each: &mut impl FnMut(Parts, f64),
-    ) {
+    /// Adds a value if its metric is selected. The values of a device follow one another, and nothing else comes between.
+    pub fn emit(&mut self, detail: &DetailValue, selection: &Selection, domain: DomainName, statsd: &mut BatchWriter) {
         let &DetailValue { device, row, metric, kind, value } = detail;
-        let series = self.of(device, || OneSeries::new(device, domain, selection));
+        let series = self.of(device, statsd, || OneSeries::new(device, domain, selection));
         if series.selected.contains(row) {
-            each(series.names.get(metric), value);
+            statsd.gauge(metric, value);
             if selection.on_vanish == OnVanish::Zero && kind != Kind::Counter {
                 series.sent.insert(row);
             }
@@ -50,7 +45,12 @@ impl DeviceSeries {
     }
 
     /// The series of the device that was asked for last, or of the next one, which is most often the next in the list.
-    fn of(&mut self, device: Option<DeviceId>, new: impl FnOnce() -> OneSeries) -> &mut OneSeries {
+    fn of(
+        &mut self,
+        device: Option<DeviceId>,
+        statsd: &mut BatchWriter,
+        new: impl FnOnce() -> OneSeries,
+    ) -> &mut OneSeries {
         let is_latest = self.list[..self.present].last().is_some_and(|latest| latest.id == device);
         if !is_latest {
             let place = self.list[self.present..].iter().position(|series| series.id == device);
@@ -59,27 +59,29 @@ impl DeviceSeries {
                 self.list.push(new());
             }
             self.list[self.present..=place].rotate_right(1);
-            self.list[self.present].zeros = ZEROS_ON_RETIRE;
+            let series = &mut self.list[self.present];
+            series.zeros = ZEROS_ON_RETIRE;
+            statsd.names(series.names.parts());
             self.present += 1;
         }
         &mut self.list[self.present - 1]
     }
 
-    /// After the values of a snapshot: passes the zeros of devices that are gone.
-    pub fn retire(&mut self, is_gone: impl Fn(DeviceId) -> bool, each: &mut impl FnMut(Parts, f64)) {
+    /// After the values of a snapshot: adds the zeros of devices that are gone.
+    pub fn retire(&mut self, is_gone: impl Fn(DeviceId) -> bool, statsd: &mut BatchWriter) {
         let (present, mut place) = (std::mem::take(&mut self.present), 0..);
         self.list.retain_mut(|series| {
             if place.next() >= Some(present) && series.id.is_some_and(&is_gone) {
-                series.zero(each);
+                series.zero(statsd);
                 series.zeros -= 1;
             }
             series.zeros > 0
         });
     }
 
-    /// Passes the zeros of all, as the domain is gone.
-    pub fn zero(&self, each: &mut impl FnMut(Parts, f64)) {
-        self.list.iter().for_each(|series| series.zero(each));
+    /// Adds the zeros of all, as the domain is gone.
+    pub fn zero(&self, statsd: &mut BatchWriter) {
+        self.list.iter().for_each(|series| series.zero(statsd));
     }
 
     /// Whether a server has values of them that would have to be set to 0.
@@ -102,8 +104,9 @@ impl OneSeries {
         Self { id, names, selected, sent: Rows::default(), zeros: ZEROS_ON_RETIRE }
     }
 
-    fn zero(&self, each: &mut impl FnMut(Parts, f64)) {
+    fn zero(&self, statsd: &mut BatchWriter) {
+        statsd.names(self.names.parts());
         let metrics = devices::metrics(self.id.map(|id| id.kind)).into_iter().enumerate();
-        metrics.filter(|(row, _)| self.sent.contains(*row)).for_each(|(_, metric)| each(self.names.get(metric), 0.0));
+        metrics.filter(|(row, _)| self.sent.contains(*row)).for_each(|(_, metric)| statsd.gauge(metric, 0.0));
     }
 }

@@ -156,7 +156,7 @@ impl Reporter {
     pub fn report(&mut self, poll: &Poll, health: &Health) -> io::Result<()> {
         let &Poll { snapshot, previous, time, interval } = poll;
         if self.needs_lines() {
-            self.series.emit(snapshot, previous, &mut |name, value| self.statsd.gauge(name, value));
+            self.series.emit(snapshot, previous, &mut self.statsd);
         }
         let node = NodeSample { node: snapshot, previous };
         self.add_host(Some(&node), health);
@@ -218,7 +218,8 @@ impl Reporter {
             for (group, metric, value) in host_values(node, health) {
                 if filter.metric(&[group, metric], joined) {
                     namer.write_host(name, group, None, metric);
-                    statsd.gauge(name.parts(), value);
+                    statsd.names(name.parts());
+                    statsd.gauge("", value);
                 }
             }
             let mut number = String::new();
@@ -228,7 +229,8 @@ impl Reporter {
                 let group = RESERVED[0];
                 if filter.metric(&[group, PCPU_KIND, &number, metric], joined) {
                     namer.write_host(name, group, Some((PCPU_KIND, &number)), metric);
-                    statsd.gauge(name.parts(), value);
+                    statsd.names(name.parts());
+                    statsd.gauge("", value);
                 }
             }
         }

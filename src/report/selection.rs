@@ -1,6 +1,5 @@
 //! Which metrics are sent, and by which names.
 
-use crate::metrics::decimal::Decimal;
 use crate::metrics::delta::{NetView, Sample};
 use crate::metrics::devices::Detail;
 use crate::metrics::domain::DOMAIN;
@@ -12,7 +11,8 @@ use crate::naming::namer::Namer;
 use crate::naming::scheme::Layout;
 use crate::naming::template::Identity;
 use crate::naming::unique::{DOMAIN_0, Taken};
-use crate::statsd::line::write_line;
+use crate::statsd::batch::BatchWriter;
+use crate::statsd::datagrams::NETWORK_DATAGRAM;
 
 /// `--on-vanish`.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +96,10 @@ impl Selection {
         let mut domains = domains.iter().zip(self.metric_names(&domains, &[], &[], &[]));
         let (domain, metric_name) = domains.rfind(|(domain, name)| self.has_metrics(domain, name))?;
         let value = row.value_in(self.layout, &Sample::new(domain, node, None, None, self.net_view))?;
-        let names = self.namer.names(DomainName { name: &metric_name, uuid: domain.uuid.as_ref() }, None);
-        let mut line = String::new();
-        write_line(&mut line, names.get(metric), Decimal::of(value)?);
-        Some(line)
+        let mut statsd = BatchWriter::new(NETWORK_DATAGRAM);
+        let domain_name = DomainName { name: &metric_name, uuid: domain.uuid.as_ref() };
+        statsd.names(self.namer.names(domain_name, None).parts());
+        statsd.gauge(metric, value);
+        Some(String::from_utf8_lossy(statsd.take().text()).trim_end().to_owned())
     }
 }

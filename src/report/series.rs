@@ -13,10 +13,11 @@ use crate::metrics::domain::{DOMAIN, DomainMetric};
 use crate::metrics::metric::{Kind, Rows};
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::uuid::Uuid;
-use crate::naming::name::{DomainName, Parts};
+use crate::naming::name::DomainName;
 use crate::naming::namer::Names;
 use crate::report::device_series::{DeviceSeries, ZEROS_ON_RETIRE};
 use crate::report::selection::{OnVanish, Selection};
+use crate::statsd::batch::BatchWriter;
 
 const _: () = assert!(DOMAIN.len() <= Rows::MAX);
 
@@ -231,15 +232,16 @@ impl Series {
         pairs.map(sample).collect()
     }
 
-    /// Passes every metric of the latest snapshot to `each`, and the zeros that are owed.
-    pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, each: &mut impl FnMut(Parts, f64)) {
+    /// Adds every metric of the latest snapshot, and the zeros that are owed.
+    pub fn emit(&mut self, node: &Snapshot, previous: Option<&Previous>, statsd: &mut BatchWriter) {
         let Self { selection, columns, active, retired, devices } = self;
         let remembers = selection.on_vanish == OnVanish::Zero;
         for (series, domain) in active.iter_mut().zip(&node.domains).filter(|(series, _)| series.has_metrics) {
             let sample = series.sample(domain, node, previous, selection.net_view);
+            statsd.names(series.names.parts());
             for (place, (row, metric)) in columns.iter().enumerate() {
                 let Some(value) = row.value_in(selection.layout, &sample) else { continue };
-                each(series.names.get(metric), value);
+                statsd.gauge(metric, value);
                 if remembers && row.metric.kind != Kind::Counter {
                     series.sent.insert(place);
                 }
@@ -251,15 +253,16 @@ impl Series {
             let DomainSeries { metric_name, uuid, devices: details, .. } = series;
             let domain_name = DomainName { name: metric_name, uuid: uuid.as_ref() };
             devices::values(&sample, devices, &selection.details, &mut |detail| {
-                details.emit(&detail, selection, domain_name, each);
+                details.emit(&detail, selection, domain_name, statsd);
             });
-            details.retire(|id| devices.have_lost(id), each);
+            details.retire(|id| devices.have_lost(id), statsd);
         }
         retired.retain_mut(|series| {
+            statsd.names(series.names.parts());
             for (_, (_, metric)) in columns.iter().enumerate().filter(|(place, _)| series.sent.contains(*place)) {
-                each(series.names.get(metric), 0.0);
+                statsd.gauge(metric, 0.0);
             }
-            series.devices.zero(each);
+            series.devices.zero(statsd);
             series.zeros -= 1;
             series.zeros > 0
         });

@@ -10,7 +10,6 @@ use cadence::ext::MultiLineWriter;
 
 use crate::metrics::decimal::Decimal;
 use crate::naming::name::Parts;
-use crate::statsd::line::write_line;
 
 /// The lines of one poll, packed into datagrams.
 #[derive(Debug, Default)]
@@ -76,8 +75,13 @@ pub fn nth(ends: &[usize], n: usize) -> Range<usize> {
 
 /// Packs gauges into batches.
 pub struct BatchWriter {
-    /// The line being written, kept for its capacity.
-    line: String,
+    /// The line being written. It begins with the text before the metric, which the next line has too.
+    line: Vec<u8>,
+    /// How long that is.
+    before: usize,
+    /// What follows the metric in the name, and the tags that follow the value.
+    after: String,
+    tags: String,
     packer: MultiLineWriter<Batch>,
     /// Bytes of the batch so far.
     written: usize,
@@ -90,23 +94,52 @@ impl BatchWriter {
     pub fn new(max_datagram: usize) -> Self {
         // Lines bring their newlines: cadence would add none to an oversized line.
         let packer = MultiLineWriter::with_ending(Batch::default(), max_datagram, "");
-        Self { line: String::new(), packer, written: 0, batches: Vec::new() }
+        let (after, tags) = (String::new(), String::new());
+        Self { line: Vec::new(), before: 0, after, tags, packer, written: 0, batches: Vec::new() }
     }
 
-    /// Adds a gauge. One without a [value](Decimal) is omitted.
-    pub fn gauge(&mut self, name: Parts, value: f64) {
-        let Some(value) = Decimal::of(value) else { return };
+    /// The gauges that follow have these names.
+    pub fn names(&mut self, Parts { before, after, tags }: Parts) {
         self.line.clear();
+        self.line.extend_from_slice(before.as_bytes());
+        self.before = before.len();
+        self.after.clear();
+        self.after.push_str(after);
+        self.tags.clear();
+        self.tags.push_str(tags);
+    }
+
+    /// Adds the gauge of a metric. One without a [value](Decimal) is omitted.
+    pub fn gauge(&mut self, metric: &str, value: f64) {
+        let Some(value) = Decimal::of(value) else { return };
+        self.line.truncate(self.before);
         // A signed value is a change, not a value: it is right only after a 0 in the same datagram.
         if value < Decimal::ZERO {
-            write_line(&mut self.line, name, Decimal::ZERO);
-            self.line.push('\n');
+            self.end_line(metric, Decimal::ZERO);
             self.packer.get_mut().second_lines.push(self.written + self.line.len());
+            self.line.extend_from_within(..self.before);
         }
-        write_line(&mut self.line, name, value);
-        self.line.push('\n');
+        self.end_line(metric, value);
         self.written += self.line.len();
-        self.packer.write_all(self.line.as_bytes()).expect("memory takes every write");
+        let packed = self.packer.write(&self.line).expect("memory takes every write");
+        debug_assert_eq!(packed, self.line.len());
+    }
+
+    /// Writes what follows the text before the metric.
+    fn end_line(&mut self, metric: &str, value: Decimal) {
+        let Self { line, after, tags, .. } = self;
+        line.extend_from_slice(metric.as_bytes());
+        // Most names have nothing after the metric, and even an empty copy takes its time.
+        if !after.is_empty() {
+            line.extend_from_slice(after.as_bytes());
+        }
+        line.push(b':');
+        value.write(line);
+        line.extend_from_slice(b"|g");
+        if !tags.is_empty() {
+            line.extend_from_slice(tags.as_bytes());
+        }
+        line.push(b'\n');
     }
 
     /// The gauges added since the last call.
@@ -129,10 +162,6 @@ impl BatchWriter {
 mod tests {
     use super::*;
 
-    fn named(path: &str) -> Parts<'_> {
-        Parts::of(path)
-    }
-
     fn datagrams(batch: &Batch) -> Vec<&str> {
         (0..batch.datagrams()).map(|n| std::str::from_utf8(batch.datagram(n)).unwrap()).collect()
     }
@@ -141,7 +170,7 @@ mod tests {
     fn batch_packs_whole_lines_up_to_the_datagram_size() {
         let mut writer = BatchWriter::new(600);
         for n in 0..100 {
-            writer.gauge(named(&format!("xen.host.domain-{n}.cpu_percent")), f64::from(n) + 0.125);
+            writer.gauge(&format!("xen.host.domain-{n}.cpu_percent"), f64::from(n) + 0.125);
         }
         let batch = writer.take();
         let datagrams = datagrams(&batch);
@@ -160,9 +189,9 @@ mod tests {
         for max in 16..48 {
             let mut writer = BatchWriter::new(max);
             for n in 0..4 {
-                writer.gauge(named("a"), f64::from(n));
-                writer.gauge(named("b"), -5.0);
-                writer.gauge(named("c"), f64::NAN);
+                writer.gauge("a", f64::from(n));
+                writer.gauge("b", -5.0);
+                writer.gauge("c", f64::NAN);
             }
             let batch = writer.take();
             let datagrams = datagrams(&batch);
@@ -176,7 +205,7 @@ mod tests {
     fn batch_gives_an_oversized_gauge_a_datagram_of_its_own() {
         let mut writer = BatchWriter::new(12);
         for value in [1.0, -5.0, 2.0, 3.0] {
-            writer.gauge(named("a"), value);
+            writer.gauge("a", value);
         }
         assert_eq!(datagrams(&writer.take()), ["a:1|g\n", "a:0|g\na:-5|g\n", "a:2|g\na:3|g\n"]);
     }
@@ -186,7 +215,7 @@ mod tests {
         let mut writer = BatchWriter::new(600);
         let mut held = None;
         for n in 0..10 {
-            writer.gauge(named("a"), f64::from(n));
+            writer.gauge("a", f64::from(n));
             let batch = writer.take();
             assert_eq!(batch.text(), format!("a:{n}|g\n").as_bytes());
             held = Some(batch);

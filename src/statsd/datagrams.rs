@@ -112,7 +112,6 @@ impl Datagrams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::naming::name::Parts;
     use crate::statsd::batch::BatchWriter;
 
     fn texts(datagrams: &Datagrams) -> Vec<&str> {
@@ -121,7 +120,7 @@ mod tests {
 
     fn batch(max: usize, gauges: &[(&str, f64)]) -> Arc<Batch> {
         let mut writer = BatchWriter::new(max);
-        gauges.iter().for_each(|&(path, value)| writer.gauge(Parts::of(path), value));
+        gauges.iter().for_each(|&(path, value)| writer.gauge(path, value));
         writer.take()
     }
 

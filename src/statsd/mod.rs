@@ -4,7 +4,6 @@ pub mod batch;
 pub mod datagrams;
 pub mod delivery;
 pub mod destination;
-pub mod line;
 pub mod mailbox;
 pub mod pacing;
 pub mod probe;

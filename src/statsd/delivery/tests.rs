@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::naming::name::Parts;
 use crate::statsd::batch::BatchWriter;
 
 const A: &str = "10.1.0.8:9";
@@ -159,7 +158,7 @@ impl Simulation {
 /// So many datagrams of one line each.
 fn batch(datagrams: usize) -> Arc<Batch> {
     let mut writer = BatchWriter::new(8);
-    (0..datagrams).for_each(|_| writer.gauge(Parts::of("a"), 1.0));
+    (0..datagrams).for_each(|_| writer.gauge("a", 1.0));
     writer.take()
 }
 
@@ -508,7 +507,7 @@ fn delivery_cuts_datagrams_for_the_path() {
     simulation.step(0, Step::Path(18));
     let mut writer = BatchWriter::new(600);
     let mut step = |time, sends, expected: &str| {
-        (0..9).for_each(|_| writer.gauge(Parts::of("a"), 1.0));
+        (0..9).for_each(|_| writer.gauge("a", 1.0));
         simulation.step(time, Step::Sends(sends));
         assert_eq!(simulation.step(time, Step::Event(Event::Batch(writer.take()))), expected, "{time}");
     };

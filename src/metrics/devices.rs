@@ -133,8 +133,6 @@ impl Detail {
 
 /// A value that `--detail` adds.
 pub struct DetailValue {
-    /// The device that it belongs to; `None` for a rate of the whole domain.
-    pub device: Option<DeviceId>,
     /// Its place among the [metrics] of such a device, or among the rates.
     pub row: usize,
     /// The metric's name, less the device.
@@ -145,44 +143,39 @@ pub struct DetailValue {
     pub value: f64,
 }
 
-/// Passes the metrics of these details that have a value to `emit`, device by device. `devices` are those of the sample.
-pub fn values(sample: &Sample, devices: &Devices, wanted: &[Detail], emit: &mut impl FnMut(DetailValue)) {
+/// Takes the values that `--detail` adds.
+pub trait DetailSink {
+    /// The values of a device; without one the rates of the whole domain.
+    fn take(&mut self, device: Option<DeviceId>, values: impl Iterator<Item = DetailValue>);
+}
+
+/// Passes the metrics of these details to `sink`. `devices` are those of the sample.
+pub fn values(sample: &Sample, devices: &Devices, wanted: &[Detail], sink: &mut impl DetailSink) {
     if Detail::Vcpus.is_among(wanted) {
-        device_values(sample, VCPU, &devices.vcpus, emit);
+        device_values(sample, VCPU, &devices.vcpus, sink);
     }
     if Detail::Vifs.is_among(wanted) {
-        device_values(sample, VIF, &devices.vifs, emit);
+        device_values(sample, VIF, &devices.vifs, sink);
     }
     if Detail::Vbds.is_among(wanted) {
-        device_values(sample, VBD, &devices.vbds, emit);
+        device_values(sample, VBD, &devices.vbds, sink);
     }
     if Detail::Rates.is_among(wanted) {
-        table_values(RATES, None, &Whole { devices, sample }, emit);
+        sink.take(None, table_values(RATES, &Whole { devices, sample }));
     }
 }
 
-fn device_values<T>(
-    sample: &Sample,
-    table: &[Metric<DeviceFn<T>>],
-    devices: &[Paired<T>],
-    emit: &mut impl FnMut(DetailValue),
-) {
+fn device_values<T>(sample: &Sample, table: &[Metric<DeviceFn<T>>], devices: &[Paired<T>], sink: &mut impl DetailSink) {
     for pair in devices {
-        table_values(table, Some(pair.id), &Device { pair, sample }, emit);
+        sink.take(Some(pair.id), table_values(table, &Device { pair, sample }));
     }
 }
 
-fn table_values<S>(
-    table: &[Metric<ValueFn<S>>],
-    device: Option<DeviceId>,
-    subject: &S,
-    emit: &mut impl FnMut(DetailValue),
-) {
-    for (row, metric) in table.iter().enumerate() {
-        if let Some(value) = metric.of(subject) {
-            emit(DetailValue { device, row, metric: metric.name, kind: metric.kind, value });
-        }
-    }
+fn table_values<S>(table: &[Metric<ValueFn<S>>], subject: &S) -> impl Iterator<Item = DetailValue> {
+    let value = |(row, metric): (usize, &Metric<ValueFn<S>>)| {
+        Some(DetailValue { row, metric: metric.name, kind: metric.kind, value: metric.of(subject)? })
+    };
+    table.iter().enumerate().filter_map(value)
 }
 
 impl Device<'_, Vcpu> {
@@ -253,6 +246,17 @@ mod tests {
         Snapshot { domains: vec![domain], collected: Collectors::ALL, ..Snapshot::default() }
     }
 
+    impl DetailSink for HashMap<String, f64> {
+        fn take(&mut self, device: Option<DeviceId>, values: impl Iterator<Item = DetailValue>) {
+            let names = metrics(device.map(|id| id.kind));
+            let device = device.map_or(String::new(), |id| format!("{}.{}.", id.kind.as_str(), id.name()));
+            for DetailValue { row, metric, value, .. } in values {
+                assert_eq!(names[row], metric);
+                assert_eq!(self.insert(format!("{device}{metric}"), value), None, "{device}{metric} twice");
+            }
+        }
+    }
+
     /// Every detail of the only domain, by its name.
     fn values_of(now: &Snapshot, then: Option<&Snapshot>, net_view: NetView) -> HashMap<String, f64> {
         let span = Span { elapsed: Duration::from_secs(2), uncertainty: Duration::ZERO };
@@ -262,11 +266,7 @@ mod tests {
         let mut devices = Devices::default();
         devices.pair(&sample);
         let mut found = HashMap::new();
-        values(&sample, &devices, &[Detail::All], &mut |DetailValue { device, row, metric, value, .. }| {
-            assert_eq!(metrics(device.map(|id| id.kind))[row], metric);
-            let device = device.map_or(String::new(), |id| format!("{}.{}.", id.kind.as_str(), id.name()));
-            assert_eq!(found.insert(format!("{device}{metric}"), value), None, "{device}{metric} twice");
-        });
+        values(&sample, &devices, &[Detail::All], &mut found);
         found
     }
 

@@ -1,6 +1,6 @@
 //! Series of the devices of one domain: their names, the metrics last sent, zeros still owed once a device is gone.
 
-use crate::metrics::devices::{self, DetailValue};
+use crate::metrics::devices::{self, DetailSink, DetailValue};
 use crate::metrics::metric::{Kind, Rows};
 use crate::model::device::DeviceId;
 use crate::naming::name::DomainName;
@@ -14,7 +14,7 @@ pub const ZEROS_ON_RETIRE: u32 = 3;
 /// The series of a domain's devices.
 #[derive(Default)]
 pub struct DeviceSeries {
-    /// Those that the latest snapshot has values of, in its order; then the others.
+    /// Those of the latest snapshot in its order, then the others.
     list: Vec<OneSeries>,
     /// How many of the first, so far.
     present: usize,
@@ -31,40 +31,46 @@ struct OneSeries {
     zeros: u32,
 }
 
-impl DeviceSeries {
-    /// Adds a value if its metric is selected. The values of a device follow one another, and nothing else comes between.
-    pub fn emit(&mut self, detail: &DetailValue, selection: &Selection, domain: DomainName, statsd: &mut BatchWriter) {
-        let &DetailValue { device, row, metric, kind, value } = detail;
-        let series = self.of(device, statsd, || OneSeries::new(device, domain, selection));
-        if series.selected.contains(row) {
+/// Adds the values of a snapshot.
+pub struct Emitter<'a> {
+    /// The series of the domain's devices.
+    pub series: &'a mut DeviceSeries,
+    /// The domain as its devices' names have it.
+    pub domain: DomainName<'a>,
+    /// Which metrics to add.
+    pub selection: &'a Selection,
+    /// Where to.
+    pub statsd: &'a mut BatchWriter,
+}
+
+impl DetailSink for Emitter<'_> {
+    fn take(&mut self, device: Option<DeviceId>, values: impl Iterator<Item = DetailValue>) {
+        let Self { series, domain, selection, statsd } = self;
+        let remembers = selection.on_vanish == OnVanish::Zero;
+        let series = series.next(device, || OneSeries::new(device, *domain, selection));
+        statsd.names(series.names.parts());
+        for DetailValue { row, metric, kind, value } in values.filter(|value| series.selected.contains(value.row)) {
             statsd.gauge(metric, value);
-            if selection.on_vanish == OnVanish::Zero && kind != Kind::Counter {
+            if remembers && kind != Kind::Counter {
                 series.sent.insert(row);
             }
         }
     }
+}
 
-    /// The series of the device that was asked for last, or of the next one, which is most often the next in the list.
-    fn of(
-        &mut self,
-        device: Option<DeviceId>,
-        statsd: &mut BatchWriter,
-        new: impl FnOnce() -> OneSeries,
-    ) -> &mut OneSeries {
-        let is_latest = self.list[..self.present].last().is_some_and(|latest| latest.id == device);
-        if !is_latest {
-            let place = self.list[self.present..].iter().position(|series| series.id == device);
-            let place = place.map_or(self.list.len(), |place| self.present + place);
-            if place == self.list.len() {
-                self.list.push(new());
-            }
-            self.list[self.present..=place].rotate_right(1);
-            let series = &mut self.list[self.present];
-            series.zeros = ZEROS_ON_RETIRE;
-            statsd.names(series.names.parts());
-            self.present += 1;
+impl DeviceSeries {
+    /// The series of a device of the snapshot, as a rule the next in the list.
+    fn next(&mut self, device: Option<DeviceId>, new: impl FnOnce() -> OneSeries) -> &mut OneSeries {
+        let place = self.list[self.present..].iter().position(|series| series.id == device);
+        let place = place.map_or(self.list.len(), |place| self.present + place);
+        if place == self.list.len() {
+            self.list.push(new());
         }
-        &mut self.list[self.present - 1]
+        self.list[self.present..=place].rotate_right(1);
+        self.present += 1;
+        let series = &mut self.list[self.present - 1];
+        series.zeros = ZEROS_ON_RETIRE;
+        series
     }
 
     /// After the values of a snapshot: adds the zeros of devices that are gone.

@@ -15,7 +15,7 @@ use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::uuid::Uuid;
 use crate::naming::name::DomainName;
 use crate::naming::namer::Names;
-use crate::report::device_series::{DeviceSeries, ZEROS_ON_RETIRE};
+use crate::report::device_series::{DeviceSeries, Emitter, ZEROS_ON_RETIRE};
 use crate::report::selection::{OnVanish, Selection};
 use crate::statsd::batch::BatchWriter;
 
@@ -251,10 +251,9 @@ impl Series {
             }
             devices.pair(&sample);
             let DomainSeries { metric_name, uuid, devices: details, .. } = series;
-            let domain_name = DomainName { name: metric_name, uuid: uuid.as_ref() };
-            devices::values(&sample, devices, &selection.details, &mut |detail| {
-                details.emit(&detail, selection, domain_name, statsd);
-            });
+            let domain = DomainName { name: metric_name, uuid: uuid.as_ref() };
+            let mut emitter = Emitter { series: details, domain, selection, statsd };
+            devices::values(&sample, devices, &selection.details, &mut emitter);
             details.retire(|id| devices.have_lost(id), statsd);
         }
         retired.retain_mut(|series| {

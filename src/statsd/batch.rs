@@ -125,7 +125,8 @@ impl BatchWriter {
         debug_assert_eq!(packed, self.line.len());
     }
 
-    /// Writes what follows the text before the metric.
+    /// Writes what follows the text before the metric. Inlined: a third of a poll's instructions are those of lines.
+    #[inline(always)]
     fn end_line(&mut self, metric: &str, value: Decimal) {
         let Self { line, after, tags, .. } = self;
         line.extend_from_slice(metric.as_bytes());
@@ -135,11 +136,11 @@ impl BatchWriter {
         }
         line.push(b':');
         value.write(line);
-        line.extend_from_slice(b"|g");
-        if !tags.is_empty() {
-            line.extend_from_slice(tags.as_bytes());
+        if tags.is_empty() {
+            line.extend_from_slice(b"|g\n");
+        } else {
+            [b"|g", tags.as_bytes(), b"\n"].iter().for_each(|text| line.extend_from_slice(text));
         }
-        line.push(b'\n');
     }
 
     /// The gauges added since the last call.

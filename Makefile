@@ -4,7 +4,8 @@ HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench bench-beside bench-instructions demo \
-    demo-run e2e-xen lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts clean test-debian
+    demo-run e2e-xen lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts \
+    test-dashboards clean test-debian
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,9 +51,19 @@ test-libraries: ## Compare with the real xentop and libxenstat of Debian 11, 12 
 # Suites of Debian and the release of Xen in each.
 LIBRARIES := bullseye:4.14 bookworm:4.17 trixie:4.20
 
-test-alerts: ## Test the alert rules, and check the dashboard's queries, with Prometheus' promtool
-	@tests/need.sh apt-get:apt dpkg-deb:dpkg python3:python3
+test-alerts: ## Test the alert rules with Prometheus' promtool
+	@tests/need.sh apt-get:apt dpkg-deb:dpkg
 	tests/alerts/run $(CACHE)
+
+# Programs that the dashboards need.
+GRAPHITE := node:nodejs npm:npm carbon-cache:graphite-carbon graphite-manage:graphite-web
+
+test-dashboards: ## Let real Graphite and Prometheus answer every query of the dashboards: one minute
+	@tests/need.sh $(BUILD) $(GRAPHITE) apt-get:apt dpkg-deb:dpkg /usr/lib/python3/dist-packages/yaml:python3-yaml
+	@$(MAKE) --no-print-directory shim npm-statsd
+	cargo build --release
+	@programs=$$(tests/alerts/fetch $(CACHE)) && /usr/bin/python3 tests/dashboards/run \
+	    $(TARGET)/release/xenmonitor $(SHIM_LIB) $(TARGET)/npm/node_modules/statsd/stats.js $$programs/prometheus
 
 test-debian: ## Run the tests in a fresh Debian, SUITE=trixie with its own Rust or SUITE=bookworm with this machine's
 	@tests/need.sh mmdebstrap:mmdebstrap unshare:util-linux git:git \
@@ -165,13 +176,11 @@ demo-run:
 	@echo; echo "The metrics of one domain at the second poll, as sent to statsd:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
 
-pictures: ## Draw docs/img with statsd and Graphite from a simulated host: three minutes
-	@tests/need.sh $(BUILD) node:nodejs npm:npm carbon-cache:graphite-carbon graphite-manage:graphite-web \
-	    /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
-	@$(MAKE) --no-print-directory shim npm-statsd
+pictures: ## Draw docs/img with Graphite from three hours of a simulated host
+	@tests/need.sh $(BUILD) $(GRAPHITE) /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
+	@$(MAKE) --no-print-directory shim
 	cargo build --release
-	/usr/bin/python3 tests/pictures/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB) \
-	    $(TARGET)/npm/node_modules/statsd/stats.js
+	/usr/bin/python3 tests/dashboards/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
 
 # Releases of Xen, see tests/xen/release.
 XEN ?= 4.17

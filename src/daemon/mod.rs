@@ -175,8 +175,9 @@ impl Running {
                     continue;
                 }
             };
-            for action in self.state.on(event, Now::read()).into_iter().flatten() {
-                match self.perform(action, &mut polled) {
+            let now = Now::read();
+            for action in self.state.on(event, now).into_iter().flatten() {
+                match self.perform(action, &mut polled, now) {
                     Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
                         return Ok(Exit::StdoutClosed);
                     }
@@ -188,15 +189,15 @@ impl Running {
     }
 
     /// Does what the state machine decided. `polled` is the poll that has just finished, if one has.
-    fn perform(&mut self, action: Action, polled: &mut Option<Polled>) -> Result<Option<Exit>, Failure> {
+    fn perform(&mut self, action: Action, polled: &mut Option<Polled>, now: Now) -> Result<Option<Exit>, Failure> {
         match action {
             Action::Poll { reopen } => {
                 let request = Request { recycled: std::mem::take(&mut self.spare), reopen };
                 self.poller.request(request).map_err(|_| Failure::ThreadDied("poller"))?;
             }
-            Action::Report => polled.take().map_or(Ok(()), |polled| self.report(polled))?,
+            Action::Report => polled.take().map_or(Ok(()), |polled| self.report(polled, now))?,
             Action::ReportLate { running, stuck, up } => self.report_late(running, stuck, up)?,
-            Action::PingWatchdog => self.systemd.ping(Instant::now()),
+            Action::PingWatchdog => self.systemd.ping(now.instant),
             Action::Reopen => {
                 info!("SIGHUP: reopening libxenstat and the destinations");
                 self.log.introduce_again();
@@ -214,7 +215,7 @@ impl Running {
     }
 
     /// Reports a finished poll.
-    fn report(&mut self, polled: Polled) -> Result<(), Failure> {
+    fn report(&mut self, polled: Polled, now: Now) -> Result<(), Failure> {
         let Polled { result, moments, took, notes } = polled;
         if took < self.state.interval() {
             self.log.in_time();
@@ -222,11 +223,11 @@ impl Running {
         match result {
             Ok(snapshot) => {
                 self.log.succeeded(notes, &snapshot, self.state.interval(), || self.reporter.describe());
-                self.report_snapshot(snapshot, moments, took)
+                self.report_snapshot(snapshot, moments, took, now)
             }
             Err(error) => {
                 self.log.failed(&error);
-                self.systemd.on_poll(Instant::now(), false, || format!("{error}; retrying"));
+                self.systemd.on_poll(now.instant, false, || format!("{error}; retrying"));
                 let health = self.health(PollHealth {
                     poll: Some(took),
                     domains: Some(0),
@@ -238,13 +239,13 @@ impl Running {
         }
     }
 
-    fn report_snapshot(&mut self, snapshot: Snapshot, moments: Moments, took: Duration) -> Result<(), Failure> {
-        let start = Now::read();
-        let previous = self.previous.as_ref().map(|(snapshot, then)| Previous {
-            snapshot,
-            xenstat: Span::between(then.xenstat, moments.xenstat),
-            vifs: Span::between(then.vifs, moments.vifs),
-        });
+    fn report_snapshot(
+        &mut self,
+        snapshot: Snapshot,
+        moments: Moments,
+        took: Duration,
+        start: Now,
+    ) -> Result<(), Failure> {
         let domains = self.reporter.update(&snapshot);
         let all_disks = snapshot.domains.iter().all(|domain| domain.vbds.is_some());
         let health = self.health(PollHealth {
@@ -253,6 +254,11 @@ impl Running {
             domains: Some(domains),
             collected: Some(Collectors { vbd: all_disks, ..snapshot.collected }),
             ..PollHealth::default()
+        });
+        let previous = self.previous.as_ref().map(|(snapshot, then)| Previous {
+            snapshot,
+            xenstat: Span::between(then.xenstat, moments.xenstat),
+            vifs: Span::between(then.vifs, moments.vifs),
         });
         let poll = Poll {
             snapshot: &snapshot,
@@ -285,7 +291,8 @@ impl Running {
     }
 
     /// This program's own metrics: the given state of one poll, and the counts of all polls and datagrams.
-    fn health(&self, poll: PollHealth) -> Health {
+    fn health(&mut self, poll: PollHealth) -> Health {
+        self.reporter.servers_mut().catch_up();
         let PollHealth { up, poll, running, domains, collected } = poll;
         let polls = self.state.counts();
         let Count { sent, dropped, errors, .. } = self.reporter.servers().count().unwrap_or_default();

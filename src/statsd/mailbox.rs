@@ -6,13 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::statsd::batch::Batch;
+use crate::statsd::delivery::report::Outcome;
 use crate::statsd::delivery::{End, Event};
 
-/// What the thread has not taken yet.
+/// What the thread has not taken yet, and what the daemon has not.
 #[derive(Default)]
 pub struct Mailbox {
     pending: Mutex<Pending>,
     is_filled: Condvar,
+    delivered: Mutex<Option<Outcome>>,
 }
 
 /// The contents of a mailbox.
@@ -49,6 +51,17 @@ impl Mailbox {
         self.put(|pending| pending.reopen = true);
     }
 
+    /// Keeps what became of a batch until the daemon [asks](Self::delivered) for it.
+    pub fn keep(&self, outcome: Outcome) {
+        let mut kept = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_or_insert_default().sent += outcome.sent;
+    }
+
+    /// What became of batches and has not been asked for.
+    pub fn delivered(&self) -> Option<Outcome> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Makes the thread end.
     pub fn end(&self, end: End) {
         self.put(|pending| pending.end = Some(end));
@@ -58,6 +71,8 @@ impl Mailbox {
         let mut pending = self.lock();
         put(&mut pending);
         pending.any = true;
+        // Unlocked first: a thread that wakes up to a locked mailbox has to wait again.
+        drop(pending);
         self.is_filled.notify_one();
     }
 

@@ -155,6 +155,14 @@ impl Servers {
         self.servers[n].on_report(report);
     }
 
+    /// Takes what the senders have not reported, as nothing went wrong.
+    pub fn catch_up(&mut self) {
+        for server in &mut self.servers {
+            let outcome = server.sender.as_ref().and_then(Sender::delivered);
+            outcome.into_iter().for_each(|outcome| server.on_delivered(outcome));
+        }
+    }
+
     /// The counts of all servers together; `None` without servers.
     pub fn count(&self) -> Option<Count> {
         self.servers.iter().map(|server| server.count).reduce(|one, other| Count {

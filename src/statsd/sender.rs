@@ -10,13 +10,16 @@ use crate::on_drop::OnDrop;
 use crate::statsd::batch::Batch;
 use crate::statsd::datagrams::MaxDatagram;
 use crate::statsd::delivery::End;
-use crate::statsd::delivery::report::Report;
+use crate::statsd::delivery::report::{Outcome, Report};
 use crate::statsd::delivery::{Action, Close, Delivery, Event, Opened};
 use crate::statsd::destination::Destination;
 use crate::statsd::mailbox::Mailbox;
 use crate::statsd::pacing::Timing;
 use crate::statsd::resolver;
 use crate::statsd::socket::{self, Limits, Socket};
+
+/// After so many batches without a problem, the daemon is not woken up to hear of the next: it asks at its next poll.
+const WELL: u32 = 5;
 
 /// How long a server may take to read the last of a connection.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,6 +39,7 @@ impl Sender {
             let _ended = OnDrop(|| report(Report::Ended));
             let limits = Limits { ack_timeout: timing.ack_timeout(), max_datagram };
             run(&destination, timing, limits, &mailbox, &report);
+            mailbox.delivered().into_iter().for_each(|outcome| report(Report::Delivered(outcome)));
         };
         thread::Builder::new().name("sender".into()).spawn(run)?;
         Ok(sender)
@@ -44,6 +48,11 @@ impl Sender {
     /// Has a batch sent, in place of any that is unsent.
     pub fn send(&self, batch: &Arc<Batch>) {
         self.0.send(batch);
+    }
+
+    /// What became of the latest batches, if that was not reported.
+    pub fn delivered(&self) -> Option<Outcome> {
+        self.0.delivered()
     }
 
     /// Makes the thread resolve and connect to the destination again.
@@ -63,6 +72,7 @@ fn run(destination: &Destination, timing: Timing, limits: Limits, mailbox: &Arc<
     let mut probe: Option<Box<dyn Socket>> = None;
     let mut now = Instant::now();
     let mut delivery = Delivery::new(destination, timing, now);
+    let mut well = 0;
     loop {
         let answer = match delivery.next(now) {
             Action::Resolve => resolve(destination, mailbox),
@@ -74,7 +84,11 @@ fn run(destination: &Destination, timing: Timing, limits: Limits, mailbox: &Arc<
                 });
                 Some(Event::Opened(opened))
             }
-            Action::CheckPeer => Some(Event::Checked(socket.as_mut().expect(IS_OPEN).peer_state())),
+            // Actions that take no time do not need another look at the clock.
+            Action::CheckPeer => {
+                delivery.on(Event::Checked(socket.as_mut().expect(IS_OPEN).peer_state()), now);
+                continue;
+            }
             Action::Probe(address) => {
                 probe = socket::open(destination, &[address], limits).ok();
                 let sent = probe.as_mut().map(|probe| probe.send(b"", Instant::now()));
@@ -85,7 +99,10 @@ fn run(destination: &Destination, timing: Timing, limits: Limits, mailbox: &Arc<
             Action::Send(n, deadline) => {
                 Some(Event::Sent(socket.as_mut().expect(IS_OPEN).send(delivery.datagram(n), deadline)))
             }
-            Action::CheckRefusal => Some(Event::Refusal(socket.as_ref().expect(IS_OPEN).refusal())),
+            Action::CheckRefusal => {
+                delivery.on(Event::Refusal(socket.as_ref().expect(IS_OPEN).refusal()), now);
+                continue;
+            }
             Action::Close(how) => {
                 let mut socket = socket.take().expect(IS_OPEN);
                 match how {
@@ -98,8 +115,13 @@ fn run(destination: &Destination, timing: Timing, limits: Limits, mailbox: &Arc<
                 }
             }
             Action::Report(what) => {
-                report(what);
-                None
+                let is_well = matches!(&what, Report::Delivered(outcome) if outcome.reason.is_none());
+                well = if is_well { well + 1 } else { 0 };
+                match what {
+                    Report::Delivered(outcome) if well > WELL => mailbox.keep(outcome),
+                    what => report(what),
+                }
+                continue;
             }
             Action::Wait(until) => {
                 let pending = mailbox.wait(until);

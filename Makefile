@@ -84,7 +84,8 @@ test-names: ## Test the naming of domains with a million sets of hostile names
 SANITIZERS ?= address thread
 STD_FOR_thread := -Zbuild-std
 NOT_SANITIZED := $(addprefix --skip ,process_is_clean_under_valgrind process_starts_only_threads chroot:: privileges:: \
-    clock_changes_do_not_affect_polls_and_rates pacing_spreads_many_datagrams_over_time soak_of_many_polls)
+    clock_changes_do_not_affect_polls_and_rates pacing_spreads_many_datagrams_over_time soak_of_many_polls \
+    disks_cost_few_system_calls)
 
 test-sanitizers: ## Run the tests on a daemon built with AddressSanitizer, then with ThreadSanitizer
 	@tests/need.sh $(BUILD) $(PEERS)

@@ -8,8 +8,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::collect::xenstat;
 use crate::model::text::printable;
 
-/// Lines of one poll, at most.
+/// Lines of one poll, at most, and what a pipe holds.
 const MAX_LINES: usize = 16;
+const MAX_BYTES: u64 = 64 << 10;
 
 /// Receives what libraries print, or, if no pipe can be had, lets them print to stderr.
 pub struct Messages(Option<File>);
@@ -29,8 +30,8 @@ impl Messages {
     pub fn take(&mut self) -> Vec<String> {
         let mut printed = Vec::new();
         if let Some(pipe) = &mut self.0 {
-            // Ends with an error when there is nothing left.
-            let _ = pipe.read_to_end(&mut printed);
+            // Ends with an error when there is nothing left. Not a file's own function, which asks for its size first.
+            let _ = pipe.take(MAX_BYTES).read_to_end(&mut printed);
         }
         distinct(&printed)
     }

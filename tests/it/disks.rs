@@ -1,5 +1,6 @@
 //! Disks, with simulated QEMUs, backends and tapdisks in the places where the daemon looks for the real ones.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +15,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Daemon, PATIENCE, Said, Scratch, answered_polls, behind, out_of, run, shim, unshared, xenmonitor,
+    Daemon, Listener, PATIENCE, Said, Scratch, answered_polls, behind, clean, out_of, run, shim, unshared, xenmonitor,
 };
 
 /// The files and sockets of a dom0 that the daemon reads besides libxenstat.
@@ -111,6 +112,45 @@ const PV_CDROM: &str = include_str!("../qmp/pv-cdrom.json");
 /// Replies of QEMU 7.2 with libxl's arguments for an HVM guest with two IDE disks, a SCSI disk, a CD and an empty CD
 /// drive; the backends `hda-qcow2`, `xvdb-raw`, `hdc-raw` and `xvdg-raw` are added by hand.
 const HVM: &str = include_str!("../qmp/hvm.json");
+
+/// What a poll costs does not creep up: its system calls by kind, of the poll with the fewest, as a busy machine adds
+/// some. A guest's QEMU serves two disks, the kernel four.
+#[test]
+fn disks_cost_few_system_calls() {
+    const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
+    let dom0 = Dom0::new(5);
+    dom0.qemu(5, well);
+    (1..=4).for_each(|id| dom0.device(&format!("vbd-{id}-51712"), &FILES.map(|file| (file, 7))));
+    let (listener, trace) = (Listener::new("127.0.0.1:0"), dom0.scratch.join("trace"));
+    let mut daemon = dom0.daemon(false, &["--interval", "100ms", "--count", "20", "--vifs", "kernel"]);
+    daemon.args(["--statsd", &listener.url(), "--log", "warn"]);
+    let mut strace = clean("strace");
+    strace.args(["-f", "-o"]).arg(&trace);
+    out_of(&mut behind(strace, &daemon));
+    let trace = std::fs::read_to_string(trace).unwrap();
+    // Every poll begins with this file. The first ones open what later ones keep open.
+    let polls = trace.split("\"/proc/net/dev\"").skip(10);
+    let count = |poll: &str| {
+        let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+        let names = poll.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
+        names.for_each(|(name, _)| *calls.entry(name.to_owned()).or_default() += 1);
+        calls
+    };
+    let polls: Vec<_> = polls.map(count).collect();
+    for (what, names, most) in [
+        (
+            "files",
+            &["open", "openat", "close", "read", "pread64", "getdents64", "newfstatat", "statx", "lseek"][..],
+            51,
+        ),
+        ("sockets", &["socket", "connect", "ppoll", "recvfrom", "sendto", "getsockopt"], 21),
+        ("threads", &["futex"], 10),
+    ] {
+        let of_poll = |calls: &BTreeMap<String, usize>| names.iter().filter_map(|name| calls.get(*name)).sum::<usize>();
+        let fewest = polls.iter().map(of_poll).min().unwrap();
+        assert!((1..=most).contains(&fewest), "{fewest} system calls for {what}: {polls:?}");
+    }
+}
 
 /// The server side of a correct QMP conversation; `say` writes each message.
 fn converse(stream: &UnixStream, answers: &str, mut say: impl FnMut(&[u8])) {

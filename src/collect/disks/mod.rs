@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::error;
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{DirEntryExt, FileTypeExt};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, RawDirEntry};
 use rustix::io::Errno;
 
 use self::blkback::TAPDISK3;
@@ -30,8 +30,11 @@ use crate::model::snapshot::{AccessPath, Moment, Snapshot, Vbd, VbdCounters};
 use crate::model::text::{decimal, printable};
 use crate::model::vdev;
 
-/// Where libxl lets QEMU listen; the second for systems where it is no link to the first.
-const SOCKETS: [&str; 2] = ["/run/xen", "/var/run/xen"];
+/// Where libxl lets QEMU listen; the second only on systems where it is not the first.
+static SOCKETS: LazyLock<&[&str]> = LazyLock::new(|| {
+    let is_link = fs::canonicalize("/var/run").is_ok_and(|path| path == Path::new("/run"));
+    if is_link { &["/run/xen"] } else { &["/run/xen", "/var/run/xen"] }
+});
 
 /// What libxl calls the socket that is meant for libxenstat, before the domid.
 const SOCKET: &str = "qmp-libxenstat-";
@@ -115,8 +118,8 @@ pub fn come_from_backends(source: DiskSource) -> bool {
 pub fn qemus_listen() -> bool {
     // Not every file system shows the type of its entries.
     let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
-    let is_qemus = |name: &str, kind| may_be_socket(kind) && domid(name).is_some();
-    SOCKETS.into_iter().any(|directory| has(directory, is_qemus).unwrap_or_else(may_have_some))
+    let is_qemus = |name: &str, entry: &RawDirEntry| may_be_socket(entry.file_type()) && domid(name).is_some();
+    SOCKETS.iter().any(|directory| has(directory, is_qemus).unwrap_or_else(may_have_some))
 }
 
 /// A directory that may not be listed may have some. Then no disks are reported, with the reason.
@@ -125,13 +128,13 @@ fn may_have_some(error: Errno) -> bool {
 }
 
 /// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
-fn has(directory: &str, matches: impl Fn(&str, FileType) -> bool) -> rustix::io::Result<bool> {
+fn has(directory: &str, mut matches: impl FnMut(&str, &RawDirEntry) -> bool) -> rustix::io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     let mut buffer = [MaybeUninit::uninit(); 8 << 10];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
-        if entry.file_name().to_str().is_ok_and(|name| matches(name, entry.file_type())) {
+        if entry.file_name().to_str().is_ok_and(|name| matches(name, &entry)) {
             return Ok(true);
         }
     }
@@ -145,19 +148,21 @@ fn domid(socket: &str) -> Option<u32> {
 /// The files with the name of a guest's socket, and whether each is a socket; links are not followed.
 fn sockets() -> Result<BTreeMap<u32, (Guest, bool)>, Error> {
     let mut sockets = BTreeMap::new();
-    for directory in SOCKETS {
-        let entries = match fs::read_dir(directory) {
-            Err(source) if source.kind() == ErrorKind::PermissionDenied => {
-                return Err(Error::Sockets { directory, source });
+    for directory in *SOCKETS {
+        let listed = has(directory, |name, entry| {
+            if let Some(domid) = domid(name) {
+                let socket = Path::new(directory).join(name);
+                let is_socket = match entry.file_type() {
+                    FileType::Unknown => fs::symlink_metadata(&socket).is_ok_and(|file| file.file_type().is_socket()),
+                    kind => kind == FileType::Socket,
+                };
+                sockets.entry(domid).or_insert_with(|| (Guest { domid, socket, inode: entry.ino() }, is_socket));
             }
-            entries => entries,
-        };
-        for entry in entries.into_iter().flatten().flatten() {
-            if let Some(domid) = entry.file_name().to_str().and_then(domid) {
-                let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-                let guest = || Guest { domid, socket: entry.path(), inode: entry.ino() };
-                sockets.entry(domid).or_insert_with(|| (guest(), is_socket));
-            }
+            // All are looked at.
+            false
+        });
+        if let Err(source @ (Errno::ACCESS | Errno::PERM)) = listed {
+            return Err(Error::Sockets { directory, source: source.into() });
         }
     }
     Ok(sockets)

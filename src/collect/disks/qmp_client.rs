@@ -71,15 +71,15 @@ impl Client {
         if guests.is_empty() && self.sockets.is_empty() {
             return BTreeMap::new();
         }
-        let actions = self.scheduler.begin(guests, limit, Instant::now());
-        self.act(actions);
+        let mut now = Instant::now();
+        let actions = self.scheduler.begin(guests, limit, now);
+        self.act(actions, now);
         loop {
-            let now = Instant::now();
             let is_over = self.scheduler.is_over(now);
             let wake = self.scheduler.wake().filter(|_| !is_over).unwrap_or(now);
-            self.turn(wake.saturating_duration_since(now));
+            now = self.turn(wake.saturating_duration_since(now));
             // What was read may have been an answer, after which the next question gets a little time.
-            if is_over && self.scheduler.is_over(Instant::now()) {
+            if is_over && self.scheduler.is_over(now) {
                 return self.scheduler.finish();
             }
         }
@@ -87,7 +87,7 @@ impl Client {
 
     /// Makes connections again, except those on which an answer is owed.
     pub fn reopen(&mut self) {
-        self.on(Event::Reopen);
+        self.on(Event::Reopen, Instant::now());
     }
 
     /// After [`Owed::stop`]: reads the answers that are owed.
@@ -96,64 +96,72 @@ impl Client {
             let now = Instant::now();
             let stop_by = self.owed.lock().stop_by;
             match stop_by {
-                Some(stop_by) if stop_by > now => self.turn(stop_by - now),
+                Some(stop_by) if stop_by > now => {
+                    self.turn(stop_by - now);
+                }
                 _ => return,
             }
         }
     }
 
-    /// Waits until QEMUs have sent something, and reads it.
-    fn turn(&mut self, patience: Duration) {
+    /// Waits until QEMUs have sent something, and reads it. Returns when that was done.
+    fn turn(&mut self, patience: Duration) -> Instant {
         let ids = self.scheduler.in_order();
         let ready = wait(ids.iter().filter_map(|id| Some((*id, self.sockets.get(id)?))).collect(), patience);
         // Locked until the questions are sent: the thread that stops the program either sees a question or prevents it.
         let owed = Arc::clone(&self.owed);
         let mut owed_now = owed.lock();
+        let mut now = Instant::now();
         if owed_now.stop_by.is_some() {
-            self.on(Event::Stop);
+            self.on(Event::Stop, now);
         }
         for id in ready {
-            if self.scheduler.may_read(id, Instant::now()) {
-                self.read(id);
+            if self.scheduler.may_read(id, now) {
+                self.read(id, now);
+                now = Instant::now();
             }
         }
-        self.on(Event::Time);
+        self.on(Event::Time, now);
         owed_now.questions = self.scheduler.owed();
-        owed.changed.notify_all();
+        // Before that nobody waits, and each wake-up is a system call.
+        if owed_now.stop_by.is_some() {
+            owed.changed.notify_all();
+        }
+        now
     }
 
     /// Reads once from a connection.
-    fn read(&mut self, id: Id) {
+    fn read(&mut self, id: Id, now: Instant) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let mut chunk = [0; READ_SIZE];
         match socket.read(&mut chunk) {
-            Ok(0) => self.on(Event::Closed(id, None)),
-            Ok(length) => self.on(Event::Received(id, &chunk[..length])),
+            Ok(0) => self.on(Event::Closed(id, None), now),
+            Ok(length) => self.on(Event::Received(id, &chunk[..length]), now),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => self.on(Event::Closed(id, Some(error))),
+            Err(error) => self.on(Event::Closed(id, Some(error)), now),
         }
     }
 
-    fn on(&mut self, event: Event) {
+    fn on(&mut self, event: Event, now: Instant) {
         if let Event::Closed(id, _) = event {
             self.sockets.remove(&id);
         }
-        let actions = self.scheduler.on(event, Instant::now());
-        self.act(actions);
+        let actions = self.scheduler.on(event, now);
+        self.act(actions, now);
     }
 
-    fn act(&mut self, actions: Vec<Action>) {
+    fn act(&mut self, actions: Vec<Action>, now: Instant) {
         for action in actions {
             match action {
                 Action::Connect(id, socket) => match connect(&socket) {
                     Ok(socket) => drop(self.sockets.insert(id, socket)),
-                    Err(error) => self.on(Event::NotConnected(id, error)),
+                    Err(error) => self.on(Event::NotConnected(id, error), now),
                 },
                 Action::Ask(id, question) => {
                     // A question is short enough to fit into the socket's buffer.
                     let sent = self.sockets.get_mut(&id).map(|socket| socket.write_all(question.line()));
                     if let Some(Err(error)) = sent {
-                        self.on(Event::Closed(id, Some(error)));
+                        self.on(Event::Closed(id, Some(error)), now);
                     }
                 }
                 Action::Close(id) => drop(self.sockets.remove(&id)),

@@ -136,14 +136,21 @@ impl Node {
         let scenario = &handle.scenario;
         let listed = if empty { Vec::new() } else { scenario.list(now.poll) };
         let mut last_vbd = VbdNumbers::default();
+        let domains: Vec<Domain> =
+            listed.iter().map(|listed| Domain::read(listed, flags, now, &mut last_vbd)).collect();
+        let tot_mem = memory(&scenario.host.tot_mem, now);
+        let used = domains.iter().map(|domain| domain.cur_mem).sum::<u64>();
         Node {
             magic: Magic::of::<Node>(),
             handle,
-            tot_mem: memory(&scenario.host.tot_mem, now),
-            free_mem: memory(&scenario.host.free_mem, now),
+            tot_mem,
+            free_mem: match &scenario.host.xen_mem {
+                Some(xen) => tot_mem.saturating_sub(used).saturating_sub(memory(xen, now)),
+                None => memory(&scenario.host.free_mem, now),
+            },
             num_cpus: scenario.host.cpus,
             cpu_hz: scenario.host.cpu_hz.0,
-            domains: listed.iter().map(|listed| Domain::read(listed, flags, now, &mut last_vbd)).collect(),
+            domains,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Host {
     pub xen_version: CString,
     pub tot_mem: Counter,
     pub free_mem: Counter,
+    /// What Xen itself uses: then free_mem is what it and the domains leave.
+    pub xen_mem: Option<Counter>,
     pub cpus: u32,
     pub cpu_hz: Amount,
     /// Of each CPU in turn.
@@ -330,6 +332,7 @@ impl Default for Host {
             xen_version: c"4.17.0".into(),
             tot_mem: Counter::of(64 << 30),
             free_mem: Counter::of(16 << 30),
+            xen_mem: None,
             cpus: 16,
             cpu_hz: Amount(2_400_000_000),
             idle_ns: vec![Counter::rising(3_600_000_000_000, 500_000_000)],

@@ -62,7 +62,7 @@ test-dashboards: ## Let real Graphite and Prometheus answer every query of the d
 	@tests/need.sh $(BUILD) $(GRAPHITE) apt-get:apt dpkg-deb:dpkg /usr/lib/python3/dist-packages/yaml:python3-yaml
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo build --release
-	@programs=$$(tests/alerts/fetch $(CACHE)) && /usr/bin/python3 tests/dashboards/run \
+	@programs=$$(tests/alerts/fetch $(CACHE)) && /usr/bin/python3 -B tests/dashboards/run \
 	    $(TARGET)/release/xenmonitor $(SHIM_LIB) $(TARGET)/npm/node_modules/statsd/stats.js $$programs/prometheus
 
 test-debian: ## Run the tests in a fresh Debian, SUITE=trixie with its own Rust or SUITE=bookworm with this machine's
@@ -181,7 +181,7 @@ pictures: ## Draw docs/img with Graphite from three hours of a simulated host
 	@tests/need.sh $(BUILD) $(GRAPHITE) /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	@$(MAKE) --no-print-directory shim
 	cargo build --release
-	/usr/bin/python3 tests/dashboards/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
+	/usr/bin/python3 -B tests/dashboards/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
 
 # Releases of Xen, see tests/xen/release.
 XEN ?= 4.17

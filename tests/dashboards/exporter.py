@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A stand-in for statsd_exporter, which Debian does not have: exporter.py MAPPING UDP_PORT HTTP_PORT.
 
-It maps gauges by the rules that packaging/statsd_exporter/xenmonitor.yml uses: globs, the first that matches, and a ttl.
-A machine that has the real one uses that.
+It maps gauges by what packaging/statsd_exporter/xenmonitor.yml uses: globs, of which the first that matches applies, and
+a ttl. A machine that has the real one uses that.
 """
 
 import re

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use std::error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Snapshot, Vif};
@@ -28,6 +29,8 @@ pub enum VifSource {
 /// needs no new memory.
 #[derive(Debug, Default)]
 pub struct Vifs {
+    /// `/proc/net/dev`: to look it up takes as long as to read it.
+    file: Option<File>,
     /// Sorted, without duplicates.
     list: Vec<((u32, u32), Vif)>,
     taps: Vec<((u32, u32), Vif)>,
@@ -82,7 +85,7 @@ impl Nodename {
     fn of(&mut self, interface: &str) -> Result<Option<&str>, Error> {
         self.path.clear();
         self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
-        match read_into(&mut self.text, &self.path) {
+        match File::open(&self.path).and_then(|file| read_into(&mut self.text, &file)) {
             Ok(()) => Ok(std::str::from_utf8(&self.text).ok()),
             // It may be a VIF.
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(Error::Nodename(source)),
@@ -118,14 +121,13 @@ impl Others {
     }
 }
 
-/// Reads a file into `text`, replacing what it holds.
-fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
+/// Reads a file from its begin into `text`, replacing what it holds.
+fn read_into(text: &mut Vec<u8>, file: &File) -> io::Result<()> {
     text.clear();
     // std::fs::read would look at the file's size, which is 0 here, and grow the buffer even where it suffices.
-    let mut file = File::open(path)?;
     let mut chunk = [0; 8 << 10];
     loop {
-        match file.read(&mut chunk) {
+        match file.read_at(&mut chunk, text.len() as u64) {
             Ok(0) => return Ok(()),
             Ok(read) => text.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -137,8 +139,10 @@ fn read_into(text: &mut Vec<u8>, path: &str) -> io::Result<()> {
 impl Vifs {
     /// Reads the list again: one file, and one more for each interface that may be a renamed VIF.
     pub fn read(&mut self, now: Instant) -> Result<(), Error> {
-        let Self { list, taps, text, nodename, others } = self;
-        read_into(text, "/proc/net/dev").map_err(Error::Read)?;
+        let Self { file, list, taps, text, nodename, others } = self;
+        let open = file.take().map_or_else(|| File::open("/proc/net/dev"), Ok);
+        let open = open.and_then(|open| read_into(text, &open).map(|()| open));
+        *file = Some(open.map_err(Error::Read)?);
         let text = String::from_utf8_lossy(text);
         others.refresh(&text, now);
         parse(list, taps, &text, |interface| {

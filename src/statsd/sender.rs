@@ -145,3 +145,33 @@ fn resolve(destination: &Destination, mailbox: &Arc<Mailbox>) -> Option<Event> {
     let begun = resolver::resolve(host, move |result| mailbox.resolved(result));
     begun.err().map(|error| Event::Resolved(Err(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::statsd::batch::BatchWriter;
+
+    #[test]
+    fn sender_reports_the_first_good_batches_and_keeps_the_rest() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let destination = format!("udp://{}", server.local_addr().unwrap()).parse().unwrap();
+        let (reports, reported) = mpsc::channel();
+        let timing = Timing { interval: HOUR, spread: 0.5, resolve_every: HOUR };
+        let report = move |what| drop(reports.send(what));
+        let sender = Sender::start(destination, timing, MaxDatagram::Auto, report).unwrap();
+        let mut writer = BatchWriter::new(600);
+        for n in 0..WELL + 10 {
+            writer.gauge("a", n.into());
+            sender.send(&writer.take());
+            server.recv(&mut [0; 600]).unwrap();
+        }
+        sender.end(End::Finish);
+        let delivered = |what| if let Report::Delivered(outcome) = what { Some(outcome.sent) } else { None };
+        let delivered: Vec<u64> = reported.iter().filter_map(delivered).collect();
+        assert_eq!(delivered, [vec![1; WELL as usize], vec![10]].concat());
+    }
+}

@@ -144,7 +144,7 @@ fn disks_cost_few_system_calls() {
             49,
         ),
         ("sockets", &["socket", "connect", "ppoll", "recvfrom", "sendto", "getsockopt"], 21),
-        ("threads", &["futex"], 10),
+        ("threads", &["futex"], 9),
     ] {
         let of_poll = |calls: &BTreeMap<String, usize>| names.iter().filter_map(|name| calls.get(*name)).sum::<usize>();
         let fewest = polls.iter().map(of_poll).min().unwrap();

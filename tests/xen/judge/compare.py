@@ -90,6 +90,20 @@ def with_xentop(before, document, gauges, after, states, qemus=()):
     return result
 
 
+def with_kernel(before, document, gauges, after):
+    """All VIFs of all domains with the kernel's counters, by domid and number."""
+    result, found = Comparison(), []
+    for domain in document["domains"]:
+        found += [(domain["domid"], vif["id"]) for vif in domain["vif"]]
+        for vif in domain["vif"]:
+            place = domain["domid"], vif["id"]
+            for key in VIF:
+                gauge = gauges.get(f"xen.dom0.{domain['metric_name']}.vif.{vif['id']}.{key}")
+                result.number(f"vif{place} {key}", before[place][key], gauge, after[place][key])
+    result.same("the VIFs", sorted(before), sorted(found))
+    return result
+
+
 def details(result, name, one, own, other):
     """Compares xentop -v -n with --detail vcpus,vifs."""
     vcpus = range(int(one.columns["VCPUS"]))

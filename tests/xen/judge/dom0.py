@@ -57,10 +57,18 @@ def wait(what, holds, limit=600):
 
 
 def bridge():
-    """Creates the bridge, without which xentop shows no networks. The guests talk to its address."""
+    """Creates the bridge, without which xentop shows no networks, of all VIFs. The guests talk to its address."""
     run("ip", "link", "add", "xenbr0", "type", "bridge", "forward_delay", "0")
     run("ip", "addr", "add", "10.77.0.1/24", "dev", "xenbr0")
     run("ip", "link", "set", "xenbr0", "up")
+    for name in filter(place_of, interfaces()):
+        run("ip", "link", "set", name, "master", "xenbr0")
+
+
+def ping(address):
+    """Tries to reach an address that nobody has, which makes ARP send a broadcast. Returns True."""
+    subprocess.run(["ping", "-c", "1", "-W", "1", address], capture_output=True)
+    return True
 
 
 # --- guests -----------------------------------------------------------------------------------------------------
@@ -160,20 +168,31 @@ def connected(domids):
 VIF = ["rx_bytes", "rx_packets", "rx_errs", "rx_drop", "tx_bytes", "tx_packets", "tx_errs", "tx_drop"]
 
 
-def kernels_vifs():
-    """The kernel's counters of every VIF, by domid and number, which come from the interface's device in xenstore."""
-    vifs = {}
+def interfaces():
+    """The kernel's counters of every network interface, by its name."""
+    found = {}
     with open("/proc/net/dev") as file:
         for line in file.readlines()[2:]:
             name, columns = line.split(":")
-            try:
-                with open(f"/sys/class/net/{name.strip()}/device/nodename") as node:
-                    _, kind, of, number = node.read().strip().split("/")
-            except OSError:
-                continue
             columns = [int(column) for column in columns.split()]
-            vifs[int(of), int(number)] = dict(zip(VIF, columns[0:4] + columns[8:12]))
-    return vifs
+            found[name.strip()] = dict(zip(VIF, columns[0:4] + columns[8:12]))
+    return found
+
+
+def place_of(interface):
+    """Domid and number of an interface that is a VIF, from its device in xenstore, or None."""
+    try:
+        with open(f"/sys/class/net/{interface}/device/nodename") as node:
+            _, kind, of, number = node.read().strip().split("/")
+    except OSError:
+        return None
+    return int(of), int(number)
+
+
+def kernels_vifs():
+    """The kernel's counters of every VIF, by domid and number."""
+    places = {name: (place_of(name), counters) for name, counters in interfaces().items()}
+    return {place: counters for place, counters in places.values() if place}
 
 
 def blkback(of, dev):

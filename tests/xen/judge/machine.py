@@ -27,13 +27,16 @@ with open("patience") as file:
 with open("only") as file:
     ONLY = file.read().split()
 
+NO_SWITCH = "its dom0 has no Open vSwitch"
 NO_QEMU = "Debian has no QEMU for dom0s on arm64"
 
 # By release and name of the function that checks.
 EXCEPTIONS = {
+    **{release: {"open_vswitch": NO_SWITCH} for release in ["4.14", "4.17", "sid"]},
     "arm64": {
         "disks_of_qemu": NO_QEMU,
         "a_hung_qemu": NO_QEMU,
+        "open_vswitch": NO_SWITCH,
     },
 }
 EXCEPTIONS["arm64-16k"] = EXCEPTIONS["arm64"]

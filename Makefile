@@ -4,7 +4,7 @@ HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DELETE_ON_ERROR:
 .PHONY: help test test-root test-load test-names test-sanitizers test-soak fuzz bench bench-beside bench-instructions demo \
-    demo-run e2e-xen lint msrv deny npm-statsd pictures shim shim-files FORCE test-libraries test-alerts \
+    demo-run e2e-xen lint msrv deny npm-statsd pictures terminal-picture shim shim-files FORCE test-libraries test-alerts \
     test-dashboards clean test-debian
 
 help: ## Print this list
@@ -183,6 +183,15 @@ pictures: ## Draw docs/img with Graphite from three hours of a simulated host
 	cargo build --release
 	/usr/bin/python3 -B tests/dashboards/draw.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
 
+terminal-picture: ## Draw docs/img/watch.svg, the screen of --watch on a simulated host
+	@tests/need.sh $(BUILD) tmux:tmux python3:python3 pip3:python3-pip
+	@$(MAKE) --no-print-directory shim
+	cargo build --release
+	@echo "installing the Python package rich in $(TARGET)/rich"
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+	    --target $(TARGET)/rich rich==14.1.0
+	PYTHONPATH=$(TARGET)/rich python3 tests/pictures/terminal.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
+
 # Releases of Xen, see tests/xen/release.
 XEN ?= 4.17
 
@@ -222,7 +231,7 @@ deny: $(CARGO_DENY) ## Check licences, sources and duplicate versions of all cra
 clean: ## Remove everything that was built: target/, but not the tools and images in ~/.cache
 	cargo clean
 	rm -rf $(addprefix $(TARGET)/,$(SANITIZERS) cross dist e2e-xen fuzz headers libraries msrv next.rpm npm old \
-	    python shim .shim.lock)
+	    python rich shim .shim.lock)
 
 # The statsd server from which the tests read gauges back.
 npm-statsd: $(TARGET)/npm/node_modules/statsd/stats.js

@@ -48,7 +48,7 @@ fn main() {
 fn run_here(arguments: &[String]) {
     let arguments = std::iter::once("xenmonitor".to_owned()).chain(arguments.iter().cloned());
     let options = Options::read(arguments, |_| None).unwrap();
-    Daemon::new(Config::resolve(options, |_| None).unwrap()).run(CaughtSignals::catch().unwrap()).unwrap();
+    Daemon::new(Config::resolve(options, |_| None).unwrap()).unwrap().run(CaughtSignals::catch().unwrap()).unwrap();
     let stats = ALLOCATOR.stats();
     println!("{}", stats.allocations + stats.reallocations);
 }

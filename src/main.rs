@@ -16,7 +16,7 @@ use xenmonitor::daemon::alternate_screen::AlternateScreen;
 use xenmonitor::daemon::failure::Failure;
 use xenmonitor::daemon::privileges;
 use xenmonitor::daemon::{CaughtSignals, Daemon};
-use xenmonitor::logging::stderr::Stderr;
+use xenmonitor::logging::stderr::{self, Stderr};
 use xenmonitor::model::text::is_invisible;
 
 const USAGE_ERROR: u8 = 2;
@@ -46,24 +46,23 @@ fn main() -> ExitCode {
     };
     let screen = if config.report.table.watch && !config.check { AlternateScreen::open() } else { None };
     if screen.is_some() && io::stderr().is_terminal() {
-        stderr.repeat_at_end();
+        stderr.hold();
     }
     start_logger(&config.log, stderr.clone());
     not_dropped.iter().chain(&config.warnings).for_each(|line| warn!("{line}"));
     for name in Options::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!("ignoring unknown environment variable {name} (see --help)");
     }
-    let daemon = Daemon::new(config);
-    let result = match signals {
+    let result = Daemon::new(config).and_then(|daemon| match signals {
         Some(signals) => daemon.run(signals),
         None => daemon.check(),
-    };
+    });
     let exit_code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(stderr.clone(), &failure.to_string(), failure.exit_code()),
     };
     drop(screen);
-    stderr.finish();
+    stderr::finish();
     exit_code
 }
 

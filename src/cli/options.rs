@@ -31,6 +31,9 @@ use crate::statsd::destination::Destination;
 /// The interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The order of `--watch`: the busiest first.
+const WATCH_SORT: &str = "cpu_percent";
+
 /// The end of `--help`. Each paragraph is a section of the man page.
 const DETAILS: &str = "\
 Exit codes: 0 success, 1 runtime failure, 2 usage error, 3 poll timed out. Failures print a one-line reason.
@@ -240,12 +243,16 @@ pub struct Options {
 
     /// Show a live table, as xentop does, until q or Ctrl-C
     ///
-    /// Sends nothing unless --statsd is given. Updated every 2 seconds unless --interval is given. Running domains are
-    /// green, paused or shut down ones yellow, crashed or dying ones red.
+    /// Sends nothing unless --statsd is given. Updated every 2 seconds unless --interval is given. Keys: arrows, PgUp,
+    /// PgDn, Home and End scroll; s or < and > sort by another column; c switches between rates and xentop's counters;
+    /// n, b and v show each network, disk and vcpu; p pauses; Ctrl-L redraws; q quits. Running domains are green, paused
+    /// or shut down ones yellow, crashed or dying ones red.
     #[arg(long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
     pub(super) watch: bool,
 
     /// Sort the table by a metric in descending order, or by name [default: name]
+    ///
+    /// With --watch the default is cpu_percent.
     #[arg(
         long,
         value_name = "METRIC",
@@ -337,6 +344,7 @@ impl Options {
         if options.watch {
             options.interval = if defaulted("interval") { WATCH_INTERVAL } else { options.interval };
             options.log = if defaulted("log") { LevelFilter::Warn.into() } else { options.log };
+            options.sort = if defaulted("sort") { order(WATCH_SORT) } else { options.sort };
         }
         // And what is typed last over what is typed before.
         options.once &= !typed("count") || (typed("once") && matches.index_of("once") > matches.index_of("count"));

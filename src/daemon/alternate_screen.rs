@@ -1,17 +1,22 @@
-//! The terminal's alternate screen, on which `--watch` draws, which `q` closes and which Ctrl-Z leaves.
+//! The terminal's alternate screen, on which `--watch` draws, which `q` closes and which Ctrl-Z leaves; and its keyboard.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Mutex;
 use std::thread;
 
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
-use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
+use termion::event::Key;
+use termion::input::TermRead;
+
+use crate::logging::stderr;
 
 const ENTER: &[u8] = b"\x1b[?1049h";
-const LEAVE: &[u8] = b"\x1b[?1049l";
+/// And shows the cursor, which is hidden while the table is drawn.
+const LEAVE: &[u8] = b"\x1b[?1049l\x1b[?25h";
 
 /// The alternate screen while it is shown. Dropping it brings back what the terminal showed before.
 pub struct AlternateScreen(());
@@ -28,17 +33,11 @@ impl AlternateScreen {
         if !termios::isatty(io::stdout()) {
             return None;
         }
-        *SIGNALS.lock().unwrap() = Signals::new([SIGTSTP, SIGCONT, SIGQUIT]).ok();
+        *SIGNALS.lock().unwrap() = Signals::new([SIGTSTP, SIGCONT, SIGQUIT, SIGWINCH]).ok();
         write(ENTER);
         if let Ok(before) = termios::tcgetattr(io::stdin()) {
             *MODES.lock().unwrap() = Some(before);
             set_keyboard();
-            let _ = thread::Builder::new().name("keyboard".into()).spawn(|| {
-                // The same as Ctrl-C.
-                if io::stdin().lock().bytes().any(|key| matches!(key, Ok(b'q' | b'Q'))) {
-                    let _ = low_level::raise(SIGINT);
-                }
-            });
         }
         Some(Self(()))
     }
@@ -51,8 +50,13 @@ impl Drop for AlternateScreen {
     }
 }
 
-/// For an exit that does not close the alternate screen.
-pub fn restore_keyboard() {
+/// For an exit while standard output may be blocked: the alternate screen stays.
+pub fn close() {
+    restore_keyboard();
+    stderr::finish();
+}
+
+fn restore_keyboard() {
     if let Some(before) = MODES.lock().unwrap().as_ref() {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
     }
@@ -66,8 +70,28 @@ fn set_keyboard() {
     }
 }
 
+/// Passes the keys that are pressed to `on_key`, in a thread of its own. `q` is the same as Ctrl-C.
+pub fn follow_keyboard(on_key: impl Fn(Key) + Send + 'static) -> io::Result<()> {
+    if MODES.lock().unwrap().is_none() {
+        return Ok(());
+    }
+    let follow = move || {
+        for key in io::stdin().keys() {
+            match key {
+                Ok(Key::Char('q' | 'Q')) => drop(low_level::raise(SIGINT)),
+                Ok(key) => on_key(key),
+                // The terminal is gone.
+                Err(error) if error.raw_os_error().is_some() => break,
+                // No key that termion knows.
+                Err(_) => {}
+            }
+        }
+    };
+    thread::Builder::new().name("keyboard".into()).spawn(follow).map(drop)
+}
+
 /// Leaves the alternate screen while the process is stopped by Ctrl-Z, and before Ctrl-\ ends it. In a thread of its
-/// own, as a terminal may block. `redraw` is called when the process continues.
+/// own, as a terminal may block. `redraw` is called when the process continues, or the terminal has another size.
 pub fn follow_job_control(redraw: impl Fn() + Send + 'static) -> io::Result<()> {
     let Some(mut signals) = SIGNALS.lock().unwrap().take() else { return Ok(()) };
     let follow = move || {
@@ -88,8 +112,10 @@ pub fn follow_job_control(redraw: impl Fn() + Send + 'static) -> io::Result<()> 
                 SIGQUIT => {
                     restore_keyboard();
                     write(LEAVE);
+                    stderr::finish();
                     let _ = low_level::emulate_default_handler(SIGQUIT);
                 }
+                SIGWINCH => redraw(),
                 // Also after SIGSTOP, which cannot be noticed.
                 _ => {
                     set_keyboard();

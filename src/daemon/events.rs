@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use termion::event::Key;
 
 use crate::collect::poller::{Polled, Stopper};
 use crate::daemon::alternate_screen;
@@ -33,8 +34,10 @@ pub enum Message {
     Reload,
     /// This signal is to end the program.
     Stop(&'static str),
-    /// The terminal shows the table no longer.
+    /// The terminal may not show the table any longer, or has another size.
     Redraw,
+    /// A key was pressed while the table is watched.
+    Key(Key),
 }
 
 /// The queue of messages.
@@ -69,14 +72,15 @@ impl Events {
                 if stops {
                     thread::sleep(EXIT_TIMEOUT);
                     poller.stop_and_wait();
-                    alternate_screen::restore_keyboard();
+                    alternate_screen::close();
                     signal_hook::low_level::exit(0);
                 }
             }
         };
         thread::Builder::new().name("signals".into()).spawn(forward)?;
-        let sender = self.sender();
-        alternate_screen::follow_job_control(move || drop(sender.try_send(Message::Redraw)))
+        let (redraws, keys) = (self.sender(), self.sender());
+        alternate_screen::follow_job_control(move || drop(redraws.try_send(Message::Redraw)))?;
+        alternate_screen::follow_keyboard(move |key| drop(keys.try_send(Message::Key(key))))
     }
 
     /// For another thread.

@@ -50,15 +50,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// A daemon with these settings.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Result<Self, Failure> {
         let Config { polls, sources, report, statsd, .. } = config;
-        Self {
+        Ok(Self {
             delay: delay_of(&report.host, polls.jitter),
             polls,
             sources,
             window: statsd.timing.window(),
-            reporter: Reporter::new(report, statsd),
-        }
+            reporter: Reporter::new(report, statsd).map_err(Failure::Stdout)?,
+        })
     }
 
     /// Prints whether everything needed is available.
@@ -172,6 +172,10 @@ impl Running {
                 Some(Message::Stop(signal)) => (Event::Stop(signal), None),
                 Some(Message::Redraw) => {
                     self.reporter.redraw().map_err(Failure::Stdout)?;
+                    continue;
+                }
+                Some(Message::Key(key)) => {
+                    self.reporter.on_key(key).map_err(Failure::Stdout)?;
                     continue;
                 }
             };
@@ -331,7 +335,7 @@ impl Running {
                 None => break,
                 Some(Message::Polled(_)) => shutdown.poller_closed(),
                 Some(Message::Server(server, report)) => servers.on_report(server, report),
-                Some(Message::Reload | Message::Redraw) => {}
+                Some(Message::Reload | Message::Redraw | Message::Key(_)) => {}
                 Some(Message::Stop(_)) => {
                     servers.end(End::Now);
                     shutdown.hurry(Instant::now());

@@ -60,7 +60,7 @@ pub fn host(input: &[u8]) {
         flat: charset == Charset::Strict && template == 0 && tag_format == TagFormat::None,
         statsd: BatchWriter::new(max_datagram),
         max_datagram,
-        table: Table::new(order, true, &Filter::default(), usize::MAX),
+        table: Table::new(order, true, &Filter::default()),
         health: Health::default(),
     };
     let (mut old, mut fresh) = (reporter(), reporter());

@@ -2,27 +2,35 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// Lines that wait to be written, at most.
 const MAX_WAITING: usize = 1024;
 
-/// Lines that are repeated at the end, at most.
-const MAX_REPEATED: usize = 20;
+/// Lines that are held until the end, at most.
+const MAX_HELD: usize = 20;
 
 /// How long is waited until the log is written.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 
 enum Message {
     Line(Vec<u8>),
-    Repeat,
+    Hold,
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
-    /// The same, after the lines that are to be repeated.
+    /// The same, after the lines that were held.
     Finish(SyncSender<()>),
+}
+
+/// The latest line that was held and not taken yet.
+static LATEST: Mutex<Option<String>> = Mutex::new(None);
+
+/// The latest line that was held, if it is new.
+pub fn take_latest() -> Option<String> {
+    LATEST.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn write(line: &[u8]) {
@@ -36,6 +44,11 @@ static MESSAGES: OnceLock<SyncSender<Message>> = OnceLock::new();
 /// Waits until every line so far is written, but not long.
 pub fn flush() {
     MESSAGES.get().into_iter().for_each(|messages| wait(messages, Message::Flush));
+}
+
+/// Waits until everything is written, also what was held, but not long.
+pub fn finish() {
+    MESSAGES.get().into_iter().for_each(|messages| wait(messages, Message::Finish));
 }
 
 fn wait(messages: &SyncSender<Message>, message: fn(SyncSender<()>) -> Message) {
@@ -57,19 +70,17 @@ impl Stderr {
     pub fn start() -> io::Result<Self> {
         let (messages, inbox) = mpsc::sync_channel(MAX_WAITING);
         thread::Builder::new().name("log".into()).spawn(move || {
-            let mut last: Option<LastLines> = None;
+            let mut held: Option<LastLines> = None;
             for message in inbox {
                 match message {
-                    Message::Line(line) => {
-                        write(&line);
-                        if let Some(last) = &mut last {
-                            last.push(line);
-                        }
-                    }
-                    Message::Repeat => last = Some(LastLines::default()),
+                    Message::Line(line) => match &mut held {
+                        Some(held) => held.push(line),
+                        None => write(&line),
+                    },
+                    Message::Hold => held = Some(LastLines::default()),
                     Message::Flush(done) => drop(done.send(())),
                     Message::Finish(done) => {
-                        last.take().iter().flat_map(|last| &last.0).for_each(|line| write(line));
+                        held.take().iter().flat_map(|held| &held.0).for_each(|line| write(line));
                         let _ = done.send(());
                     }
                 }
@@ -79,14 +90,9 @@ impl Stderr {
         Ok(Self { messages, dropped: 0 })
     }
 
-    /// Keeps the last lines from now on, and repeats them at the end, after the alternate screen is closed.
-    pub fn repeat_at_end(&self) {
-        let _ = self.messages.try_send(Message::Repeat);
-    }
-
-    /// Waits until everything is written, but not long.
-    pub fn finish(&self) {
-        wait(&self.messages, Message::Finish);
+    /// Holds the last lines from now on until the end, when the alternate screen is closed. See [`take_latest`].
+    pub fn hold(&self) {
+        let _ = self.messages.try_send(Message::Hold);
     }
 }
 
@@ -107,14 +113,16 @@ impl Write for Stderr {
     }
 }
 
-/// The last [`MAX_REPEATED`] lines.
+/// The last [`MAX_HELD`] lines.
 #[derive(Default)]
 struct LastLines(VecDeque<Vec<u8>>);
 
 impl LastLines {
     fn push(&mut self, line: Vec<u8>) {
+        let latest = String::from_utf8_lossy(&line).trim_end().to_owned();
+        *LATEST.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
         self.0.push_back(line);
-        if self.0.len() > MAX_REPEATED {
+        if self.0.len() > MAX_HELD {
             self.0.pop_front();
         }
     }
@@ -125,12 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stderr_repeats_the_last_twenty_lines() {
+    fn stderr_holds_the_last_twenty_lines() {
         let mut last = LastLines::default();
         for n in 0..50 {
             last.push(format!("{n}").into_bytes());
             assert_eq!(last.0.len(), (n + 1).min(20));
         }
         assert_eq!((&last.0[0][..], &last.0[19][..]), (&b"30"[..], &b"49"[..]));
+        assert_eq!((take_latest().as_deref(), take_latest()), (Some("49"), None));
     }
 }

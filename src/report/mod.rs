@@ -5,13 +5,15 @@ pub mod json;
 pub mod selection;
 pub mod series;
 pub mod table;
-pub mod terminal;
+mod terminal;
+mod watch;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use log::warn;
+use termion::event::Key;
 
 use self::json::Taken;
 use crate::metrics::delta::Previous;
@@ -26,7 +28,7 @@ use crate::naming::scheme::{Layout, RESERVED};
 use crate::report::selection::Selection;
 use crate::report::series::Series;
 use crate::report::table::{Order, Table};
-use crate::report::terminal::Screen;
+use crate::report::watch::Watch;
 use crate::statsd::batch::BatchWriter;
 use crate::statsd::{self, Servers};
 
@@ -92,26 +94,31 @@ pub struct Poll<'a> {
 }
 
 enum Printer {
-    /// And the table that was drawn last.
-    Table(Table, Screen, String),
+    Watch(Box<Watch>),
+    /// And whether it has colours.
+    Table(Table, bool),
     Json,
     Statsd,
 }
 
 impl Reporter {
     /// Ready to print, and to send once the servers are started.
-    pub fn new(settings: Settings, statsd: statsd::Settings) -> Self {
+    pub fn new(settings: Settings, statsd: statsd::Settings) -> io::Result<Self> {
         let Settings { host, selection, print, table } = settings;
-        let printer = print.map(|print| match print {
-            Print::Table => {
-                let screen = Screen::new(table.watch);
-                let table = Table::new(table.order, table.dom0_first, &selection.filter, screen.max_name_width());
-                Printer::Table(table, screen, String::new())
+        let printer = match print {
+            None => None,
+            Some(Print::Json) => Some(Printer::Json),
+            Some(Print::Statsd) => Some(Printer::Statsd),
+            Some(Print::Table) => {
+                let TableSettings { watch, order, dom0_first } = table;
+                Some(if watch && terminal::is_terminal() {
+                    Printer::Watch(Box::new(Watch::new(order, dom0_first, &selection.filter)?))
+                } else {
+                    Printer::Table(Table::new(order, dom0_first, &selection.filter), terminal::has_colours())
+                })
             }
-            Print::Json => Printer::Json,
-            Print::Statsd => Printer::Statsd,
-        });
-        Self {
+        };
+        Ok(Self {
             series: Series::new(selection),
             host,
             filter_checked: false,
@@ -120,7 +127,7 @@ impl Reporter {
             name: Name::default(),
             joined: String::new(),
             printer,
-        }
+        })
     }
 
     /// For the log: the destinations, and the host's name in the metrics.
@@ -162,10 +169,13 @@ impl Reporter {
         self.add_host(Some(&node), health);
         self.send()?;
         let text = match &mut self.printer {
-            Some(Printer::Table(table, screen, drawn)) => {
-                let rows = table.rows(self.series.samples(snapshot, previous).iter().map(|(sample, _)| sample));
-                *drawn = screen.draw(&rows, &node, &self.host, interval);
-                return print(drawn.as_bytes());
+            Some(Printer::Watch(watch)) => {
+                let samples = self.series.samples(snapshot, previous);
+                return watch.update(samples.iter().map(|(sample, _)| sample), &node, &self.host, interval);
+            }
+            Some(Printer::Table(table, has_colours)) => {
+                let samples = self.series.samples(snapshot, previous);
+                terminal::text(&table.rows(samples.iter().map(|(sample, _)| sample)), *has_colours)
             }
             Some(Printer::Json) => {
                 let elapsed = previous.map(|previous| previous.xenstat.elapsed.as_secs_f64());
@@ -177,11 +187,20 @@ impl Reporter {
         print(text.as_bytes())
     }
 
-    /// Draws the last table again, where a table is watched.
-    pub fn redraw(&self) -> io::Result<()> {
-        match &self.printer {
-            Some(Printer::Table(_, _, drawn)) => print(drawn.as_bytes()),
-            _ => Ok(()),
+    /// Draws the table again, where one is watched.
+    pub fn redraw(&mut self) -> io::Result<()> {
+        self.watch().map_or(Ok(()), Watch::redraw)
+    }
+
+    /// A key was pressed.
+    pub fn on_key(&mut self, key: Key) -> io::Result<()> {
+        self.watch().map_or(Ok(()), |watch| watch.on_key(key))
+    }
+
+    fn watch(&mut self) -> Option<&mut Watch> {
+        match &mut self.printer {
+            Some(Printer::Watch(watch)) => Some(watch),
+            _ => None,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,62 +22,244 @@ fn on_a_terminal(line: &str) -> Command {
     script
 }
 
-/// On a terminal: sorted, in colours where these are enabled, redrawn in place, and no longer than the window.
-#[test]
-fn watch_redraws_the_table() {
-    let watch = |setup: &str, more: &str| {
-        let line = format!("{setup} \"$XENMONITOR\" --watch --interval 50ms --sort cpu_percent --count 2 {more}");
-        let said = run(&mut on_a_terminal(&line));
-        assert_eq!(said.status, Some(0), "{}{}", said.out, said.err);
-        said.out
-    };
-    let out = watch("stty rows 40 columns 200;", "");
-    let frames: Vec<&str> = out.split("\x1b[H").skip(1).collect();
-    assert_eq!(frames.len(), 2, "{out}");
-    let lines: Vec<&str> = frames[1].lines().collect();
-    assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
-    assert_eq!(lines[1], "5 domains: 3 running, 2 blocked\x1b[K");
-    let used = lines[2].strip_prefix("memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz, ");
-    let used = used.and_then(|rest| rest.strip_suffix(" % used\x1b[K"));
-    assert!(used.is_some_and(|percent| percent.parse::<f64>().is_ok()), "{}", lines[2]);
-    assert_eq!(lines[3], "\x1b[K");
-    let table = &lines[4..10];
-    for (row, (start, end)) in table.iter().zip([
-        ("\x1b[7m        NAME  STATE ", "SSID\x1b[0m\x1b[K"),
-        ("\x1b[32m        db01 ", "\x1b[0m\x1b[K"),
-        ("\x1b[32mbuild server ", "\x1b[0m\x1b[K"),
-        ("       web01 ", "0\x1b[K"),
-        ("\x1b[32m    Domain-0 ", "\x1b[0m\x1b[K"),
-        ("\x1b[33m     win2019 ", "\x1b[0m\x1b[K"),
-    ]) {
-        assert!(row.starts_with(start) && row.ends_with(end), "{row:?}");
+/// The terminal's text, lines of so many cells, and its cells.
+struct Page(vt100::Parser);
+
+impl Page {
+    fn lines(&self) -> Vec<String> {
+        let (_, columns) = self.0.screen().size();
+        self.0.screen().rows(0, columns).map(|line| line.trim_end().to_owned()).collect()
     }
 
-    let narrow = watch("stty rows 40 columns 80;", "");
-    let hint = narrow.lines().nth(3).unwrap_or_default().trim_end_matches("\x1b[K");
-    let end = " columns, 80 shown: widen the window or pick columns with --metrics";
-    assert!(hint.starts_with('1') && hint.ends_with(end) && hint.len() < 80, "{hint}");
+    fn text(&self) -> String {
+        self.lines().join("\n")
+    }
 
-    let plain = watch("stty rows 9 columns 80; NO_COLOR=1", "--metrics 'cpu_*' --include '*0*'");
-    assert!(!plain.contains("widen"), "{plain}");
-    let frame = plain.rsplit("\x1b[H").next().unwrap();
-    assert!(!frame.contains("\x1b[3") && !frame.contains("STATE") && !frame.contains("build server"), "{frame}");
-    assert_eq!(frame.lines().filter(|line| line.ends_with("\x1b[K")).count(), 8, "{frame}");
-    assert!(frame.contains("\n2 more domains: enlarge the window"), "{frame}");
+    /// The line of the table with this name.
+    fn row(&self, name: &str) -> (u16, String) {
+        let found = (0..).zip(self.lines()).find(|(_, line)| line.trim_start().starts_with(name));
+        found.unwrap_or_else(|| panic!("no {name:?} in\n{}", self.text()))
+    }
 
-    // A long name leaves columns for numbers.
+    /// The names of the table's domains, from top to bottom.
+    fn names(&self) -> Vec<String> {
+        let lines = self.lines();
+        let Some(header) = lines.iter().position(|line| line.trim_start().starts_with("NAME")) else {
+            return Vec::new();
+        };
+        let rows = lines[header + 1..lines.len() - 1].iter().filter(|line| !line.starts_with("    ") || line.len() > 6);
+        rows.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+    }
+}
+
+/// The daemon on a terminal of this size.
+fn watched(scenario: &Path, rows: u16, columns: u16, more: &str) -> OnTerminal {
+    let scenario = scenario.display();
+    let line = format!(
+        "stty rows {rows} columns {columns}; XENSTAT_SCENARIO='{scenario}' exec \"$XENMONITOR\" --watch {more}"
+    );
+    let mut terminal = OnTerminal::start(&line);
+    terminal.page = Page(vt100::Parser::new(rows, columns, 0));
+    terminal
+}
+
+#[test]
+fn watch_shows_the_busiest_domain_first() {
+    let mut terminal = watched(&scenario("demo"), 24, 80, "--interval 50ms");
+    terminal.show_until("two polls", |page| page.text().contains("% used"));
+    let page = &terminal.page;
+    let lines = page.lines();
+    assert!(lines[0].starts_with("xen1.example.com - Xen 4.17.0 - "), "{}", lines[0]);
+    assert_eq!(lines[1], "5 domains: 3 running, 2 blocked");
+    let used = lines[2].strip_prefix("memory: 64.0 GiB, 38.0 free; CPUs: 16 at 2400 MHz, ");
+    let used = used.and_then(|rest| rest.strip_suffix(" % used"));
+    assert!(used.is_some_and(|percent| percent.parse::<f64>().is_ok()), "{}", lines[2]);
+    assert_eq!(lines[3], "by CPU(%); columns 1-8 of 17; K = 1024 bytes");
+    let header = "        NAME  STATE CPU(%)   MEM NETTX/s NETRX/s READ/s WRITE/s RDREQ/s WRREQ/s";
+    assert_eq!(lines[4], header);
+    assert_eq!(page.names(), ["db01", "build", "web01", "Domain-0", "win2019"]);
+    let legend = "q quit  arrows scroll  s sort  c counters  n nets  b disks  v vcpus  p pause";
+    assert_eq!(lines[23], legend);
+    let screen = page.0.screen();
+    for (name, colour) in [("db01", vt100::Color::Idx(2)), ("win2019", vt100::Color::Idx(3))] {
+        assert_eq!(screen.cell(page.row(name).0, 12).unwrap().fgcolor(), colour, "{name}");
+    }
+    assert!(screen.cell(4, 20).unwrap().inverse() && screen.hide_cursor() && screen.alternate_screen());
+    // The column that the table is sorted by.
+    assert_eq!([16, 22, 30].map(|column| screen.cell(4, column).unwrap().underline()), [false, true, false]);
+    terminal.quit();
+}
+
+/// By the options of tables.
+#[test]
+fn watch_as_the_options_say() {
+    let mut terminal =
+        watched(&scenario("demo"), 24, 80, "--interval 50ms --sort name --dom0-first --metrics 'net?x_k'");
+    terminal.show_until("two polls", |page| page.text().contains("% used"));
+    assert_eq!(terminal.page.names(), ["Domain-0", "build", "db01", "web01", "win2019"]);
+    assert_eq!(terminal.page.lines()[4], "        NAME NETTX/s NETRX/s");
+    terminal.press_until(b"c", "totals", |page| page.lines()[4].ends_with("NAME   NETTX(k)  NETRX(k)"));
+    terminal.quit();
+
+    let mut terminal = OnTerminal::start("stty rows 24 columns 80; NO_COLOR=1 exec \"$XENMONITOR\" --watch");
+    terminal.show_until("a table", |page| page.text().contains("db01"));
+    let (row, _) = terminal.page.row("db01");
+    let screen = terminal.page.0.screen();
+    assert!((0..80).all(|column| screen.cell(row, column).unwrap().fgcolor() == vt100::Color::Default));
+    terminal.quit();
+}
+
+#[test]
+fn watch_keys_change_the_table() {
+    let mut terminal = watched(&scenario("demo"), 60, 100, "--interval 50ms");
+    terminal.show_until("two polls", |page| page.text().contains("% used"));
+    // Rates of the library's counters, which the scenario defines.
+    let db01: Vec<String> = terminal.page.row("db01").1.split_whitespace().map(str::to_owned).collect();
+    assert!(db01[4].ends_with('M') && db01[5].ends_with('M'), "{db01:?}");
+    terminal.press_until(b"c", "xentop's columns", |page| page.text().contains(" CPU(sec) CPU(%)     MEM(k)"));
+    assert!(terminal.page.row("db01").1.contains(" 12582912 "));
+    terminal.press_until(b"c", "rates", |page| page.text().contains(" READ/s "));
+
+    for (key, line) in [(b"n", "    vif 0  rx_bytes "), (b"b", "    vbd xvda  oo "), (b"v", "    vcpu 3  online ")] {
+        assert!(!terminal.page.text().contains(line));
+        terminal.press_until(key, line, |page| page.text().contains(line));
+        terminal.press_until(key, "no device", |page| !page.text().contains(line));
+    }
+
+    terminal.press_until(b"s", "another order", |page| page.lines()[3].starts_with("by MEM;"));
+    assert_eq!(terminal.page.names()[..2], ["db01", "build"]);
+    terminal.press_until(b"<<", "by name", |page| page.lines()[3].starts_with("by name;"));
+    // The name's other neighbour is the last column.
+    terminal.press_until(b"<", "the last", |page| page.lines()[3].starts_with("by SSID;"));
+
+    terminal.press_until(b"p", "the pause", |page| page.lines()[3].starts_with("PAUSED; "));
+    let paused = terminal.page.lines();
+    terminal.press_until(b"c", "totals", |page| page.text().contains("CPU(sec)"));
+    assert_eq!(terminal.page.lines()[..3], paused[..3]);
+    terminal.press_until(b"cp", "the next poll", |page| page.lines()[0] != paused[0] || page.lines()[2] != paused[2]);
+    // Keys without a meaning, and an answer of the terminal that nobody asked for.
+    terminal.press(b"xyz\x1b[1;5R");
+    terminal.quit();
+}
+
+#[test]
+fn watch_scrolls_lines_and_columns() {
     let scratch = Scratch::new();
-    let long = scratch.file("s.toml", &format!("[[domain]]\nid = 1\nname = \"{}\"\n", "n".repeat(60)));
-    let frame = watch(&format!("stty rows 40 columns 200; XENSTAT_SCENARIO={}", long.display()), "");
-    let row = frame.lines().find(|line| line.contains("nnn")).unwrap();
-    assert!(row.matches('n').count() < 33 && row.contains(" 524288 "), "{row}");
+    let domain = |id: u32| format!("[[domain]]\nid = {id}\nname = \"vm{id:03}\"\n");
+    let many = scratch.file("s.toml", &(1..=300).map(domain).collect::<String>());
+    let mut terminal = watched(&many, 24, 60, "--interval 50ms --sort name");
+    let name = |n: u32| format!("vm{n:03}");
+    let shows = |first: u32, last: u32| {
+        move |page: &Page| {
+            let names = page.names();
+            names.first() == Some(&name(first)) && names.last() == Some(&name(last)) && names.len() == 18
+        }
+    };
+    terminal.show_until("the first page", shows(1, 18));
+    assert!(terminal.page.lines()[3].starts_with("by name; domains 1-18 of 300; columns 1-"));
+    for (keys, first) in [
+        ("\x1b[B", 2),
+        ("\x1b[6~", 20),
+        ("\x1b[F", 283),
+        ("\x1b[B", 283),
+        ("\x1b[A", 282),
+        ("\x1b[5~", 264),
+        ("\x1b[H", 1),
+        ("\x1b[A", 1),
+    ] {
+        terminal.press_until(keys.as_bytes(), keys, shows(first, first + 17));
+    }
+    assert!(terminal.page.lines()[4].contains(" CPU(%) "));
+    terminal.press_until(b"\x1b[C", "the next columns", |page| !page.lines()[4].contains("CPU(%)"));
+    assert!(terminal.page.lines()[4].contains("NAME  STATE   MEM NETTX/s"));
+    // As far as there are columns.
+    terminal
+        .press_until("\x1b[C".repeat(40).as_bytes(), "the last one", |page| page.lines()[4].ends_with(" STATE SSID"));
+    terminal.press_until("\x1b[D".repeat(16).as_bytes(), "the first", |page| page.lines()[4].contains("CPU(%)"));
+    terminal.quit();
+}
 
-    // On the alternate screen; log lines are repeated after it closes.
-    let logged = watch("stty rows 40 columns 200;", "--include 'x*'");
-    let (before, page) = logged.split_once("\x1b[?1049h").unwrap();
-    let (page, after) = page.split_once("\x1b[?1049l").unwrap();
+#[test]
+fn watch_fits_every_window() {
+    for (rows, columns, header) in [
+        (5, 20, "      NAME CPU(%)"),
+        (6, 20, "      NAME CPU(%)"),
+        (24, 80, "        NAME  STATE CPU(%)   MEM NETTX/s NETRX/s READ/s WRITE/s RDREQ/s WRREQ/s"),
+        (40, 120, " RDREQ/s WRREQ/s VCPUS MEM(%) CPU(sec) MAXMEM MAXMEM(%)"),
+        (50, 200, " MAXMEM MAXMEM(%) NETS VBDS VBD_OO SSID"),
+    ] {
+        let mut terminal = watched(&scenario("demo"), rows, columns, "--interval 50ms");
+        terminal.show_until("a table", |page| page.text().contains("db01"));
+        let lines = terminal.page.lines();
+        let table = lines.iter().position(|line| line.contains("NAME")).unwrap();
+        assert_eq!(table, if rows < 10 { 1 } else { 4 }, "{lines:?}");
+        assert!(lines[table].ends_with(header), "{lines:?}");
+        assert!(lines[usize::from(rows) - 1].starts_with("q quit  arrows"), "{lines:?}");
+        terminal.quit();
+    }
+}
+
+/// Without the terminal's help: by a signal of the kernel.
+#[test]
+fn watch_follows_the_size_of_the_window() {
+    let scratch = Scratch::new();
+    let resize = scratch.join("resize");
+    let line = format!(
+        "stty rows 24 columns 80; exec 3<&0; (until [ -e '{0}' ]; do sleep 0.1; done; stty rows 12 columns 60 <&3) & \
+         exec \"$XENMONITOR\" --watch --interval 30s",
+        resize.display()
+    );
+    let mut terminal = OnTerminal::start(&line);
+    terminal.show_until("the legend", |page| page.lines()[23].starts_with("q quit"));
+    terminal.page = Page(vt100::Parser::new(12, 60, 0));
+    fs::write(&resize, "").unwrap();
+    terminal.show_until("the legend", |page| page.lines()[11].starts_with("q quit") && page.text().contains("web01"));
+    terminal.quit();
+}
+
+#[test]
+fn watch_aligns_and_cuts_names() {
+    let mut terminal = watched(&scenario("names"), 40, 100, "--interval 50ms");
+    terminal.show_until("a table", |page| page.text().contains("build server"));
+    // Each row has STATE below its header, whichever cells its name takes.
+    let lines = terminal.page.lines();
+    let header = lines.iter().position(|line| line.contains("NAME  STATE")).unwrap();
+    let place = lines[header].find("STATE").unwrap() - 1;
+    let screen = terminal.page.0.screen();
+    let mut seen = 0;
+    for row in (header + 1..lines.len() - 1).filter(|row| !lines[*row].is_empty()) {
+        let cells = (0..6).map(|n| screen.cell(row as u16, (place + n) as u16).unwrap().contents());
+        let state: String = cells.collect();
+        assert!(state.chars().all(|c| "-dsbcpr".contains(c)) && state.len() == 6, "{state:?} in {:?}", lines[row]);
+        seen += 1;
+    }
+    assert!(seen > 5, "{lines:?}");
+    terminal.quit();
+
+    // A long name leaves columns for numbers; and one cannot control the terminal.
+    let scratch = Scratch::new();
+    let hostile = "\\u001b]0;title\\u0007\\u001b[2J";
+    let text = format!("[[domain]]\nid = 1\nname = \"{}\"\n[[domain]]\nid = 2\nname = \"{hostile}\"\n", "n".repeat(60));
+    let mut terminal = watched(&scratch.file("s.toml", &text), 24, 120, "--interval 50ms");
+    terminal.show_until("a table", |page| page.text().contains("nnnn"));
+    assert!(terminal.page.text().contains(&format!("{}.. ", "n".repeat(30))), "{}", terminal.page.text());
+    assert!(terminal.page.text().contains("\\x1b]0;title\\x07\\x1b[2J"), "{}", terminal.page.text());
+    assert_eq!(terminal.page.0.screen().title(), "");
+    terminal.quit();
+}
+
+/// The table is not disturbed by log lines, which stay on the terminal when the table has gone.
+#[test]
+fn watch_holds_the_log() {
+    let line = "stty rows 24 columns 100; exec \"$XENMONITOR\" --watch --interval 50ms --include 'x*' --count 2";
     let warning = "WARN  --include 'x*' matches no running domain";
-    assert!(before.is_empty() && page.contains(warning) && after.contains(warning), "{logged}");
+    let mut terminal = OnTerminal::start(line);
+    terminal.page = Page(vt100::Parser::new(24, 100, 0));
+    terminal.show_until("the warning", |page| page.lines()[3].ends_with(warning));
+    terminal.show_until("the end", |page| !page.0.screen().alternate_screen() && page.text().contains(warning));
+    assert_eq!(terminal.page.text().matches(warning).count(), 1);
+    assert!(!terminal.page.0.screen().hide_cursor());
+    assert!(terminal.child.wait().unwrap().success());
 }
 
 /// As in top(1).
@@ -105,15 +289,25 @@ fn watch_ends_on_q() {
 struct OnTerminal {
     child: Child,
     keyboard: ChildStdin,
-    screen: ChildStdout,
+    /// What is written to the screen, until it ends.
+    screen: Receiver<Vec<u8>>,
     shown: String,
+    page: Page,
 }
 
 impl OnTerminal {
     fn start(line: &str) -> Self {
         let mut child = on_a_terminal(line).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (keyboard, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, keyboard, screen, shown: String::new() }
+        let (keyboard, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (sender, screen) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut bytes) {
+                let _ = sender.send(bytes[..length].to_vec());
+            }
+        });
+        let page = Page(vt100::Parser::new(24, 80, 0));
+        Self { child, keyboard, screen, shown: String::new(), page }
     }
 
     /// Returns what is shown up to these words.
@@ -123,15 +317,35 @@ impl OnTerminal {
                 let rest = self.shown.split_off(at + words.len());
                 return std::mem::replace(&mut self.shown, rest);
             }
-            let mut bytes = [0; 4096];
-            let length = self.screen.read(&mut bytes).unwrap();
-            assert!(length > 0, "no {words:?} in {}", self.shown);
-            self.shown += &String::from_utf8_lossy(&bytes[..length]);
+            let bytes = self.screen.recv_timeout(PATIENCE);
+            let bytes = bytes.unwrap_or_else(|_| panic!("no {words:?} in {}", self.shown));
+            self.shown += &String::from_utf8_lossy(&bytes);
         }
     }
 
     fn press(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).unwrap();
+    }
+
+    /// Shows what is written until the page is as expected.
+    fn show_until(&mut self, what: &str, is_shown: impl Fn(&Page) -> bool) {
+        let start = Instant::now();
+        while !is_shown(&self.page) {
+            let bytes = self.screen.recv_timeout(PATIENCE.saturating_sub(start.elapsed()));
+            let bytes = bytes.unwrap_or_else(|_| panic!("not {what}:\n{}", self.page.text()));
+            self.page.0.process(&bytes);
+        }
+    }
+
+    fn press_until(&mut self, keys: &[u8], what: &str, is_shown: impl Fn(&Page) -> bool) {
+        self.press(keys);
+        self.show_until(what, is_shown);
+    }
+
+    fn quit(mut self) {
+        self.press(b"q");
+        self.screen.iter().for_each(drop);
+        assert!(self.child.wait().unwrap().success());
     }
 }
 

@@ -45,7 +45,7 @@ pub fn page(command: Command) -> io::Result<Vec<u8>> {
     for (line, what) in [
         ("xenmonitor --check", "Check that everything the daemon needs is available."),
         ("(set -a; . /etc/default/xenmonitor; xenmonitor --check)", "Check with the settings of the service."),
-        ("xenmonitor --watch --sort cpu_percent", "Show a live table with the busiest domain on top; press q to quit."),
+        ("xenmonitor --watch", "Show a live table with the busiest domain on top; press q to quit."),
         ("xenmonitor --print table --count 2 --interval 2s", "Print the same table as xentop -b -f."),
         ("xenmonitor --statsd udp://stats.example.com:8125", "Send metrics every 10 seconds until interrupted."),
     ] {

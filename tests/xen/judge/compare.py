@@ -104,6 +104,16 @@ def with_kernel(before, document, gauges, after):
     return result
 
 
+def with_counters(name, before, gauges, after):
+    """The disks of a guest with counters by the disk's name, as of its QEMU or blkback."""
+    result = Comparison()
+    result.same("the number of disks", len(before), gauges.get(f"xen.dom0.{name}.vbds"))
+    for disk, counters in before.items():
+        for key, low in counters.items():
+            result.number(f"{disk} {key}", low, gauges.get(f"xen.dom0.{name}.vbd.{disk}.{key}"), after[disk][key])
+    return result
+
+
 def details(result, name, one, own, other):
     """Compares xentop -v -n with --detail vcpus,vifs."""
     vcpus = range(int(one.columns["VCPUS"]))

@@ -1,5 +1,6 @@
 """Guests, counters of the kernel and of QEMU, and the results of checks."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ DISKS = "/e2e/disks"
 # The name of a guest.
 ODD = "odd name; $(x).y"
 # Names of disks by device number.
-DEVICES = {51712: "xvda", 51728: "xvdb"}
+DEVICES = {51712: "xvda", 51728: "xvdb", 51744: "xvdc"}
 
 results = []
 
@@ -144,6 +145,16 @@ def create(
 create.memory = {}
 
 
+@contextlib.contextmanager
+def destroyed(*names):
+    """Destroys the guests of these names at the end, if they exist."""
+    try:
+        yield
+    finally:
+        for name in names:
+            subprocess.run(["xl", "destroy", name], capture_output=True)
+
+
 def memory_k(name):
     """The memory of a guest in KiB, as it was created."""
     return (create.memory[name] << 10) + machine.ADDED_K
@@ -195,8 +206,9 @@ def kernels_vifs():
     return {place: counters for place, counters in places.values() if place}
 
 
-def blkback(of, dev):
-    """blkback's counters of a disk, by the device's number."""
+def blkback(of, name):
+    """blkback's counters of a disk, by the device's name."""
+    dev = next(number for number, each in DEVICES.items() if each == name)
     counters = {"oo": "oo_req", "rd": "rd_req", "wr": "wr_req", "rsect": "rd_sect", "wsect": "wr_sect"}
     values = {}
     for key, file in counters.items():

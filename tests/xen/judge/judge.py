@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 
+import changes
 import checks
 import daemons
 import dom0
@@ -68,6 +69,8 @@ def main():
         daemons.hostile_name,
         networks.vlan_and_bond,
         networks.open_vswitch,
+        changes.devices_come_and_go,
+        changes.save_and_restore,
         daemons.as_the_service,
         daemons.as_another_user,
         measure.all_of_it,

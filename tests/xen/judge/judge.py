@@ -8,9 +8,11 @@ import changes
 import checks
 import daemons
 import dom0
+import guests
 import machine
 import measure
 import networks
+import pollers
 import tools
 from dom0 import check, create, note, phy, qdisk, run, say, wait
 
@@ -71,6 +73,8 @@ def main():
         networks.open_vswitch,
         changes.devices_come_and_go,
         changes.save_and_restore,
+        guests.pvh_with_a_qdisk,
+        pollers.ours_twice,
         daemons.as_the_service,
         daemons.as_another_user,
         measure.all_of_it,

@@ -27,6 +27,10 @@ with open("patience") as file:
 with open("only") as file:
     ONLY = file.read().split()
 
+# How long two programs poll one QEMU.
+with open("pollers_minutes") as file:
+    POLLERS_MINUTES = int(file.read())
+
 NO_SWITCH = "its dom0 has no Open vSwitch"
 NO_QEMU = "Debian has no QEMU for dom0s on arm64"
 
@@ -37,7 +41,9 @@ EXCEPTIONS = {
         "disks_of_qemu": NO_QEMU,
         "a_hung_qemu": NO_QEMU,
         "open_vswitch": NO_SWITCH,
+        "pvh_with_a_qdisk": NO_QEMU,
         "save_and_restore": "Xen cannot save guests on arm64",
+        "ours_twice": NO_QEMU,
     },
 }
 EXCEPTIONS["arm64-16k"] = EXCEPTIONS["arm64"]

@@ -88,10 +88,10 @@ class Daemon:
 
     running = []
 
-    def __init__(self, *options, interval="2s"):
+    def __init__(self, *options, interval="2s", by=()):
         self.server = Server()
         self.log = open(f"out/daemon{time.monotonic_ns()}.log", "w+")
-        command = [OURS, "--statsd", self.server.url, "--detail", "all", "--interval", interval, *options]
+        command = [*by, OURS, "--statsd", self.server.url, "--detail", "all", "--interval", interval, *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         Daemon.running.append(self)
 

@@ -14,7 +14,7 @@ DISKS = "/e2e/disks"
 # The name of a guest.
 ODD = "odd name; $(x).y"
 # Names of disks by device number.
-DEVICES = {51712: "xvda", 51728: "xvdb", 51744: "xvdc"}
+DEVICES = {51712: "xvda", 51728: "xvdb", 51744: "xvdc", 768: "hda", 832: "hdb"}
 
 results = []
 
@@ -80,6 +80,13 @@ def file_for_disk(name, megabytes):
     path = f"{DISKS}/{name}"
     with open(path, "wb") as file:
         file.truncate(megabytes << 20)
+    return path
+
+
+def bootable(path):
+    """Writes the boot sector for HVM guests to a disk, which then reads and writes all the time."""
+    with open("/e2e/guest/boot-sector", "rb") as sector, open(path, "r+b") as file:
+        file.write(sector.read())
     return path
 
 
@@ -218,8 +225,8 @@ def blkback(of, name):
 
 
 def qemus_disks(of):
-    """QEMU's counters of each disk of a guest without emulated disks, by the disk's name."""
-    return {disk["node-name"].split("-")[0]: counters for disk, counters in query_blockstats(of)}
+    """QEMU's counters of each disk that it serves to a PV driver, by the disk's name."""
+    return {disk.get("node-name", "").split("-")[0]: counters for disk, counters in query_blockstats(of)}
 
 
 def emulated_disks(of):

@@ -74,6 +74,7 @@ def main():
         changes.devices_come_and_go,
         changes.save_and_restore,
         guests.pvh_with_a_qdisk,
+        guests.hvm,
         pollers.ours_twice,
         daemons.as_the_service,
         daemons.as_another_user,

@@ -42,6 +42,7 @@ EXCEPTIONS = {
         "a_hung_qemu": NO_QEMU,
         "open_vswitch": NO_SWITCH,
         "pvh_with_a_qdisk": NO_QEMU,
+        "hvm": NO_QEMU,
         "save_and_restore": "Xen cannot save guests on arm64",
         "ours_twice": NO_QEMU,
     },

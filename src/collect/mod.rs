@@ -7,6 +7,7 @@ pub mod poller;
 mod privcmd;
 pub mod release;
 mod search;
+mod store;
 pub mod uuids;
 pub mod vif;
 pub mod xenstat;

@@ -14,6 +14,7 @@ use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
 use crate::collect::messages::Messages;
+use crate::collect::store::Store;
 use crate::collect::uuids::{self, Uuids};
 use crate::collect::vif::{self, VifSource};
 use crate::collect::xenstat::Xenstat;
@@ -173,6 +174,7 @@ where
             sources,
             kernel_vifs: vif::Vifs::default(),
             backends,
+            store: Store::default(),
             uuids: Uuids::default(),
             control: None,
             xenstat: None,
@@ -196,6 +198,7 @@ struct Poller {
     sources: Sources,
     kernel_vifs: vif::Vifs,
     backends: disks::Backends,
+    store: Store,
     uuids: Uuids,
     control: Option<Xenctrl>,
     xenstat: Option<Xenstat>,
@@ -211,7 +214,8 @@ impl Poller {
             if request.reopen {
                 (self.xenstat, self.fallback, self.is_announced) = (None, Fallback::new(), false);
                 self.backends.reopen();
-                self.uuids.reopen();
+                self.store.reopen();
+                self.uuids.read_again();
                 self.control = None;
             }
             answer(Some(self.poll(request.recycled)));
@@ -240,7 +244,7 @@ impl Poller {
                     self.kernel_vifs.fill(&mut snapshot);
                 }
                 if let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.uuids) {
-                    unknown_uuids = self.uuids.fill(xenstat, &mut snapshot);
+                    unknown_uuids = self.uuids.fill(&mut self.store, xenstat.store(), &mut snapshot);
                 }
                 if from_backends {
                     match self.backends.fill(&mut snapshot, qmp_timeout) {

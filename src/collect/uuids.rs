@@ -1,12 +1,11 @@
-//! The UUIDs of domains, from xenstore: each is read once.
+//! The UUIDs of domains, from xenstore: each is read once, and again when a domain has come or gone.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fmt;
 use std::io;
 
-use crate::collect::xenstat::Xenstat;
-use crate::collect::xenstat::xenstore::Xenstore;
+use crate::collect::store::{Connection, Store};
+use crate::collect::xenstat::xenstore::Functions;
 use crate::model::snapshot::{Domain, Snapshot};
 use crate::model::text::printable;
 use crate::model::uuid::Uuid;
@@ -17,7 +16,6 @@ const PREFIX: &[u8] = b"/vm/";
 /// What is known of the domains that exist.
 #[derive(Default)]
 pub struct Uuids {
-    store: Option<Xenstore>,
     /// By domid.
     known: BTreeMap<u32, Known>,
 }
@@ -25,7 +23,7 @@ pub struct Uuids {
 #[derive(Clone, Copy, Default)]
 struct Known {
     uuid: Option<Uuid>,
-    /// Whether it need not be read any more.
+    /// Whether it need not be read any more, as long as no domain comes or goes.
     is_settled: bool,
     /// CPU time of the domain when it was seen last.
     cpu_ns: u64,
@@ -56,32 +54,56 @@ impl fmt::Display for Unknown {
     }
 }
 
+/// What xenstore was asked for.
+struct Read {
+    /// Whether all of them were to be read.
+    all: bool,
+    /// Those that could be read.
+    uuids: Vec<(u32, Option<Uuid>)>,
+    /// Why there are not more.
+    error: Option<io::Error>,
+}
+
 impl Uuids {
     /// Reads all of them again at the next poll. Each stays as it is until then, and if it cannot be read.
-    pub fn reopen(&mut self) {
-        self.store = None;
+    pub fn read_again(&mut self) {
         self.known.values_mut().for_each(|known| known.is_settled = false);
     }
 
     /// Fills in the UUIDs of a snapshot's domains.
-    pub fn fill(&mut self, xenstat: &Xenstat, snapshot: &mut Snapshot) -> Option<Unknown> {
-        let Self { store, known: all } = self;
-        all.retain(|id, _| snapshot.domains.binary_search_by_key(id, |domain| domain.id).is_ok());
-        let mut error = None;
-        for domain in &mut snapshot.domains {
+    pub fn fill(
+        &mut self,
+        store: &mut Store,
+        functions: Option<Functions>,
+        snapshot: &mut Snapshot,
+    ) -> Option<Unknown> {
+        self.known.retain(|id, _| snapshot.domains.binary_search_by_key(id, |domain| domain.id).is_ok());
+        for Domain { id, cpu_ns, .. } in &snapshot.domains {
+            let known = self.known.entry(*id).or_default();
             // With less CPU time it is another domain that got the same domid.
-            let known = all.get(&domain.id).filter(|known| known.cpu_ns <= domain.cpu_ns);
-            let mut known = known.copied().unwrap_or_default();
-            if !known.is_settled && error.is_none() {
-                match read(store, xenstat, domain.id) {
-                    // xl writes none for Domain-0.
-                    Ok(uuid) => (known.uuid, known.is_settled) = (uuid, uuid.is_some() || domain.id == 0),
-                    // The connection may be broken.
-                    Err(why) => (*store, error) = (None, Some(why)),
+            *known = Known { cpu_ns: *cpu_ns, ..if known.cpu_ns <= *cpu_ns { *known } else { Known::default() } };
+        }
+        let wanted: Vec<(u32, bool)> = self.known.iter().map(|(&id, known)| (id, known.is_settled)).collect();
+        let error = match store.ask(functions, move |connection| read(connection, &wanted)) {
+            Ok(Read { all, uuids, error }) => {
+                if all {
+                    self.read_again();
                 }
+                for (id, uuid) in uuids {
+                    let known = self.known.entry(id).or_default();
+                    // xl writes none for Domain-0.
+                    (known.uuid, known.is_settled) = (uuid, uuid.is_some() || id == 0);
+                }
+                error
             }
-            domain.uuid = known.uuid;
-            all.insert(domain.id, Known { cpu_ns: domain.cpu_ns, ..known });
+            Err(error) => {
+                // A late answer, which is lost, may be that domains have come.
+                self.read_again();
+                Some(error)
+            }
+        };
+        for domain in &mut snapshot.domains {
+            domain.uuid = self.known.get(&domain.id).and_then(|known| known.uuid);
         }
         let mut unknown = snapshot.domains.iter().filter(|domain: &&Domain| domain.id != 0 && domain.uuid.is_none());
         let name = printable(&unknown.next()?.name);
@@ -89,17 +111,21 @@ impl Uuids {
     }
 }
 
-/// The UUID that xenstore has for a domain, if any. Only the toolstack may write there.
-fn read(store: &mut Option<Xenstore>, xenstat: &Xenstat, domid: u32) -> io::Result<Option<Uuid>> {
-    let store = match store {
-        Some(store) => store,
-        None => store.insert(xenstat.xenstore()?),
-    };
-    let path = CString::new(format!("/local/domain/{domid}/vm")).expect("a path without NUL");
-    // One byte more, so that a longer value is seen to be longer.
-    match store.read(&path, PREFIX.len() + Uuid::LENGTH + 1) {
-        Ok(value) => Ok(value.strip_prefix(PREFIX).and_then(Uuid::parse)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// The UUIDs of these domains that are not settled, or of all if domains may have come or gone.
+fn read(connection: &mut Connection, wanted: &[(u32, bool)]) -> Read {
+    match connection.domains_may_have_changed() {
+        Err(error) => Read { all: true, uuids: Vec::new(), error: Some(error) },
+        Ok(all) => {
+            let unsettled = wanted.iter().filter(|(_, is_settled)| all || !is_settled).map(|&(id, _)| id);
+            let (uuids, error) = connection.each(unsettled, uuid_of);
+            Read { all, uuids, error }
+        }
     }
+}
+
+/// The UUID that xenstore has for a domain, if any. Only the toolstack may write there.
+fn uuid_of(connection: &mut Connection, domid: u32) -> io::Result<Option<Uuid>> {
+    // One byte more, so that a longer value is seen to be longer.
+    let value = connection.read(format!("/local/domain/{domid}/vm"), PREFIX.len() + Uuid::LENGTH + 1)?;
+    Ok(value.and_then(|value| value.strip_prefix(PREFIX).and_then(Uuid::parse)))
 }

@@ -23,7 +23,6 @@ use xenstat_sys::libloading;
 use xenstat_sys::libloading::os::unix::{RTLD_LAZY, RTLD_LOCAL};
 
 use xenctrl::Xenctrl;
-use xenstore::Xenstore;
 
 use crate::collect::xenstat_error::Error;
 use crate::collect::{privcmd, release, search};
@@ -100,9 +99,9 @@ impl Xenstat {
         Xenctrl::open(self.library.control.as_ref())
     }
 
-    /// A connection to xenstored of our own.
-    pub fn xenstore(&self) -> io::Result<Xenstore> {
-        Xenstore::open(self.library.store.as_ref())
+    /// What connections to xenstored of our own are made with.
+    pub fn store(&self) -> Option<xenstore::Functions> {
+        self.library.store
     }
 
     /// Reads the host and all its domains: `xenstat_get_node`, copied over what `into` held, and freed.

@@ -141,7 +141,11 @@ impl Series {
         // A domain with the metric name of one that is gone continues its series: a VM that was rebooted.
         let still_have_metrics = new.iter().zip(&metric_names).zip(&places);
         let still_have_metrics = still_have_metrics.filter(|((domain, name), _)| selection.has_metrics(domain, name));
-        let present: HashSet<usize> = still_have_metrics.filter_map(|(_, place)| *place).collect();
+        let present = still_have_metrics.filter_map(|((domain, _), place)| Some((domain, (*place)?)));
+        // With another UUID as its tag a domain has other series.
+        let tag_of = |uuid| selection.namer.tag(uuid);
+        let present = present.filter(|(domain, place)| tag_of(former[*place].uuid) == tag_of(domain.uuid));
+        let present: HashSet<usize> = present.map(|(_, place)| place).collect();
         let previous_places: Vec<_> = places.iter().map(|place| former[(*place)?].previous_place).collect();
         let known = former.into_iter().enumerate().map(|(place, series)| (present.contains(&place), series));
         let known = known.chain(self.retired.drain(..).map(|series| (false, series)));

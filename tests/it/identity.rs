@@ -48,14 +48,16 @@ fn names<'a>(polls: &'a [BTreeMap<String, String>], metric: &str) -> Vec<&'a str
 
 const BY_UUID: [&str; 4] = ["--template", "{uuid}.{metric}", "--on-vanish", "zero"];
 
-/// What is asked of xenstore in three polls.
+/// What is asked of xenstore in four polls. When a domain comes, another one may have got the domid of any.
 #[test]
 fn uuid_is_read_once_and_only_where_it_is_wanted() {
-    let once = "open\nread /local/domain/0/vm\nread /local/domain/7/vm\nread /local/domain/9/vm\nclose\n";
+    let read = |domid| format!("read /local/domain/{domid}/vm\n");
+    let begin = "open\nwatch @introduceDomain\nwatch @releaseDomain\n".to_owned();
+    let once = &(begin + &[0, 7, 0, 7, 9].map(read).concat() + "close\n");
     for (arguments, expected) in [
         (&["--print", "statsd"][..], ""),
         (&["--print", "table"], ""),
-        (&["--print", "statsd", "--detail", "all"], ""),
+        (&["--print", "statsd", "--detail", "vcpus,vifs,vbds,rates,pcpus"], ""),
         (&["--print", "statsd", "--tag-format", "datadog"], ""),
         (&["--check", "--print", "statsd"], ""),
         (&["--print", "json"], once),
@@ -64,9 +66,9 @@ fn uuid_is_read_once_and_only_where_it_is_wanted() {
     ] {
         let scratch = Scratch::new();
         let log = scratch.join("log");
-        let host = format!("store_log = {log:?}\n{DOMAIN_0}[[domain]]\nid = 7\n[[domain]]\nid = 9\nfrom_poll = 1\n");
+        let host = format!("store_log = {log:?}\n{DOMAIN_0}[[domain]]\nid = 7\n[[domain]]\nid = 9\nfrom_poll = 2\n");
         let said = run(xenmonitor(&scratch.file("s.toml", &host))
-            .args(["--count", "3", "--interval", "20ms"])
+            .args(["--count", "4", "--interval", "20ms"])
             .args(arguments));
         assert_eq!(said.status, Some(0), "{}", said.err);
         let asked = std::fs::read_to_string(&log).unwrap_or_default();
@@ -197,7 +199,7 @@ fn tagged(scenario: &Path, polls: &str) -> (String, Vec<usize>) {
     let said = run(command.args(["--tag-uuid", "--metrics", "mem_k,node.cpus"]));
     assert_eq!(said.status, Some(0), "{}", said.err);
     let polls = said.out.split("node.cpus").map(|poll| {
-        let lines = poll.lines().filter(|line| line.contains("mem_k"));
+        let lines = poll.lines().filter(|line| line.contains("mem_k") && !line.ends_with(":0|g"));
         assert!(poll.lines().count() < 2 || lines.clone().count() == 3, "{poll}");
         lines.filter(|line| line.contains(";uuid=")).count()
     });
@@ -253,16 +255,94 @@ fn uuid_is_kept_while_xenstored_fails() {
     assert!(!said.err.contains("unknown"), "{}", said.err);
 }
 
-/// A xenstored that never answers is as a libxenstat that never answers, which asks it for the names.
+/// A xenstored that does not answer costs UUIDs alone, and is not asked again before it has answered.
 #[test]
-fn uuid_that_is_never_answered_holds_up_nothing_but_the_poll() {
+fn uuid_that_is_not_answered_holds_up_nothing_else() {
     let scratch = Scratch::new();
-    let fault = "[[store_fault]]\nat = 1\nstderr = \"hanging\"\nhang = true\n";
-    let host = format!("{DOMAIN_0}[[domain]]\nid = 5\nfrom_poll = 2\n{fault}");
+    let (log, go) = (scratch.join("log"), scratch.join("go"));
+    let fault = format!("[[store_fault]]\nat = 1\nwait_for = {go:?}\n");
+    let host = format!("store_log = {log:?}\n{DOMAIN_0}[[domain]]\nid = 5\nname = \"web\"\n{fault}");
     let mut command = xenmonitor(&scratch.file("s.toml", &host));
     let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--print", "json"]));
-    daemon.wait_for_logs(&["hanging", "a poll takes longer than the interval of 20ms"]);
+    let uuid = "\"uuid\":\"00000000-0000-4000-8000-000000000005\"";
+    for _ in 0..5 {
+        let line = daemon.wait_for_line();
+        assert!(
+            line.contains("\"name\":\"web\"") && line.contains("\"mem_k\":524288") && !line.contains(uuid),
+            "{line}"
+        );
+    }
+    let asked = std::fs::read_to_string(&log).unwrap();
+    assert!(asked.ends_with("read /local/domain/0/vm\nread /local/domain/5/vm\n"), "{asked}");
+    std::fs::write(&go, "").unwrap();
+    while !daemon.wait_for_line().contains(uuid) {}
     daemon.signal("TERM");
     let said = daemon.end();
-    assert!(said.status == Some(0) && said.err.contains("SIGTERM: exiting after 3 polls (0 failed, "), "{}", said.err);
+    let warning = "WARN  the UUID of web is unknown: xenstore cannot be read: xenstored does not answer\n";
+    assert!(said.status == Some(0) && said.err.matches(warning).count() == 1, "{}", said.err);
+}
+
+/// Nor is its end waited for.
+#[test]
+fn uuid_that_is_never_answered_does_not_delay_the_end() {
+    let scratch = Scratch::new();
+    let fault = "[[store_fault]]\nat = 1\nhang = true\n";
+    let host = scratch.file("s.toml", &format!("{DOMAIN_0}[[domain]]\nid = 5\n{fault}"));
+    let said = run(xenmonitor(&host).args(["--count", "3", "--interval", "20ms", "--print", "json"]));
+    assert_eq!((said.status, said.out.lines().count()), (Some(0), 3), "{}", said.err);
+    let mut daemon = Daemon::start(xenmonitor(&host).args(["--interval", "20ms", "--print", "json"]));
+    daemon.wait_for_line();
+    daemon.signal("HUP");
+    daemon.wait_for_logs(&["SIGHUP"]);
+    daemon.wait_for_line();
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
+}
+
+/// A domid that another VM gets between two polls has that VM's UUID, though its CPU time has grown. A libxenstore that
+/// cannot tell when domains come and go is asked at each poll.
+#[test]
+fn uuid_follows_a_domid_that_is_used_again() {
+    let host = format!(
+        "[[domain]]\nid = 5\nvm = \"/vm/{A}\"\nname = \"web\"\nuntil_poll = 2\ncpu_ns = \"1s\"\n\
+         [[domain]]\nid = 5\nvm = \"/vm/{B}\"\nname = \"web\"\nfrom_poll = 2\ncpu_ns = \"1500ms\"\n"
+    );
+    for library in [None, Some(shim_without("xs_check_watch"))] {
+        let scratch = Scratch::new();
+        let mut command = xenmonitor(&scratch.file("s.toml", &format!("{DOMAIN_0}{host}")));
+        command.args(["--count", "4", "--interval", "20ms"]);
+        let documents = documents_of(command.envs(library.iter().map(|library| ("XENMONITOR_LIBXENSTAT", library))));
+        let uuids: Vec<&Value> = documents.iter().map(|document| &document["domains"][1]["uuid"]).collect();
+        assert_eq!(uuids, [A, A, B, B], "{library:?}");
+    }
+    // So they are two series, and the first ends; no CPU percentage is computed from both.
+    let wanted = ["--count", "6", "--metrics", "mem_k,cpu_percent,node.cpus"];
+    let polls = polls(&host, &[&["--tag-format", "graphite", "--tag-uuid", "--host", "h"][..], &wanted].concat());
+    for (metric, uuid, values) in [
+        ("mem_k", A, "524288 524288 0 0 0 ."),
+        ("mem_k", B, ". . 524288 524288 524288 524288"),
+        ("cpu_percent", A, ". 0 0 0 0 ."),
+        ("cpu_percent", B, ". . . 0 0 0"),
+    ] {
+        assert_eq!(of(&polls, &format!("xen.{metric};host=h;domain=web;uuid={uuid}")), values, "{metric} of {uuid}");
+    }
+}
+
+/// Metrics that were sent without a UUID as their tag, as it was unknown, become 0 when they get one.
+#[test]
+fn uuid_that_becomes_known_ends_the_series_without_it() {
+    let host = "[[domain]]\nid = 5\nname = \"web\"\n[[domain.vbd]]\n[[store_fault]]\nat = \"0..2\"\nfail = \"EIO\"\n";
+    let wanted = ["--count", "7", "--metrics", "mem_k,vbd.*.type,vbd.*.rd,node.cpus", "--detail", "vbds"];
+    let polls = polls(host, &[&["--tag-format", "graphite", "--tag-uuid", "--host", "h"][..], &wanted].concat());
+    let uuid = "uuid=00000000-0000-4000-8000-000000000005";
+    for (name, values) in [
+        ("xen.mem_k;host=h;domain=web".to_owned(), "524288 524288 0 0 0 . ."),
+        (format!("xen.mem_k;host=h;domain=web;{uuid}"), ". . 524288 524288 524288 524288 524288"),
+        ("xen.vbds.type;host=h;domain=web;device=xvda".into(), "1 1 0 0 0 . ."),
+        (format!("xen.vbds.type;host=h;domain=web;{uuid};device=xvda"), ". . 1 1 1 1 1"),
+        // A counter.
+        ("xen.vbds.rd;host=h;domain=web;device=xvda".into(), "0 0 . . . . ."),
+    ] {
+        assert_eq!(of(&polls, &name), values, "{name}");
+    }
 }

@@ -16,6 +16,14 @@ pub struct Functions {
     xs_open: unsafe extern "C" fn(c_ulong) -> *mut c_void,
     xs_close: unsafe extern "C" fn(*mut c_void),
     xs_read: unsafe extern "C" fn(*mut c_void, u32, *const c_char, *mut c_uint) -> *mut c_void,
+    /// Since Xen 4.2 (fact 36).
+    watches: Option<WatchFunctions>,
+}
+
+#[derive(Clone, Copy)]
+struct WatchFunctions {
+    xs_watch: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> bool,
+    xs_check_watch: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
 }
 
 impl Functions {
@@ -27,6 +35,19 @@ impl Functions {
                 xs_open: *library.get(b"xs_open").ok()?,
                 xs_close: *library.get(b"xs_close").ok()?,
                 xs_read: *library.get(b"xs_read").ok()?,
+                watches: WatchFunctions::of(library),
+            })
+        }
+    }
+}
+
+impl WatchFunctions {
+    fn of(library: &Library) -> Option<Self> {
+        // SAFETY: each has this type in every release that has it (facts 34 and 36).
+        unsafe {
+            Some(Self {
+                xs_watch: *library.get(b"xs_watch").ok()?,
+                xs_check_watch: *library.get(b"xs_check_watch").ok()?,
             })
         }
     }
@@ -39,6 +60,8 @@ impl Functions {
 pub struct Xenstore {
     handle: NonNull<c_void>,
     functions: Functions,
+    /// Whether xenstored reports that domains come and go.
+    is_watching: bool,
 }
 
 impl Xenstore {
@@ -48,7 +71,8 @@ impl Xenstore {
             *functions.ok_or_else(|| io::Error::other("the library has no xs_open, xs_read and xs_close"))?;
         // SAFETY: it takes any flags; 0 are none. Each call makes a handle of its own.
         let handle = unsafe { (functions.xs_open)(0) };
-        Ok(Self { handle: NonNull::new(handle).ok_or_else(io::Error::last_os_error)?, functions })
+        let handle = NonNull::new(handle).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { handle, functions, is_watching: false })
     }
 
     /// The first bytes of a value, `most` of them. Blocks until xenstored answers, as libxenstat does (fact 9).
@@ -64,6 +88,29 @@ impl Xenstore {
         // SAFETY: it came from malloc, and the caller of xs_read frees it (fact 34).
         unsafe { libc::free(value.as_ptr()) };
         Ok(bytes)
+    }
+
+    /// Whether a domain may have come or gone since the last call: it may be another one that has a domid now. True at
+    /// the first call, and always where the library cannot tell. Asks xenstored at the first call only.
+    pub fn domains_may_have_changed(&mut self) -> io::Result<bool> {
+        let Some(WatchFunctions { xs_watch, xs_check_watch }) = self.functions.watches else { return Ok(true) };
+        let mut changed = !self.is_watching;
+        if !self.is_watching {
+            for path in [c"@introduceDomain", c"@releaseDomain"] {
+                // SAFETY: as for `read`; path and token are C strings, which are copied.
+                if !unsafe { xs_watch(self.handle.as_ptr(), path.as_ptr(), c"".as_ptr()) } {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            self.is_watching = true;
+        }
+        // SAFETY: as for `read`. It never blocks (fact 36).
+        while let Some(event) = NonNull::new(unsafe { xs_check_watch(self.handle.as_ptr()) }) {
+            changed = true;
+            // SAFETY: one block of malloc, which the caller frees (fact 36).
+            unsafe { libc::free(event.as_ptr()) };
+        }
+        Ok(changed)
     }
 }
 

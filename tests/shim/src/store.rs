@@ -1,5 +1,6 @@
 //! A libxenstore with the functions that xenmonitor calls: `/local/domain/DOMID/vm` of the domains of the latest poll.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,6 +20,11 @@ static CLOSED: Quarantine<Store, 16> = Quarantine::new();
 pub struct Store {
     magic: Magic,
     scenario: Scenario,
+    watches: Cell<u32>,
+    /// The domains of which it is known that they exist, by their domids and places in the scenario.
+    seen: RefCell<Vec<(u32, usize)>>,
+    /// Events that have not been taken.
+    events: Cell<u32>,
 }
 
 // SAFETY: the struct is repr(C), and `magic` is its first field.
@@ -42,7 +48,8 @@ pub unsafe extern "C" fn xs_open(_flags: c_ulong) -> *mut Store {
     if apply(scenario.store_open_faults.iter().filter(|fault| fault.at.contains(open))).fails {
         return ptr::null_mut();
     }
-    Box::into_raw(Box::new(Store { magic: Magic::of::<Store>(), scenario }))
+    let (watches, seen, events) = Default::default();
+    Box::into_raw(Box::new(Store { magic: Magic::of::<Store>(), scenario, watches, seen, events }))
 }
 
 #[unsafe(no_mangle)]
@@ -99,4 +106,54 @@ pub unsafe extern "C" fn xs_read(
         unsafe { length.write(value.len() as c_uint) };
     }
     block.cast()
+}
+
+/// Each watch has an event at once, as in the real library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xs_watch(store: *mut Store, path: *const c_char, token: *const c_char) -> bool {
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
+    let store = unsafe { live(store, "xs_watch") };
+    if path.is_null() || token.is_null() {
+        die("xs_watch: no path, or no token");
+    }
+    // SAFETY: not NULL, so a C string by the contract of xs_watch.
+    let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
+    log(store.scenario.store_log.as_deref(), &format!("watch {path}"));
+    if !matches!(&*path, "@introduceDomain" | "@releaseDomain") {
+        die(format_args!("xs_watch: {path} has no events here"));
+    }
+    store.watches.set(store.watches.get() + 1);
+    store.events.set(store.events.get() + 1);
+    store.seen.replace(store.existing());
+    true
+}
+
+/// One block, which the caller frees.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xs_check_watch(store: *mut Store) -> *mut c_void {
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
+    let store = unsafe { live(store, "xs_check_watch") };
+    if store.seen.replace(store.existing()) != store.existing() {
+        store.events.set(store.events.get() + store.watches.get());
+    }
+    match store.events.get().checked_sub(1) {
+        Some(events) => {
+            store.events.set(events);
+            // SAFETY: malloc takes any size.
+            unsafe { libc::malloc(64) }
+        }
+        None => {
+            // SAFETY: the address of this thread's errno.
+            unsafe { *libc::__errno_location() = libc::EAGAIN };
+            ptr::null_mut()
+        }
+    }
+}
+
+impl Store {
+    /// The domains of the latest poll. Another table of the scenario is another domain, whatever its domid.
+    fn existing(&self) -> Vec<(u32, usize)> {
+        let domains = self.scenario.list(clock::latest_poll());
+        domains.iter().map(|listed| (listed.id, ptr::from_ref(listed.domain).addr())).collect()
+    }
 }

@@ -1,0 +1,155 @@
+//! The thread that reads xenstore, so that a xenstored that does not answer costs nothing but what is read here.
+
+use std::ffi::CString;
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::collect::xenstat::xenstore::{Functions, Xenstore};
+
+/// How long xenstored may be asked for one poll. What has not been read by then is unknown.
+const READ_FOR: Duration = Duration::from_secs(1);
+
+/// How long an answer is waited for. Longer, as the last question may take some time.
+const WAIT_FOR: Duration = Duration::from_secs(2);
+
+type Question = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// xenstore, read by a thread of its own.
+#[derive(Default)]
+pub struct Store {
+    thread: Option<Asker>,
+}
+
+struct Asker {
+    /// Both are there until it is dropped.
+    questions: Option<SyncSender<Question>>,
+    thread: Option<JoinHandle<()>>,
+    /// Disconnected once the question that was given up on has been answered.
+    owed: Option<Receiver<()>>,
+}
+
+/// A connection to xenstored, which is opened when it is needed.
+pub struct Connection {
+    functions: Option<Functions>,
+    xenstore: Option<Xenstore>,
+    until: Instant,
+}
+
+impl Connection {
+    /// Closes the connection after an error, as it may be broken.
+    fn with<T>(&mut self, ask: impl FnOnce(&mut Xenstore) -> io::Result<T>) -> io::Result<T> {
+        let mut xenstore = self.xenstore.take().map_or_else(|| Xenstore::open(self.functions.as_ref()), Ok)?;
+        let answer = ask(&mut xenstore)?;
+        self.xenstore = Some(xenstore);
+        Ok(answer)
+    }
+
+    /// The first bytes of a value, `most` of them; `None` if there is no such value.
+    pub fn read(&mut self, path: String, most: usize) -> io::Result<Option<Vec<u8>>> {
+        if Instant::now() > self.until {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "xenstored is too slow"));
+        }
+        let path = CString::new(path)?;
+        self.with(|xenstore| match xenstore.read(&path, most) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
+        })
+    }
+
+    /// What is read of each of these domains, until that fails, and why it did.
+    pub fn each<T>(
+        &mut self,
+        domids: impl Iterator<Item = u32>,
+        read: fn(&mut Self, u32) -> io::Result<T>,
+    ) -> (Vec<(u32, T)>, Option<io::Error>) {
+        let mut found = Vec::new();
+        for domid in domids {
+            match read(self, domid) {
+                Ok(value) => found.push((domid, value)),
+                Err(error) => return (found, Some(error)),
+            }
+        }
+        (found, None)
+    }
+
+    /// See [`Xenstore::domains_may_have_changed`].
+    pub fn domains_may_have_changed(&mut self) -> io::Result<bool> {
+        self.with(Xenstore::domains_may_have_changed)
+    }
+}
+
+impl Store {
+    /// Opens the connection again at the next question.
+    pub fn reopen(&mut self) {
+        self.thread = None;
+    }
+
+    /// Has the thread ask xenstored. While it waits for an earlier answer it is not asked again.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        functions: Option<Functions>,
+        question: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let silent = || io::Error::new(io::ErrorKind::TimedOut, "xenstored does not answer");
+        let asker = match &mut self.thread {
+            Some(asker) => asker,
+            none => none.insert(Asker::start(functions)?),
+        };
+        if asker.owes() {
+            return Err(silent());
+        }
+        let (answer, answers) = mpsc::channel();
+        let (done, owed) = mpsc::channel();
+        let question = move |connection: &mut Connection| {
+            connection.until = Instant::now() + READ_FOR;
+            // Nobody waits any more if it comes too late.
+            let _ = answer.send(question(connection));
+            drop(done);
+        };
+        // If it has ended the question is dropped, and so is the end that its answer would come from.
+        let _ = asker.questions.as_ref().map(|questions| questions.send(Box::new(question)));
+        match answers.recv_timeout(WAIT_FOR) {
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                asker.owed = Some(owed);
+                Err(silent())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.thread = None;
+                Err(io::Error::other("the thread that reads xenstore has ended"))
+            }
+        }
+    }
+}
+
+impl Asker {
+    fn start(functions: Option<Functions>) -> io::Result<Self> {
+        let (questions, inbox) = mpsc::sync_channel::<Question>(1);
+        let thread = thread::Builder::new().name("xenstore".into()).spawn(move || {
+            let mut connection = Connection { functions, xenstore: None, until: Instant::now() };
+            inbox.iter().for_each(|question| question(&mut connection));
+        })?;
+        Ok(Self { questions: Some(questions), thread: Some(thread), owed: None })
+    }
+
+    /// Whether an answer is still owed.
+    fn owes(&mut self) -> bool {
+        let owes = self.owed.as_ref().is_some_and(|owed| owed.try_recv() == Err(TryRecvError::Empty));
+        if !owes {
+            self.owed = None;
+        }
+        owes
+    }
+}
+
+impl Drop for Asker {
+    /// Waits until the connection is closed, unless xenstored does not answer.
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take().filter(|_| !self.owes()) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -66,7 +66,7 @@ fn changing() {
 fn allocations(polls: u64, guests: &str, more: &[&str]) -> u64 {
     let scenario = std::env::temp_dir().join(format!("xenmonitor-allocations-{}.toml", std::process::id()));
     let host = format!(
-        "[[domain]]\nid = 0\n[[domain]]\nid = 1\ncount = {}\nvcpus = 2\ncpu_ns = {{ per_poll = \"1ms\" }}\n\
+        "[[domain]]\nid = 0\n[[domain]]\nid = 1\ncount = {}\nvcpus = 2\nstore = {{ \"memory/target\" = \"7\", \"data/meminfo_free\" = \"5\" }}\ncpu_ns = {{ per_poll = \"1ms\" }}\n\
          [[domain.network]]\nrbytes = {{ per_poll = 1000 }}\n\
          [[domain.vbd]]\nrd_reqs = {{ per_poll = 10 }}\n[[domain.vbd]]\nwr_reqs = {{ per_poll = 20 }}\n{guests}",
         DOMAINS - 1

@@ -176,6 +176,8 @@ impl Config {
         // xentop reads vcpus, and so omits a domain whose vcpus are gone (fact 12); the table does as xentop.
         let vcpus = Detail::Vcpus.is_among(&options.detail) || matches!(print, Some(Print::Json | Print::Table));
         let pcpus = Detail::Pcpus.is_among(&options.detail);
+        let runstates = Detail::Runstates.is_among(&options.detail);
+        let memory = Detail::Memory.is_among(&options.detail);
         let uuids = namer.identity() == Identity::Uuid || options.tag_uuid || matches!(print, Some(Print::Json));
         let selection = Selection {
             namer,
@@ -203,7 +205,9 @@ impl Config {
                 libxenstat: options.libxenstat,
                 vcpus,
                 pcpus,
+                runstates,
                 uuids,
+                memory,
                 vifs: options.vifs,
                 disks: options.disks,
                 // Half an interval is left for the rest, so that no poll is skipped because of QEMU.

@@ -2,6 +2,7 @@
 
 pub mod disks;
 mod fallback;
+pub mod memory;
 mod messages;
 pub mod poller;
 mod privcmd;

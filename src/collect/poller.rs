@@ -13,6 +13,7 @@ use log::debug;
 use crate::collect::disks::qmp_client::Owed;
 use crate::collect::disks::{self, DiskSource, Unavailable};
 use crate::collect::fallback::Fallback;
+use crate::collect::memory;
 use crate::collect::messages::Messages;
 use crate::collect::store::Store;
 use crate::collect::uuids::{self, Uuids};
@@ -20,7 +21,7 @@ use crate::collect::vif::{self, VifSource};
 use crate::collect::xenstat::Xenstat;
 use crate::collect::xenstat::xenctrl::Xenctrl;
 use crate::collect::xenstat_error::Error;
-use crate::model::snapshot::{Collectors, Moment, Pcpus, Snapshot};
+use crate::model::snapshot::{Collectors, Moment, Pcpus, Runstates, Snapshot};
 use crate::on_drop::OnDrop;
 
 /// A poll to be made.
@@ -63,8 +64,12 @@ pub struct Notes {
     pub unavailable: Vec<Unavailable>,
     /// Why the physical CPUs are unavailable, where they are wanted.
     pub pcpu_error: Option<io::Error>,
+    /// Why the times of domains by state are unavailable, where they are wanted.
+    pub runstate_error: Option<io::Error>,
     /// The domains whose UUID is unknown, where UUIDs are wanted.
     pub unknown_uuids: Option<uuids::Unknown>,
+    /// Why the memory of domains is unavailable in xenstore, of some or all, where it is wanted.
+    pub memory_error: Option<io::Error>,
     /// Whether libxenstat was asked for disks where QEMU serves some.
     pub asks_beside_qemu: bool,
     /// Why libxenstat failed when it was last asked for everything, while it answers if asked for less.
@@ -91,8 +96,12 @@ pub struct Sources {
     pub vcpus: bool,
     /// Whether physical CPUs are wanted: that is one hypercall.
     pub pcpus: bool,
+    /// Whether the times of domains by state are wanted: that is a hypercall for each.
+    pub runstates: bool,
     /// Whether the UUIDs of VMs are wanted: each is read from xenstore once.
     pub uuids: bool,
+    /// Whether the memory of domains as xenstore has it is wanted: that is five reads for each.
+    pub memory: bool,
     /// `--vifs`.
     pub vifs: VifSource,
     /// `--disks`.
@@ -176,6 +185,7 @@ where
             backends,
             store: Store::default(),
             uuids: Uuids::default(),
+            memory: memory::Reader::default(),
             control: None,
             xenstat: None,
             fallback: Fallback::new(),
@@ -200,6 +210,7 @@ struct Poller {
     backends: disks::Backends,
     store: Store,
     uuids: Uuids,
+    memory: memory::Reader,
     control: Option<Xenctrl>,
     xenstat: Option<Xenstat>,
     fallback: Fallback,
@@ -233,10 +244,11 @@ impl Poller {
 
         let (mut opened, mut from_backends) = (None, false);
         let (mut disk_error, mut unavailable, mut unknown_uuids) = (None, Vec::new(), None);
-        let mut pcpu_error = None;
+        let (mut pcpu_error, mut runstate_error, mut memory_error) = (None, None, None);
         let (xenstat, result) = match self.read_xenstat(&mut snapshot, &mut opened, &mut from_backends) {
             Ok(moment) => {
                 pcpu_error = self.read_pcpus(&mut snapshot).err();
+                runstate_error = self.read_runstates(&mut snapshot).err();
                 if !from_backends {
                     self.backends.settle();
                 }
@@ -245,6 +257,10 @@ impl Poller {
                 }
                 if let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.uuids) {
                     unknown_uuids = self.uuids.fill(&mut self.store, xenstat.store(), &mut snapshot);
+                }
+                snapshot.memory.clear();
+                if let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.memory) {
+                    memory_error = self.memory.fill(&mut self.store, xenstat.store(), &mut snapshot).err();
                 }
                 if from_backends {
                     match self.backends.fill(&mut snapshot, qmp_timeout) {
@@ -272,7 +288,9 @@ impl Poller {
             disk_error,
             unavailable,
             pcpu_error,
+            runstate_error,
             unknown_uuids,
+            memory_error,
             asks_beside_qemu,
             cause,
             messages: self.messages.take(),
@@ -291,6 +309,27 @@ impl Poller {
         snapshot.pcpus = Some(Pcpus { idle_ns, read: Moment { at, took: at.elapsed() } });
         self.control = Some(control);
         Ok(())
+    }
+
+    /// Fills in the times of domains by state, where they are wanted. A domain that has gone by now has none.
+    fn read_runstates(&mut self, snapshot: &mut Snapshot) -> io::Result<()> {
+        let recycled = snapshot.runstates.take();
+        let Some(xenstat) = self.xenstat.as_ref().filter(|_| self.sources.runstates) else { return Ok(()) };
+        let mut control = self.control.take().map_or_else(|| xenstat.xenctrl(), Ok)?;
+        let mut of_domains = recycled.map(|runstates| runstates.of_domains).unwrap_or_default();
+        of_domains.clear();
+        let at = Instant::now();
+        let mut error = None;
+        for domain in &snapshot.domains {
+            match control.runstate(domain.id) {
+                Ok(runstate) => of_domains.push((domain.id, runstate)),
+                Err(why) => error = Some(why),
+            }
+        }
+        self.control = Some(control);
+        let error = error.filter(|_| of_domains.is_empty());
+        snapshot.runstates = Some(Runstates { of_domains, read: Moment { at, took: at.elapsed() } });
+        error.map_or(Ok(()), Err)
     }
 
     /// Calls libxenstat until it answers, for everything that is wanted or for less. Returns when the last call was.

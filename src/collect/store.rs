@@ -1,6 +1,7 @@
 //! The thread that reads xenstore, so that a xenstored that does not answer costs nothing but what is read here.
 
-use std::ffi::CString;
+use std::ffi::CStr;
+use std::fmt::Write;
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
@@ -35,6 +36,8 @@ pub struct Connection {
     functions: Option<Functions>,
     xenstore: Option<Xenstore>,
     until: Instant,
+    /// A path and a value, kept so that their memory is used again.
+    buffers: (String, Vec<u8>),
 }
 
 impl Connection {
@@ -46,16 +49,23 @@ impl Connection {
         Ok(answer)
     }
 
-    /// The first bytes of a value, `most` of them; `None` if there is no such value.
-    pub fn read(&mut self, path: String, most: usize) -> io::Result<Option<Vec<u8>>> {
+    /// The first bytes of a value in the directory of a domain, `most` of them; `None` if there is no such value.
+    pub fn read(&mut self, domid: u32, key: &str, most: usize) -> io::Result<Option<&[u8]>> {
         if Instant::now() > self.until {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "xenstored is too slow"));
         }
-        let path = CString::new(path)?;
-        self.with(|xenstore| match xenstore.read(&path, most) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            result => result.map(Some),
-        })
+        let (mut path, mut value) = std::mem::take(&mut self.buffers);
+        path.clear();
+        let _ = write!(path, "/local/domain/{domid}/{key}\0");
+        let read = self.with(|xenstore| {
+            let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(io::Error::other)?;
+            match xenstore.read(path, most, &mut value) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                result => result.map(|()| true),
+            }
+        });
+        self.buffers = (path, value);
+        Ok(read?.then_some(&self.buffers.1))
     }
 
     /// What is read of each of these domains, until that fails, and why it did.
@@ -128,7 +138,8 @@ impl Asker {
     fn start(functions: Option<Functions>) -> io::Result<Self> {
         let (questions, inbox) = mpsc::sync_channel::<Question>(1);
         let thread = thread::Builder::new().name("xenstore".into()).spawn(move || {
-            let mut connection = Connection { functions, xenstore: None, until: Instant::now() };
+            let mut connection =
+                Connection { functions, xenstore: None, until: Instant::now(), buffers: Default::default() };
             inbox.iter().for_each(|question| question(&mut connection));
         })?;
         Ok(Self { questions: Some(questions), thread: Some(thread), owed: None })

@@ -124,10 +124,19 @@ fn libxenstat(sources: &Sources, reporter: &Reporter, current: &Current) -> Vec<
         let found = || (Good, format!("{found}, from libxenctrl"));
         lines.push(("pcpus", notes.pcpu_error.map_or_else(found, |error| (Bad, format!("omitted: {error}")))));
     }
+    if sources.runstates {
+        let found = snapshot.runstates.as_ref().map_or(0, |runstates| runstates.of_domains.len());
+        let found = || (Good, format!("of {found} domains, from libxenctrl"));
+        lines.push(("runstates", notes.runstate_error.map_or_else(found, |error| (Bad, format!("omitted: {error}")))));
+    }
     if sources.uuids {
         let known = snapshot.domains.iter().filter(|domain| domain.uuid.is_some()).count();
         let found = || (Good, format!("{known}, from xenstore"));
         lines.push(("uuids", notes.unknown_uuids.map_or_else(found, |unknown| (Bad, unknown.to_string()))));
+    }
+    if sources.memory {
+        let found = || (Good, format!("of {} domains, from xenstore", snapshot.memory.len()));
+        lines.push(("memory", notes.memory_error.map_or_else(found, |error| (Bad, format!("omitted: {error}")))));
     }
     lines.extend(reporter.unmatched(&snapshot).into_iter().map(|line| ("filter", (Bad, line))));
     lines.extend(reporter.example(&snapshot).map(|line| ("example", (Note, line))));

@@ -28,7 +28,9 @@ pub struct PollLog {
     no_vifs: Throttle,
     no_disks: Throttle,
     no_pcpus: Throttle,
+    no_runstates: Throttle,
     no_uuids: Throttle,
+    no_memory: Throttle,
     asks_beside_qemu: Throttle,
     messages: Throttle,
     guest_disks: GuestDisks,
@@ -82,7 +84,9 @@ impl PollLog {
             disk_error,
             unavailable,
             pcpu_error,
+            runstate_error,
             unknown_uuids,
+            memory_error,
             asks_beside_qemu,
             cause,
             ..
@@ -109,9 +113,19 @@ impl PollLog {
             }
             None => self.no_pcpus.ok(|| "physical CPUs can be read again".into()),
         }
+        match runstate_error {
+            Some(error) => self.no_runstates.raise(format!("cannot read runstates: {error}: runstate.* is omitted")),
+            None => self.no_runstates.ok(|| "runstates can be read again".into()),
+        }
         match unknown_uuids {
             Some(unknown) => self.no_uuids.raise(unknown.to_string()),
             None => self.no_uuids.ok(|| "all UUIDs are known again".into()),
+        }
+        match memory_error {
+            Some(error) => {
+                self.no_memory.raise(format!("cannot read memory from xenstore: {error}: memory.* is omitted"))
+            }
+            None => self.no_memory.ok(|| "memory can be read from xenstore again".into()),
         }
         if asks_beside_qemu {
             self.asks_beside_qemu.raise(QEMUS_ASKED_BY_LIBXENSTAT.into());

@@ -38,7 +38,9 @@ pub fn host(input: &[u8]) {
     let max_datagram = *input.of(&[512, 1432, 8932]);
     let details = match layout {
         Layout::Legacy => Vec::new(),
-        Layout::Xentop => input.of(&[vec![], vec![Detail::All], vec![Detail::Vbds, Detail::Rates]]).clone(),
+        Layout::Xentop => {
+            input.of(&[vec![], vec![Detail::All, Detail::Runstates], vec![Detail::Vbds, Detail::Rates]]).clone()
+        }
     };
     let on_vanish = *input.of(&[OnVanish::Zero, OnVanish::Keep]);
     let net_view = *input.of(&[NetView::Dom0, NetView::Guest]);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::fuzz::input::Input;
 use crate::model::snapshot::{
-    AccessPath, Collectors, Domain, Moment, Snapshot, State, Time, Vbd, VbdCounters, Vcpu, Vif,
+    AccessPath, Collectors, Domain, Memory, Moment, Runstate, Runstates, Snapshot, State, Time, Vbd, VbdCounters, Vcpu,
+    Vif,
 };
 use crate::model::uuid::Uuid;
 
@@ -77,6 +78,13 @@ pub fn change(now: &mut Snapshot, input: &mut Input, at: Instant) {
             now.domains.insert(place, domain(id, input, at));
         }
     }
+    let some = || now.domains.iter().filter(|domain| domain.ssid % 2 == 0);
+    let memory =
+        |domain: &Domain| Memory { target_k: domain.max_mem, guest_free_k: Some(domain.cur_mem), ..Memory::default() };
+    now.memory = some().map(|domain| (domain.id, memory(domain))).collect();
+    let runstate = |domain: &Domain| Runstate { missed_changes: domain.ssid, time_ns: [domain.cpu_ns; 6] };
+    let of_domains = some().map(|domain| (domain.id, runstate(domain))).collect();
+    now.runstates = Some(Runstates { of_domains, read: Moment { at, took: Duration::ZERO } });
 }
 
 /// Its counters grow.

@@ -5,7 +5,9 @@
 //! `qmp_replies`, `tapdisk`), and a key in `json`.
 
 use crate::metrics::delta::{Devices, Earlier, Paired, Sample, Span};
+use crate::metrics::memory::MEMORY;
 use crate::metrics::metric::{Entry, Kind, Metric, Rows, counter, exact, gauge, interval};
+use crate::metrics::runstates::{RUNSTATE, Runstates};
 use crate::model::device::{DeviceId, DeviceKind};
 use crate::model::snapshot::{Time, Vbd, VbdCounters, Vcpu, Vif};
 
@@ -22,7 +24,11 @@ pub enum Detail {
     Rates,
     /// Each physical CPU of the host
     Pcpus,
-    /// All of these
+    /// Balloon target and what an agent in the guest reports, from xenstore
+    Memory,
+    /// How long each domain waited for a CPU, on XenServer and XCP-ng
+    Runstates,
+    /// All of these but runstates
     All,
 }
 
@@ -94,10 +100,11 @@ const RATES: &[Metric<RateFn>] = &[
 ];
 
 const _: () = {
-    assert!(VCPU.len() <= Rows::MAX && VIF.len() <= Rows::MAX && VBD.len() <= Rows::MAX && RATES.len() <= Rows::MAX);
+    assert!(VCPU.len() <= Rows::MAX && VIF.len() <= Rows::MAX && VBD.len() <= Rows::MAX);
+    assert!(RATES.len() + MEMORY.len() + RUNSTATE.len() <= Rows::MAX);
 };
 
-/// The names of the metrics of each device of a kind, or of the rates, in the order of their rows.
+/// The names of the metrics of each device of a kind, or of those of the whole domain, in the order of their rows.
 pub fn metrics(of: Option<DeviceKind>) -> Vec<&'static str> {
     fn names<F>(table: &[Metric<F>]) -> Vec<&'static str> {
         table.iter().map(|row| row.name).collect()
@@ -106,7 +113,7 @@ pub fn metrics(of: Option<DeviceKind>) -> Vec<&'static str> {
         Some(DeviceKind::Vcpu) => names(VCPU),
         Some(DeviceKind::Vif) => names(VIF),
         Some(DeviceKind::Vbd) => names(VBD),
-        None => names(RATES),
+        None => [names(RATES), names(MEMORY), names(RUNSTATE)].concat(),
     }
 }
 
@@ -120,6 +127,8 @@ pub fn catalogue(wanted: &[Detail]) -> Vec<Entry> {
         (Detail::Vifs, rows(&format!("{}.ID.", DeviceKind::Vif.as_str()), VIF)),
         (Detail::Vbds, rows(&format!("{}.DEV.", DeviceKind::Vbd.as_str()), VBD)),
         (Detail::Rates, rows("", RATES)),
+        (Detail::Memory, rows("", MEMORY)),
+        (Detail::Runstates, rows("", RUNSTATE)),
     ];
     all.into_iter().filter(|(detail, _)| detail.is_among(wanted)).flat_map(|(_, rows)| rows).collect()
 }
@@ -127,13 +136,13 @@ pub fn catalogue(wanted: &[Detail]) -> Vec<Entry> {
 impl Detail {
     /// Whether it is wanted, by itself or with all.
     pub fn is_among(self, wanted: &[Detail]) -> bool {
-        wanted.iter().any(|wanted| [self, Detail::All].contains(wanted))
+        wanted.contains(&self) || (self != Detail::Runstates && wanted.contains(&Detail::All))
     }
 }
 
 /// A value that `--detail` adds.
 pub struct DetailValue {
-    /// Its place among the [metrics] of such a device, or among the rates.
+    /// Its place among the [metrics] of such a device, or of the whole domain.
     pub row: usize,
     /// The metric's name, less the device.
     pub metric: &'static str,
@@ -145,7 +154,7 @@ pub struct DetailValue {
 
 /// Takes the values that `--detail` adds.
 pub trait DetailSink {
-    /// The values of a device; without one the rates of the whole domain.
+    /// The values of a device; without one those of the whole domain.
     fn take(&mut self, device: Option<DeviceId>, values: impl Iterator<Item = DetailValue>);
 }
 
@@ -160,20 +169,29 @@ pub fn values(sample: &Sample, devices: &Devices, wanted: &[Detail], sink: &mut 
     if Detail::Vbds.is_among(wanted) {
         device_values(sample, VBD, &devices.vbds, sink);
     }
-    if Detail::Rates.is_among(wanted) {
-        sink.take(None, table_values(RATES, &Whole { devices, sample }));
+    let has = |detail: Detail| detail.is_among(wanted).then_some(());
+    let whole = has(Detail::Rates).map(|()| Whole { devices, sample });
+    let memory = has(Detail::Memory).and(sample.node.memory_of(sample.domain.id));
+    let runstates = has(Detail::Runstates).and_then(|()| Runstates::of(sample));
+    if has(Detail::Rates).or(has(Detail::Memory)).or(has(Detail::Runstates)).is_some() {
+        let rates = whole.iter().flat_map(|whole| table_values(0, RATES, whole));
+        let memory = memory.into_iter().flat_map(|memory| table_values(RATES.len(), MEMORY, memory));
+        let first = RATES.len() + MEMORY.len();
+        let runstates = runstates.iter().flat_map(|runstates| table_values(first, RUNSTATE, runstates));
+        sink.take(None, rates.chain(memory).chain(runstates));
     }
 }
 
 fn device_values<T>(sample: &Sample, table: &[Metric<DeviceFn<T>>], devices: &[Paired<T>], sink: &mut impl DetailSink) {
     for pair in devices {
-        sink.take(Some(pair.id), table_values(table, &Device { pair, sample }));
+        sink.take(Some(pair.id), table_values(0, table, &Device { pair, sample }));
     }
 }
 
-fn table_values<S>(table: &[Metric<ValueFn<S>>], subject: &S) -> impl Iterator<Item = DetailValue> {
-    let value = |(row, metric): (usize, &Metric<ValueFn<S>>)| {
-        Some(DetailValue { row, metric: metric.name, kind: metric.kind, value: metric.of(subject)? })
+/// The values of a table whose rows begin at `first`.
+fn table_values<S>(first: usize, table: &[Metric<ValueFn<S>>], subject: &S) -> impl Iterator<Item = DetailValue> {
+    let value = move |(row, metric): (usize, &Metric<ValueFn<S>>)| {
+        Some(DetailValue { row: first + row, metric: metric.name, kind: metric.kind, value: metric.of(subject)? })
     };
     table.iter().enumerate().filter_map(value)
 }
@@ -486,8 +504,10 @@ mod tests {
 
     #[test]
     fn detail_names_fit() {
-        let longest = catalogue(&[Detail::All]).into_iter().map(|(metric, ..)| metric.len()).max().unwrap();
         // Capitals stand for at most a number of 10 digits, `_`, and another number.
-        assert!(longest + 20 <= MAX_METRIC, "{longest}");
+        let device = |metric: &str| if metric.bytes().any(|byte| byte.is_ascii_uppercase()) { 20 } else { 0 };
+        for (metric, ..) in catalogue(&[Detail::All, Detail::Runstates]) {
+            assert!(metric.len() + device(&metric) <= MAX_METRIC, "{metric}");
+        }
     }
 }

@@ -5,9 +5,11 @@ pub mod delta;
 pub mod devices;
 pub mod domain;
 pub mod filter;
+pub mod memory;
 pub mod metric;
 pub mod node;
 pub mod pcpus;
+pub mod runstates;
 pub mod self_metrics;
 
 pub use domain::DOMAIN;
@@ -34,7 +36,7 @@ pub fn host_values(
 /// Every metric there is, by its name below host and domain; capitals stand for a device.
 pub fn catalogue() -> Vec<Entry> {
     let of_domain = DOMAIN.iter().map(|row| (row.metric.name.to_owned(), row.metric.kind, row.metric.meaning));
-    of_domain.chain(devices::catalogue(&[Detail::All])).chain(host_catalogue()).collect()
+    of_domain.chain(devices::catalogue(&[Detail::All, Detail::Runstates])).chain(host_catalogue()).collect()
 }
 
 /// Every metric of the host and of this program.

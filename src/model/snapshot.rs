@@ -23,6 +23,10 @@ pub struct Snapshot {
     pub cpu_hz: Option<u64>,
     /// The physical CPUs; `None` if they were not requested, or could not be read.
     pub pcpus: Option<Pcpus>,
+    /// How long domains were in which state; `None` if that was not requested, or could not be read.
+    pub runstates: Option<Runstates>,
+    /// What xenstore has of the memory of domains, by domid; of those for which it was requested and could be read.
+    pub memory: Vec<(u32, Memory)>,
     /// By domid, which is libxenstat's order.
     pub domains: Vec<Domain>,
     /// Collectors that worked; anything else is unknown, not 0.
@@ -40,6 +44,25 @@ pub struct Pcpus {
     pub idle_ns: Vec<u64>,
     /// When they were read.
     pub read: Moment,
+}
+
+impl Snapshot {
+    /// The memory of a domain.
+    pub fn memory_of(&self, domid: u32) -> Option<&Memory> {
+        of_domain(&self.memory, domid)
+    }
+}
+
+impl Runstates {
+    /// That of a domain.
+    pub fn of(&self, domid: u32) -> Option<&Runstate> {
+        of_domain(&self.of_domains, domid)
+    }
+}
+
+/// In a list by domid.
+fn of_domain<T>(list: &[(u32, T)], domid: u32) -> Option<&T> {
+    list.binary_search_by_key(&domid, |(id, _)| *id).ok().map(|place| &list[place].1)
 }
 
 /// When something was read.
@@ -113,6 +136,40 @@ impl Domain {
     pub fn is_migrating(&self) -> bool {
         self.name.ends_with(b"--incoming") || self.name.ends_with(b"--migratedaway")
     }
+}
+
+/// What xenstore has of a domain's memory, in KiB; `None` where there is no such number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// `memory/target`: what the balloon driver is asked to keep.
+    pub target_k: Option<u64>,
+    /// `memory/static-max`: the most that the domain was built for.
+    pub static_max_k: Option<u64>,
+    /// `data/meminfo_total`. The guest writes it, like those that follow: any number.
+    pub guest_total_k: Option<u64>,
+    /// `data/meminfo_free`.
+    pub guest_free_k: Option<u64>,
+    /// `memory/meminfo`, of Qubes.
+    pub guest_used_k: Option<u64>,
+}
+
+/// How long domains were in which state. Not from libxenstat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runstates {
+    /// By domid; of those for which it could be read.
+    pub of_domains: Vec<(u32, Runstate)>,
+    /// When they were read.
+    pub read: Moment,
+}
+
+/// `xc_get_runstate_info`, which XenServer and XCP-ng have: how long a domain was in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runstate {
+    /// Changes of the state that Xen did not see.
+    pub missed_changes: u32,
+    /// Nanoseconds by `DOMAIN_RUNSTATE_*`: full run, full contention, concurrency hazard, blocked, partial run, partial
+    /// contention.
+    pub time_ns: [u64; 6],
 }
 
 /// The state of a domain. Several may be true: a paused domain may be blocked as well.

@@ -20,7 +20,7 @@ pub struct DeviceSeries {
     present: usize,
 }
 
-/// A device, or the domain itself, which has rates.
+/// A device, or the domain itself, which has rates, memory and runstates.
 struct OneSeries {
     id: Option<DeviceId>,
     names: Names,

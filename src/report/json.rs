@@ -6,7 +6,10 @@ use serde::{Serialize, Serializer};
 use crate::metrics::DOMAIN;
 use crate::metrics::decimal::Decimal;
 use crate::metrics::delta::Sample;
+use crate::metrics::memory::MEMORY;
+use crate::metrics::metric::Metric;
 use crate::metrics::node::{NODE, NodeSample};
+use crate::metrics::runstates::{RUNSTATE, Runstates};
 use crate::model::snapshot::{Vbd, Vcpu, Vif};
 use crate::model::text::is_invisible;
 use crate::model::uuid::Uuid;
@@ -166,12 +169,18 @@ fn domain<'a>(sample: &Sample<'a>, metric_name: Option<&'a str>) -> DomainObject
     let domain = sample.domain;
     let collected = sample.node.collected;
     let metrics = DOMAIN.iter().map(|row| (row.metric.name, row.metric.of(sample).and_then(Decimal::of)));
+    let runstates = Runstates::of(sample);
+    let runstate =
+        |row: &Metric<_>| (row.name, runstates.as_ref().and_then(|runstates| row.of(runstates)).and_then(Decimal::of));
+    let memory = |row: &Metric<_>| {
+        (row.name, sample.node.memory_of(domain.id).and_then(|memory| row.of(memory)).and_then(Decimal::of))
+    };
     DomainObject {
         domid: domain.id,
         uuid: domain.uuid.as_ref().map(Uuid::as_str),
         name: String::from_utf8_lossy(&domain.name).into_owned(),
         metric_name,
-        metrics: Values(metrics.collect()),
+        metrics: Values(metrics.chain(MEMORY.iter().map(memory)).chain(RUNSTATE.iter().map(runstate)).collect()),
         vcpu: collected.vcpu.then(|| domain.vcpus.iter().map(Into::into).collect()),
         vif: collected.network.then(|| domain.vifs.iter().map(Into::into).collect()),
         vbd: domain.vbds.as_ref().map(|vbds| vbds.iter().map(Into::into).collect()),

@@ -9,6 +9,8 @@ use std::ptr::{self, NonNull};
 
 use xenstat_sys::libloading::Library;
 
+use crate::model::snapshot::Runstate;
+
 /// The most physical CPUs that are asked about: as many as Xen can have by default.
 const MAX_CPUS: c_int = 4096;
 
@@ -18,7 +20,21 @@ pub struct Functions {
     xc_interface_open: unsafe extern "C" fn(*mut c_void, *mut c_void, c_uint) -> *mut c_void,
     xc_interface_close: unsafe extern "C" fn(*mut c_void) -> c_int,
     xc_getcpuinfo: unsafe extern "C" fn(*mut c_void, c_int, *mut u64, *mut c_int) -> c_int,
+    /// Of XenServer and XCP-ng (fact 38).
+    xc_get_runstate_info: Option<unsafe extern "C" fn(*mut c_void, u32, *mut RunstateInfo) -> c_int>,
 }
+
+/// `xc_runstate_info_t` (fact 38).
+#[repr(C)]
+#[derive(Default)]
+struct RunstateInfo {
+    state: u32,
+    missed_changes: u32,
+    state_entry_time: u64,
+    time: [u64; 6],
+}
+
+const _: () = assert!(size_of::<RunstateInfo>() == 64);
 
 /// Whether a library is built on libxenctrl, and so needs a hypervisor. The fake one of the tests is not.
 pub fn is_under(library: &Library) -> bool {
@@ -36,6 +52,7 @@ impl Functions {
                 xc_interface_open: *library.get(b"xc_interface_open").ok()?,
                 xc_interface_close: *library.get(b"xc_interface_close").ok()?,
                 xc_getcpuinfo: *library.get(b"xc_getcpuinfo").ok()?,
+                xc_get_runstate_info: library.get(b"xc_get_runstate_info").ok().map(|function| *function),
             })
         }
     }
@@ -75,6 +92,19 @@ impl Xenctrl {
         }
         idle_ns.truncate(usize::try_from(number).unwrap_or(0));
         Ok(())
+    }
+
+    /// How long a domain was in which state.
+    pub fn runstate(&mut self, domid: u32) -> io::Result<Runstate> {
+        let lacks = || io::Error::other("the library has no xc_get_runstate_info, as XenServer's and XCP-ng's have");
+        let xc_get_runstate_info = self.functions.xc_get_runstate_info.ok_or_else(lacks)?;
+        let mut info = RunstateInfo::default();
+        // SAFETY: the handle is live (invariant), `&mut self` excludes a second call at the same time, and it writes the
+        // 64 bytes of this structure (fact 38).
+        if unsafe { xc_get_runstate_info(self.handle.as_ptr(), domid, &mut info) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Runstate { missed_changes: info.missed_changes, time_ns: info.time })
     }
 }
 

@@ -1,4 +1,5 @@
-//! A libxenctrl with the functions that xenmonitor calls: the idle time of physical CPUs.
+//! A libxenctrl with the functions that xenmonitor calls: the idle time of physical CPUs, and the times of domains by
+//! state.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr;
@@ -10,6 +11,7 @@ use crate::value::Moment;
 use crate::{FIRST_INIT, apply, clock, read_scenario};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+static RUNSTATE_CALLS: AtomicU64 = AtomicU64::new(0);
 static CLOSED: Quarantine<Control, 16> = Quarantine::new();
 
 #[repr(C)]
@@ -67,5 +69,41 @@ pub unsafe extern "C" fn xc_getcpuinfo(
     }
     // SAFETY: not NULL, so a number to write to by the contract of xc_getcpuinfo.
     unsafe { number.write(cpus as c_int) };
+    0
+}
+
+/// `xc_runstate_info_t`.
+#[repr(C)]
+pub struct RunstateInfo {
+    state: u32,
+    missed_changes: u32,
+    state_entry_time: u64,
+    time: [u64; 6],
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xc_get_runstate_info(control: *mut Control, domid: u32, info: *mut RunstateInfo) -> c_int {
+    // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
+    let scenario = unsafe { &live(control, "xc_get_runstate_info").scenario };
+    let call = RUNSTATE_CALLS.fetch_add(1, Relaxed);
+    if apply(scenario.runstate_faults.iter().filter(|fault| fault.at.contains(call))).fails {
+        return -1;
+    }
+    if info.is_null() {
+        die("xc_get_runstate_info: NULL is no structure");
+    }
+    let poll = clock::latest_poll();
+    let elapsed_ns = clock::elapsed_ns(FIRST_INIT.get().copied().unwrap_or(0), poll);
+    let domains = scenario.list(poll);
+    let Some(listed) = domains.iter().find(|listed| listed.id == domid) else {
+        // SAFETY: the address of this thread's errno.
+        unsafe { *libc::__errno_location() = libc::ESRCH };
+        return -1;
+    };
+    let now = Moment { poll, elapsed_ns, index: listed.index };
+    let time = listed.domain.runstate.each_ref().map(|counter| counter.at(now));
+    let missed_changes = listed.domain.missed_changes.at(now) as u32;
+    // SAFETY: not NULL, so a structure to write to by the contract of xc_get_runstate_info.
+    unsafe { info.write(RunstateInfo { state: 3, missed_changes, state_entry_time: 0, time }) };
     0
 }

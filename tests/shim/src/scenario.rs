@@ -1,5 +1,6 @@
 //! The scenario file: parsing, and the state of the host at one poll. No side effects.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub struct Scenario {
     pub init_faults: Vec<Fault>,
     #[serde(default, rename = "cpu_fault")]
     pub cpu_faults: Vec<Fault>,
+    #[serde(default, rename = "runstate_fault")]
+    pub runstate_faults: Vec<Fault>,
     pub store_log: Option<PathBuf>,
     #[serde(default, rename = "store_open_fault")]
     pub store_open_faults: Vec<Fault>,
@@ -63,6 +66,13 @@ pub struct Domain {
     rename: Vec<Rename>,
     #[serde(default = "of_its_own")]
     vm: Vm,
+    #[serde(default)]
+    pub runstate: [Counter; 6],
+    #[serde(default)]
+    pub missed_changes: Counter,
+    /// What else xenstore has below the domain's directory.
+    #[serde(default)]
+    store: BTreeMap<String, String>,
     #[serde(default = "blocked")]
     state: Vec<State>,
     #[serde(default)]
@@ -197,7 +207,8 @@ impl Scenario {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
             format!("{line}: {}", error.message().replace('\n', " "))
         })?;
-        let others = [&scenario.init_faults, &scenario.cpu_faults, &scenario.store_open_faults, &scenario.store_faults];
+        let Scenario { init_faults, cpu_faults, runstate_faults, store_open_faults, store_faults, .. } = &scenario;
+        let others = [init_faults, cpu_faults, runstate_faults, store_open_faults, store_faults];
         if others.into_iter().flatten().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
             return Err(" `empty` and `if_asked` are for a [[fault]], of xenstat_get_node".into());
         }
@@ -262,11 +273,16 @@ impl Domain {
     }
 
     /// `/local/domain/DOMID/vm` in xenstore. As with xl, Domain-0 has none unless it is given.
-    pub fn vm_at(&self, id: u32) -> Option<String> {
+    fn vm_at(&self, id: u32) -> Option<String> {
         match &self.vm {
             Vm::Text(text) => Some(text.clone()),
             Vm::Exists(exists) => (*exists && id != 0).then(|| format!("/vm/00000000-0000-4000-8000-{id:012x}")),
         }
+    }
+
+    /// What xenstore has at a key below `/local/domain/DOMID`.
+    pub fn store_at(&self, id: u32, key: &str) -> Option<String> {
+        if key == "vm" { self.vm_at(id) } else { self.store.get(key).cloned() }
     }
 
     pub fn state_at(&self, poll: u64) -> u32 {

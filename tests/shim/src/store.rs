@@ -1,4 +1,5 @@
-//! A libxenstore with the functions that xenmonitor calls: `/local/domain/DOMID/vm` of the domains of the latest poll.
+//! A libxenstore with the functions that xenmonitor calls, and what is below `/local/domain/DOMID` of the domains of the
+//! latest poll.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
@@ -83,10 +84,12 @@ pub unsafe extern "C" fn xs_read(
     if apply(store.scenario.store_faults.iter().filter(|fault| fault.at.contains(read))).fails {
         return ptr::null_mut();
     }
-    let domid = path.strip_prefix("/local/domain/").and_then(|rest| rest.strip_suffix("/vm")?.parse().ok());
     let domains = store.scenario.list(clock::latest_poll());
-    let domain = domains.iter().find(|listed| Some(listed.id) == domid);
-    let Some(value) = domain.and_then(|listed| listed.domain.vm_at(listed.id)) else {
+    let value = path.strip_prefix("/local/domain/").and_then(|rest| rest.split_once('/')).and_then(|(domid, key)| {
+        let domain = domains.iter().find(|listed| listed.id.to_string() == domid)?;
+        domain.domain.store_at(domain.id, key)
+    });
+    let Some(value) = value else {
         // SAFETY: the address of this thread's errno.
         unsafe { *libc::__errno_location() = libc::ENOENT };
         return ptr::null_mut();

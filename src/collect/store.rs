@@ -91,9 +91,12 @@ impl Connection {
 }
 
 impl Store {
-    /// Opens the connection again at the next question.
+    /// Opens the connection again at the next question. One on which an answer is owed is kept, as its thread would be
+    /// left behind.
     pub fn reopen(&mut self) {
-        self.thread = None;
+        if self.thread.as_mut().is_none_or(|asker| !asker.owes()) {
+            self.thread = None;
+        }
     }
 
     /// Has the thread ask xenstored. While it waits for an earlier answer it is not asked again.

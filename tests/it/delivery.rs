@@ -412,12 +412,12 @@ fn resolver_follows_a_name_to_its_new_address() {
     wait_for_more(&lines, "datagrams", 60);
     std::fs::write(&resolver, "nameserver 10.1.0.53\noptions timeout:30\n").unwrap();
     let start = Instant::now();
-    while !threads(&daemon).contains(&"resolver".to_owned()) || start.elapsed() < Duration::from_secs(1) {
+    while !daemon.threads().contains(&"resolver".to_owned()) || start.elapsed() < Duration::from_secs(1) {
         assert!(start.elapsed() < PATIENCE);
         next_own(&lines, "datagrams");
     }
     wait_for_more(&lines, "datagrams", 60);
-    assert!(threads(&daemon).contains(&"resolver".to_owned()), "it still waits for the answer");
+    assert!(daemon.threads().contains(&"resolver".to_owned()), "it still waits for the answer");
     let dropped = next_own(&lines, "dropped_datagrams") - dropped;
     daemon.signal("TERM");
     let said = daemon.end();
@@ -425,12 +425,6 @@ fn resolver_follows_a_name_to_its_new_address() {
     // Nothing is lost, but on a machine so busy that the sender has no turn within an interval.
     let is_late = (log + &said.err).contains("are dropped: not sent before the next poll");
     assert!(dropped == 0 || is_late, "{dropped} lost: {}", said.err);
-}
-
-fn threads(daemon: &Daemon) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
-    let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
-    tasks.filter_map(name).map(|name| name.trim().to_owned()).collect()
 }
 
 #[test]

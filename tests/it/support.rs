@@ -314,6 +314,14 @@ impl Daemon {
         assert!(status.unwrap().success());
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let name =
+            |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+        tasks.filter_map(name).map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Reads the log up to a line with `text`; returns what it read.
     pub fn wait_for_log(&mut self, text: &str) -> String {
         let mut log = String::new();

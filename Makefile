@@ -34,8 +34,9 @@ test-root: ## Run the tests that need root; as root, make test runs them too
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --workspace --test it -- --ignored --skip sanitizer_detects_known_bugs
 
-test-load: ## Send the metrics of large hosts and of a fleet to real servers: five minutes, 4 GB of memory
-	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core
+test-load: ## Send the metrics of large hosts and of fleets to real servers: ten minutes, 4 GB of memory
+	@tests/need.sh $(BUILD) $(PEERS) /usr/sbin/collectd:collectd-core /usr/sbin/netdata:netdata-core \
+	    /usr/sbin/nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 	@$(MAKE) --no-print-directory shim npm-statsd
 	cargo test --test load -- --test-threads=1
 

@@ -47,7 +47,7 @@ define assets
 	cd $(1) && gzip -9n xenmonitor.8 third-party-licences.txt && mv third-party-licences.txt.gz doc
 	if [ -e $(1)/rust-library.html ]; then gzip -9n $(1)/rust-library.html && mv $(1)/rust-library.html.gz $(1)/doc; fi
 	mkdir $(1)/doc/packaging
-	cd packaging && cp -r grafana prometheus statsd_exporter systemd $(abspath $(1))/doc/packaging
+	cd packaging && cp -r ansible grafana prometheus statsd_exporter systemd $(abspath $(1))/doc/packaging
 	cp -r README.md docs $(1)/doc && cp CHANGELOG.md $(1)/doc/changelog
 	cd $(1)/doc && sed -Ei 's;\[([^]]*)\]\((\.\./)?(LICENSE|(CONTRIBUTING|SECURITY|CHANGELOG)\.md|tests/[^)]*)\);\1;g' README.md docs/*.md
 	cd $(1)/doc && gzip -9n changelog && chmod -R u=rwX,go=rX .

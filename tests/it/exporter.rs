@@ -1,7 +1,8 @@
-//! The mapping for statsd_exporter, applied by its documented rules.
+//! The mapping for statsd_exporter, and the one for collectd's metrics, applied by their documented rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regex::Regex;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::dashboards::{in_prometheus, vocabulary};
@@ -93,4 +94,39 @@ fn exporter_mapping_is_the_same_with_tags() {
         .collect();
     assert!(plain.len() > 100, "{plain:?}");
     assert_eq!(plain, tagged);
+}
+
+/// By Prometheus' relabelling: each step replaces a label if its regex matches all of another one, or drops labels.
+fn relabelled(gauge: &str, steps: &[Yaml]) -> Metric {
+    let pairs = [("__name__", "collectd_statsd_gauge"), ("exported_instance", "server"), ("statsd", gauge)];
+    let mut labels = labels(&pairs);
+    for step in steps {
+        let regex = Regex::new(&format!("^(?:{})$", step["regex"].as_str().unwrap())).unwrap();
+        if step["action"].as_str() == Some("labeldrop") {
+            labels.retain(|label, _| !regex.is_match(label));
+        } else if let Some(found) = regex.captures(&labels[step["source_labels"][0].as_str().unwrap()]) {
+            let mut value = String::new();
+            found.expand(step["replacement"].as_str().unwrap_or("$1"), &mut value);
+            labels.insert(step["target_label"].as_str().unwrap().to_owned(), value);
+        }
+    }
+    // An empty label is none.
+    labels.retain(|_, value| !value.is_empty());
+    (labels.remove("__name__").unwrap(), labels)
+}
+
+#[test]
+fn exporter_mapping_is_the_same_with_collectd() {
+    let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
+    let block = guide.split_once("\n# /etc/prometheus/prometheus.yml\n").expect("the file").1;
+    let config = &YamlLoader::load_from_str(block.split_once("```").unwrap().0).unwrap()[0];
+    let steps = config["scrape_configs"][0]["metric_relabel_configs"].as_vec().unwrap();
+    let mut command = xenmonitor(&scenario("ordinary"));
+    on_the_shims_clock(&mut command).args(["--count", "2", "--print", "statsd", "--detail", "all"]);
+    let rules = rules();
+    let sent = last_values(&out_of(&mut command));
+    assert!(sent.len() > 100, "{sent:?}");
+    for gauge in sent.keys() {
+        assert_eq!(relabelled(gauge, steps), mapped(gauge, &rules), "{gauge}");
+    }
 }

@@ -34,9 +34,14 @@ pub trait Server {
 
     /// Datagrams that the kernel dropped because the receive buffer was full.
     fn dropped(&self) -> u64 {
-        let line = udp_socket(self.port()).expect("it listens");
-        line.split_whitespace().last().unwrap().parse().unwrap()
+        dropped(self.port())
     }
+}
+
+/// The same for any UDP socket at 127.0.0.1.
+pub fn dropped(port: u16) -> u64 {
+    let line = udp_socket(port).expect("it listens");
+    line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 /// The kernel's entry for the UDP socket at a port of 127.0.0.1.
@@ -94,13 +99,17 @@ pub struct Npm {
 
 impl Npm {
     pub fn start() -> Self {
+        Self::start_at(free_port(), free_port())
+    }
+
+    /// With these ports for datagrams and for management.
+    pub fn start_at(port: u16, management: u16) -> Self {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let made = Command::new("make").args(["-s", "npm-statsd"]).current_dir(root()).status();
             assert!(made.unwrap().success(), "make npm-statsd");
         });
         let scratch = Scratch::new();
-        let (port, management) = (free_port(), free_port());
         let config = format!(
             "{{port: {port}, address: '127.0.0.1', mgmt_port: {management}, mgmt_address: '127.0.0.1', \
              backends: [], flushInterval: 1000}}"

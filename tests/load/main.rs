@@ -1,6 +1,7 @@
 //! Load tests: a large host and a fleet send to real servers with the kernel's default receive buffers, and everything
 //! arrives. They take minutes and gigabytes (netdata has a chart for each gauge), so only `make test-load` runs them.
 
+mod fleet;
 mod peers;
 #[path = "../it/servers.rs"]
 mod servers;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use peers::{Collectd, Netdata};
 use servers::{Npm, Server};
-use support::{Daemon, Scratch, last_values, out_of, xenmonitor};
+use support::{Scratch, last_values, xenmonitor};
 
 /// Domain-0 and this number of guests, each with two vcpus, networks and disks.
 fn host(guests: u32) -> String {
@@ -82,36 +83,4 @@ fn load_eight_thousand_domains_to_collectd() {
 fn load_two_thousand_domains_in_detail() {
     let more = ["--interval", "1m", "--spread", "0.9", "--detail", "all"];
     arrives(2000, &more, 2000 * 60, &[&Npm::start(), &Collectd::start(), &Netdata::start()]);
-}
-
-/// Two hundred hosts that start at the same time and poll by the wall clock, as after a power cut.
-#[test]
-fn load_fleet_of_two_hundred_hosts() {
-    let scratch = Scratch::new();
-    let server = Npm::start();
-    let scenario = scratch.file("host.toml", &host(10));
-    let daemons: Vec<Daemon> = (0..200)
-        .map(|n| {
-            let mut command = xenmonitor(&scenario);
-            command.args(["--align", "--interval", "10s", "--jitter", "10s", "--count", "2", "--log", "warn"]);
-            command.args(["--host", &format!("xen{n}"), "--statsd", &server.url()]);
-            Daemon::start(&mut command)
-        })
-        .collect();
-    for daemon in daemons {
-        let said = daemon.end();
-        assert_eq!((said.status, said.err.as_str()), (Some(0), ""));
-    }
-    assert_eq!((server.dropped(), server.bad_lines().trim()), (0, "messages.bad_lines_seen: 0"));
-    let of_one =
-        out_of(xenmonitor(&scenario).args(["--count", "2", "--interval", "1s", "--print", "statsd", "--host", "xen0"]));
-    let of_one = last_values(&of_one);
-    let gauges = server.await_gauges(of_one.len() * 200);
-    for n in 0..200 {
-        for path in of_one.keys() {
-            let path = path.replacen(".xen0.", &format!(".xen{n}."), 1);
-            assert!(gauges.contains_key(&path), "{path}");
-        }
-    }
-    assert_eq!(gauges.len(), of_one.len() * 200);
 }

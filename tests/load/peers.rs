@@ -1,4 +1,4 @@
-//! collectd and netdata.
+//! collectd, netdata and nginx.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use crate::servers::{Process, Server, free_port, udp_socket, wait_until};
+use crate::servers::{Process, Server, dropped, free_port, udp_socket, wait_until};
 use crate::support::{PATIENCE, Scratch, clean, root};
 
-/// A configuration file from docs/servers.md, with changes to values that it has to contain.
-fn documented(file: &str, changes: &[(&str, &str)]) -> String {
-    let guide = std::fs::read_to_string(root().join("docs/servers.md")).unwrap();
+/// A configuration file from a page of the documentation, with changes to values that it has to contain.
+fn documented(page: &str, file: &str, changes: &[(&str, &str)]) -> String {
+    let guide = std::fs::read_to_string(root().join(page)).unwrap();
     let block = guide.split_once(&format!("\n# {file}\n")).expect(file).1;
     let block = block.split_once("```").expect("the end of a block").0;
     changes.iter().fold(block.to_owned(), |text, (theirs, ours)| {
@@ -32,7 +32,7 @@ impl Collectd {
         let scratch = Scratch::new();
         let (directory, port) = (scratch.display(), free_port());
         let changes = [("0.0.0.0", "127.0.0.1"), ("8125", &port.to_string())];
-        let statsd = documented("/etc/collectd/collectd.conf.d/statsd.conf", &changes);
+        let statsd = documented("docs/servers.md", "/etc/collectd/collectd.conf.d/statsd.conf", &changes);
         let config = format!(
             "Hostname \"h\"\nFQDNLookup false\nBaseDir \"{directory}\"\nPIDFile \"{directory}/pid\"\nInterval 10\n{statsd}\
              LoadPlugin unixsock\n<Plugin unixsock>\nSocketFile \"{directory}/socket\"\n</Plugin>\n"
@@ -105,8 +105,12 @@ impl Netdata {
             "checks",
         ];
         let plugins: String = plugins.map(|which| format!("{which} = no\n")).concat();
-        let changes = [("*:8125", &*format!("127.0.0.1:{port}")), ("20000", "1000000\nprivate charts history = 5")];
-        let statsd = documented("/etc/netdata/netdata.conf", &changes);
+        let changes = [
+            ("*:8125", &*format!("127.0.0.1:{port}")),
+            ("hard limit = 20000", "hard limit = 1000000\nprivate charts history = 5"),
+            ("allowed = 20000", "allowed = 1000000"),
+        ];
+        let statsd = documented("docs/servers.md", "/etc/netdata/netdata.conf", &changes);
         let config = format!(
             "[directories]\n{directories}\n[db]\nmode = alloc\nupdate every = 1\n[logs]\nerror = none\naccess = none\n\
              [ml]\nenabled = no\n[health]\nenabled = no\n[cloud]\nenabled = no\n\
@@ -153,5 +157,47 @@ impl Server for Netdata {
             }
         }
         gauges
+    }
+}
+
+/// nginx, which passes each datagram to one of several servers, as its sender's address says. Here all senders have one
+/// address, so their ports stand for it.
+pub struct Nginx {
+    _process: Process,
+    port: u16,
+}
+
+impl Nginx {
+    pub fn start(servers: &[(u16, u16); 3]) -> Self {
+        let scratch = Scratch::new();
+        let (directory, port) = (scratch.display(), free_port());
+        let servers = servers.map(|(port, _)| format!("127.0.0.1:{port}"));
+        let changes = [
+            ("$remote_addr", "$remote_addr$remote_port"),
+            ("192.0.2.11:8125", &servers[0]),
+            ("192.0.2.12:8125", &servers[1]),
+            ("192.0.2.13:8125", &servers[2]),
+            ("listen 8125", &format!("listen 127.0.0.1:{port}")),
+        ];
+        let stream = documented("docs/fleet.md", "/etc/nginx/nginx.conf, at the end", &changes);
+        // As in Debian's nginx.conf.
+        let config = format!(
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nevents {{ worker_connections 768; }}\n\
+             daemon off; master_process off; pid {directory}/pid; error_log {directory}/log;\n{stream}"
+        );
+        let mut command = clean("/usr/sbin/nginx");
+        command.arg("-e").arg(scratch.join("log")).arg("-c").arg(scratch.file("nginx.conf", &config));
+        let proxy = Self { _process: Process::start(command, scratch), port };
+        assert!(wait_until(|| udp_socket(port).is_some()), "nginx does not start");
+        proxy
+    }
+
+    pub fn url(&self) -> String {
+        format!("udp://127.0.0.1:{}", self.port)
+    }
+
+    /// Datagrams that the kernel dropped because nginx's receive buffer was full.
+    pub fn dropped(&self) -> u64 {
+        dropped(self.port)
     }
 }

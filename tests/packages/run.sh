@@ -56,6 +56,7 @@ until_true() {
 . $here/files.sh
 . $here/roots.sh
 . $here/systemd.sh
+. $here/ansible.sh
 . $here/sysv.sh
 . $here/rpm.sh
 
@@ -63,6 +64,7 @@ start_listener
 test_files
 test_install
 test_systemd
+test_ansible
 test_sysv
 test_openrc
 test_rpm

@@ -1,4 +1,4 @@
-# Installs the .deb under systemd, which boots in a container that shares the host's network.
+# Installs the .deb under systemd, which boots in a container.
 
 # inside COMMAND...: runs the command in the container.
 inside() {
@@ -17,18 +17,27 @@ pid_inside() {
     inside systemctl show -P MainPID xenmonitor
 }
 
-test_systemd() {
-    unpack systemd
+# boot TEST: boots the root as a container that shares the host's network. Where that is impossible, says that TEST is
+# skipped.
+boot() {
     systemd-nspawn --quiet --register=no --keep-unit --console=pipe -D "$root" --boot </dev/null >"$work/boot" 2>&1 &
     container=$!
-    if ! until_true 60 booted; then
-        tail -n 5 "$work/boot" >&2
-        echo "SKIPPED: systemd does not boot in a container here: .deb under systemd"
-        skipped=$((skipped + 1))
-        kill "$container" 2>/dev/null || true
-        container=
-        return 0
-    fi
+    until_true 60 booted && return
+    tail -n 5 "$work/boot" >&2
+    echo "SKIPPED: systemd does not boot in a container here: $1"
+    skipped=$((skipped + 1))
+    halt
+    return 1
+}
+halt() {
+    kill "$container" 2>/dev/null || true
+    wait "$container" || true
+    container=
+}
+
+test_systemd() {
+    unpack systemd
+    boot ".deb under systemd" || return 0
     files >"$work/before"
 
     apt install /opt/this.deb
@@ -73,7 +82,5 @@ test_systemd() {
     apt purge xenmonitor
     nothing_more_than "$work/before" || fail "apt purge leaves these files"
     ok "systemd: apt remove stops the service and keeps the settings; apt purge leaves nothing"
-    kill "$container"
-    wait "$container" || true
-    container=
+    halt
 }

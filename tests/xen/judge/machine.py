@@ -32,12 +32,25 @@ with open("pollers_minutes") as file:
     POLLERS_MINUTES = int(file.read())
 
 NO_SWITCH = "its dom0 has no Open vSwitch"
+# On 4.17 a detached disk was not yet among the metrics that the check compares; the others were not run there.
+ONLY_4_20 = "run with Xen 4.20 only until now"
 NO_QEMU = "Debian has no QEMU for dom0s on arm64"
 
 # By release and name of the function that checks.
 EXCEPTIONS = {
-    **{release: {"open_vswitch": NO_SWITCH} for release in ["4.14", "4.17", "sid"]},
+    **{
+        release: {
+            "open_vswitch": NO_SWITCH,
+            "devices_come_and_go": ONLY_4_20,
+            "save_and_restore": ONLY_4_20,
+            "pvh_with_a_qdisk": ONLY_4_20,
+            "hvm": ONLY_4_20,
+            "ours_twice": ONLY_4_20,
+        }
+        for release in ["4.14", "4.17", "sid"]
+    },
     "arm64": {
+        "devices_come_and_go": ONLY_4_20,
         "disks_of_qemu": NO_QEMU,
         "a_hung_qemu": NO_QEMU,
         "open_vswitch": NO_SWITCH,

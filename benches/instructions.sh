@@ -66,6 +66,7 @@ row() {
 echo '| a poll of 1000 domains | million instructions | goal |'
 echo '|---|---|---|'
 row 'default options' 10.5 14 host
-row '`--detail all`' 21 28 host --detail all
+# What all was before it had memory, which is mostly the fake xenstore's work.
+row '`--detail vcpus,vifs,vbds,rates`' 21 28 host --detail vcpus,vifs,vbds,rates
 row 'one comes and one goes' '' 17 changing
 exit $status

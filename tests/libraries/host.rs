@@ -11,6 +11,8 @@ pub struct Domain {
     pub id: u32,
     pub name: Option<String>,
     pub uuid: Option<&'static str>,
+    /// What else xenstore has below its directory.
+    pub store: &'static [(&'static str, &'static str)],
     /// Letters of xentop's column.
     pub state: &'static str,
     pub cpu_ns: u64,
@@ -44,6 +46,7 @@ impl Domain {
             id,
             name: Some(name.into()),
             uuid: None,
+            store: &[],
             state: "b",
             cpu_ns: 1_000_000_000_000 + u64::from(id) * 1_234_567_891,
             cpu_ns_per_poll: u64::from(id % 64) * 15_500_000,
@@ -96,6 +99,9 @@ impl Host {
             }
             if let Some(uuid) = domain.uuid {
                 writeln!(text, "/local/domain/{id}/vm /vm/{uuid}").unwrap();
+            }
+            for (key, value) in domain.store {
+                writeln!(text, "/local/domain/{id}/{key} {value}").unwrap();
             }
         }
         put(&into.join("xen"), &text);

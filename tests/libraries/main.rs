@@ -11,6 +11,7 @@ mod stand_ins;
 mod support;
 mod table;
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -273,6 +274,77 @@ fn physical_cpus() {
             assert_eq!(gauges.get(&format!("xen.h.node.pcpu.{cpu}.percent")), Some(&busy), "Xen {}", release.version);
         }
         println!("physical CPUs by libxenctrl, {}: found", release.version);
+    }
+}
+
+/// What the toolstack and a guest have written to xenstore.
+#[test]
+fn memory_in_xenstore() {
+    for release in release::all() {
+        let scratch = Scratch::new();
+        let store = &[("memory/target", "524288"), ("data/meminfo_free", "65536 kB")];
+        Host::new([Domain { store, ..Domain::new(1, "web") }]).write(&release.version, &scratch);
+        let mut command = release.xenmonitor(&scratch);
+        command.args(["--print", "statsd", "--log", "error", "--once", "--detail", "memory", "--metrics", "memory.*"]);
+        assert_eq!(output(&mut command), "xen.h.web.memory.target_k:524288|g\n", "Xen {}", release.version);
+        println!("memory by libxenstore, {}: found", release.version);
+    }
+}
+
+/// Xen's own libxenctrl has no function for them.
+#[test]
+fn runstates_are_reported_missing() {
+    for release in release::all() {
+        let scratch = Scratch::new();
+        Host::new([]).write(&release.version, &scratch);
+        let mut command = release.xenmonitor(&scratch);
+        let said = run(command.args(["--check", "--print", "statsd", "--detail", "all,runstates"]));
+        let line = "\nrunstates    BAD  omitted: the library has no xc_get_runstate_info, ";
+        assert!(said.status == Some(1) && said.out.contains(line), "{}{}", said.out, said.err);
+        let mut command = release.xenmonitor(&scratch);
+        let said = run(command.args(["--check", "--print", "statsd", "--detail", "all"]));
+        assert!(!said.out.contains("runstates"), "{}", said.out);
+        println!("runstates by libxenctrl, {}: reported missing", release.version);
+    }
+}
+
+/// The calls of a poll that ask the hypervisor or xenstored, libxenstat's own included, on a host of three domains.
+#[test]
+fn calls_of_a_poll() {
+    // libxenstat's alone: names, and a search for guests with disks that QEMU serves.
+    let names = [("xc_physinfo", 1), ("xc_domain_getinfolist", 3), ("xs_read", 5)];
+    for release in release::all() {
+        let calls_of = |options: &[&str], polls: &str| {
+            let scratch = Scratch::new();
+            let uuid = Some("c9a5f0e2-0b7d-4c1e-9f3a-1d2e3f405162");
+            let guests = [1, 2].map(|id| Domain { vcpus: 1, uuid, ..Domain::new(id, &format!("vm{id}")) });
+            Host::new(guests).write(&release.version, &scratch);
+            let mut command = release.xenmonitor(&scratch);
+            command.args(["--print", "statsd", "--log", "error", "--interval", "10ms", "--count", polls]).args(options);
+            output(command.env("XEN_CALLS", "/host/calls"));
+            let mut calls = BTreeMap::new();
+            for line in std::fs::read_to_string(scratch.join("calls")).unwrap().lines() {
+                *calls.entry(line.to_owned()).or_insert(0) += 1;
+            }
+            calls
+        };
+        for (options, more) in [
+            (&[][..], &[][..]),
+            (&["--detail", "vifs,vbds,rates", "--tag-format", "datadog"], &[]),
+            (&["--template", "{uuid}.{metric}", "--on-vanish", "zero"], &[]),
+            (&["--detail", "vcpus"], &[("xc_vcpu_getinfo", 6)]),
+            (&["--detail", "pcpus"], &[("xc_getcpuinfo", 1)]),
+            (&["--detail", "memory"], &[("xs_read", 15)]),
+        ] {
+            let (two, five) = (calls_of(options, "2"), calls_of(options, "5"));
+            let calls = five.iter().map(|(call, count)| (&**call, count - two.get(call).unwrap_or(&0)));
+            let calls: BTreeMap<&str, u32> = calls.filter(|(_, count)| *count > 0).collect();
+            let mut expected = BTreeMap::from(names);
+            more.iter().for_each(|(call, count)| *expected.entry(*call).or_insert(0) += count);
+            expected.values_mut().for_each(|count| *count *= 3);
+            assert_eq!(calls, expected, "{options:?}, Xen {}", release.version);
+        }
+        println!("calls of a poll of three domains, {}: {names:?}", release.version);
     }
 }
 

@@ -6,9 +6,6 @@ use crate::collect::store::{Connection, Store};
 use crate::collect::xenstat::xenstore::Functions;
 use crate::model::snapshot::{Memory, Snapshot};
 
-/// Decimal digits of the largest number that is read.
-const MOST_DIGITS: usize = 20;
-
 /// What is read, below the directory of a domain (fact 37), and where it is kept. Nothing else is asked for, whatever a
 /// guest writes.
 #[rustfmt::skip]
@@ -36,10 +33,8 @@ impl Reader {
         let begin = ids.partition_point(|id| *id < self.first);
         ids.rotate_left(begin);
         let (mut read, error) = store.ask(functions, move |connection| connection.each(ids.into_iter(), of_domain))?;
-        match read.last() {
-            _ if error.is_none() => self.first = 0,
-            Some((last, _)) => self.first = last + 1,
-            None => {}
+        if let Some((last, _)) = read.last() {
+            self.first = last + 1;
         }
         read.sort_unstable_by_key(|(id, _)| *id);
         snapshot.memory = read;
@@ -50,15 +45,15 @@ impl Reader {
 fn of_domain(connection: &mut Connection, id: u32) -> io::Result<Memory> {
     let mut memory = Memory::default();
     for (key, field) in KEYS {
-        // One byte more, so that a longer value is seen to be longer.
-        *field(&mut memory) = connection.read(id, key, MOST_DIGITS + 1)?.and_then(number);
+        *field(&mut memory) = connection.read(id, key)?.and_then(number);
     }
     Ok(memory)
 }
 
 /// Digits and nothing else. A guest may write anything.
 fn number(value: &[u8]) -> Option<u64> {
-    let are_digits = value.len() <= MOST_DIGITS && value.iter().all(u8::is_ascii_digit);
+    // Parsing would take a sign, too.
+    let are_digits = value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| are_digits)?.parse().ok()
 }
 
@@ -75,8 +70,7 @@ mod tests {
             (b"18446744073709551615", Some(u64::MAX)),
             (b"18446744073709551616", None),
             (b"100000000000000000000", None),
-            // It may be longer than what was read of it.
-            (b"000000000000000000000", None),
+            (b"000000000000000000001", Some(1)),
             (b"", None),
             (b"-1", None),
             (b"+1", None),

@@ -49,8 +49,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// The first bytes of a value in the directory of a domain, `most` of them; `None` if there is no such value.
-    pub fn read(&mut self, domid: u32, key: &str, most: usize) -> io::Result<Option<&[u8]>> {
+    /// A value in the directory of a domain; `None` if there is none.
+    pub fn read(&mut self, domid: u32, key: &str) -> io::Result<Option<&[u8]>> {
         if Instant::now() > self.until {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "xenstored is too slow"));
         }
@@ -59,7 +59,7 @@ impl Connection {
         let _ = write!(path, "/local/domain/{domid}/{key}\0");
         let read = self.with(|xenstore| {
             let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(io::Error::other)?;
-            match xenstore.read(path, most, &mut value) {
+            match xenstore.read(path, &mut value) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 result => result.map(|()| true),
             }
@@ -68,20 +68,21 @@ impl Connection {
         Ok(read?.then_some(&self.buffers.1))
     }
 
-    /// What is read of each of these domains, until that fails, and why it did.
+    /// What is read of each of these domains, and why there is not more. It may fail for one alone, where xenstored's data
+    /// is corrupt.
     pub fn each<T>(
         &mut self,
         domids: impl Iterator<Item = u32>,
         read: fn(&mut Self, u32) -> io::Result<T>,
     ) -> (Vec<(u32, T)>, Option<io::Error>) {
-        let mut found = Vec::new();
+        let (mut found, mut error) = (Vec::new(), None);
         for domid in domids {
             match read(self, domid) {
                 Ok(value) => found.push((domid, value)),
-                Err(error) => return (found, Some(error)),
+                Err(why) => error = Some(why),
             }
         }
-        (found, None)
+        (found, error)
     }
 
     /// See [`Xenstore::domains_may_have_changed`].
@@ -165,5 +166,25 @@ impl Drop for Asker {
         if let Some(thread) = self.thread.take().filter(|_| !self.owes()) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that libxenstat is closed when the program ends.
+    #[test]
+    fn store_is_dropped_while_xenstored_does_not_answer() {
+        let mut store = Store::default();
+        let (_answer, xenstored) = mpsc::channel::<()>();
+        let asked = store.ask(None, move |_| xenstored.recv());
+        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (done, dropped) = mpsc::channel();
+        thread::spawn(move || {
+            drop(store);
+            done.send(())
+        });
+        assert_eq!(dropped.recv_timeout(Duration::from_secs(180)), Ok(()));
     }
 }

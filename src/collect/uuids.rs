@@ -125,7 +125,6 @@ fn read(connection: &mut Connection, wanted: &[(u32, bool)]) -> Read {
 
 /// The UUID that xenstore has for a domain, if any. Only the toolstack may write there.
 fn uuid_of(connection: &mut Connection, domid: u32) -> io::Result<Option<Uuid>> {
-    // One byte more, so that a longer value is seen to be longer.
-    let value = connection.read(domid, "vm", PREFIX.len() + Uuid::LENGTH + 1)?;
+    let value = connection.read(domid, "vm")?;
     Ok(value.and_then(|value| value.strip_prefix(PREFIX).and_then(Uuid::parse)))
 }

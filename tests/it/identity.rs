@@ -215,8 +215,9 @@ fn uuid_is_read_again_where_xenstored_failed() {
     let scratch = Scratch::new();
     for (fault, error, uuids) in [
         ("[[store_open_fault]]\nat = \"0..2\"\nfail = \"EACCES\"\n", "Permission denied", [0, 0, 2, 2, 2, 2]),
-        // In the middle of a poll.
+        // In the middle of a poll, which leaves out neither those before nor those after it.
         ("[[store_fault]]\nat = 2\nfail = \"EIO\"\n", "Input/output error", [1, 2, 2, 2, 2, 2]),
+        ("[[store_fault]]\nat = 1\nfail = \"EIO\"\n", "Input/output error", [1, 2, 2, 2, 2, 2]),
     ] {
         let (log, polls) = tagged(&scratch.file("s.toml", &format!("{DOMAIN_0}{guests}{fault}")), "6");
         assert_eq!(polls, uuids, "{log}");
@@ -253,6 +254,23 @@ fn uuid_is_kept_while_xenstored_fails() {
     daemon.signal("TERM");
     let said = daemon.end();
     assert!(!said.err.contains("unknown"), "{}", said.err);
+}
+
+/// SIGHUP closes the connection to xenstored, and opens another.
+#[test]
+fn uuid_is_read_by_another_connection_after_sighup() {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let host = format!("store_log = {log:?}\n{DOMAIN_0}[[domain]]\nid = 5\n");
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    let mut daemon = Daemon::start(command.args(["--interval", "20ms", "--print", "json"]));
+    daemon.wait_for_line();
+    daemon.signal("HUP");
+    while !std::fs::read_to_string(&log).unwrap().contains("close\nopen\n") {
+        assert!(!daemon.wait_for_line().is_empty());
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().status, Some(0));
 }
 
 /// A xenstored that does not answer costs UUIDs alone, and is not asked again before it has answered.
@@ -335,7 +353,7 @@ fn uuid_follows_a_domid_that_is_used_again() {
 /// Metrics that were sent without a UUID as their tag, as it was unknown, become 0 when they get one.
 #[test]
 fn uuid_that_becomes_known_ends_the_series_without_it() {
-    let host = "[[domain]]\nid = 5\nname = \"web\"\n[[domain.vbd]]\n[[store_fault]]\nat = \"0..2\"\nfail = \"EIO\"\n";
+    let host = "[[domain]]\nid = 5\nname = \"web\"\n[[domain.vbd]]\n[[store_fault]]\nat = \"0..4\"\nfail = \"EIO\"\n";
     let wanted = ["--count", "7", "--metrics", "mem_k,vbd.*.type,vbd.*.rd,node.cpus", "--detail", "vbds"];
     let polls = polls(host, &[&["--tag-format", "graphite", "--tag-uuid", "--host", "h"][..], &wanted].concat());
     let uuid = "uuid=00000000-0000-4000-8000-000000000005";

@@ -75,8 +75,8 @@ impl Xenstore {
         Ok(Self { handle, functions, is_watching: false })
     }
 
-    /// Copies the first bytes of a value over `into`, `most` of them. Blocks until xenstored answers, as libxenstat does (fact 9).
-    pub fn read(&mut self, path: &CStr, most: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    /// Copies a value over `into`. Blocks until xenstored answers, as libxenstat does (fact 9).
+    pub fn read(&mut self, path: &CStr, into: &mut Vec<u8>) -> io::Result<()> {
         const NO_TRANSACTION: u32 = 0;
         let mut length = 0;
         // SAFETY: the handle is live (invariant), and `&mut self` excludes a second call at the same time.
@@ -84,7 +84,7 @@ impl Xenstore {
             unsafe { (self.functions.xs_read)(self.handle.as_ptr(), NO_TRANSACTION, path.as_ptr(), &mut length) };
         let value = NonNull::new(value).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: the value has `length` bytes, and nobody else has it.
-        let bytes = unsafe { slice::from_raw_parts(value.as_ptr().cast::<u8>(), most.min(length as usize)) };
+        let bytes = unsafe { slice::from_raw_parts(value.as_ptr().cast::<u8>(), length as usize) };
         into.clear();
         into.extend_from_slice(bytes);
         // SAFETY: it came from malloc, and the caller of xs_read frees it (fact 34).

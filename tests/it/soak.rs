@@ -79,6 +79,8 @@ fn write_host(path: &Path, generation: u32) {
          [[fault]]\nat = \"every 40\"\nfail = \"EIO\"\n[[fault]]\nat = \"every 130\"\nempty = true\n\
          [[fault]]\nat = [\"every 170\", \"every 171\"]\nif_asked = [\"VBD\"]\nfail = \"EIO\"\n",
     );
+    // Of an agent in a guest that writes other keys and values all the time.
+    let free = [&generation.to_string(), "-1", "9223372036854775808", "\\u0000"][generation as usize % 4].repeat(3);
     for n in 0..6 {
         // Some exist all the time; others reboot, are renamed, come and go.
         let (id, name) = match n {
@@ -96,6 +98,9 @@ fn write_host(path: &Path, generation: u32) {
         let vcpus = 1 + (generation + n) % 3;
         let _ = writeln!(text, "[[domain]]\nid = {id}\nname = \"{name}\"\nvcpus = {vcpus}");
         let _ = writeln!(text, "cpu_ns = {{ start = {generation}, per_second = 300000000 }}");
+        if n == 0 {
+            let _ = writeln!(text, "store = {{ \"data/meminfo_free\" = \"{free}\", \"data/{generation}\" = \"1\" }}");
+        }
         for _ in 0..(generation + n) % 4 {
             text += "[[domain.network]]\nrbytes = { per_poll = 1000 }\n";
             text += "[[domain.vbd]]\nrd_reqs = { per_poll = 7 }\nerror = [\"every 9\"]\n";

@@ -85,9 +85,11 @@ fn process_that_is_just_starting_handles_signals() {
 
 #[test]
 fn process_is_clean_under_valgrind() {
-    let mut daemon = xenmonitor(&scenario("demo"));
+    let mut daemon = xenmonitor(&scenario("busy"));
     let listener = Listener::new("127.0.0.1:0");
-    daemon.args(["--interval", "50ms", "--count", "20", "--print", "statsd", "--statsd", &listener.url()]);
+    daemon.args(["--interval", "50ms", "--count", "20", "--print", "json", "--statsd", &listener.url()]);
+    // Every library is used, and UUIDs are wanted for JSON.
+    daemon.args(["--detail", "all,runstates"]);
     // valgrind takes the upper half of what capget(2) writes for uninitialised, which matters where the lower one is 0.
     daemon.args((!am_root()).then_some("--keep-privileges"));
     let wrapper = ["valgrind", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=99"];

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Scratch, json as documents_of, on_the_shims_clock, run, shim_without, xenmonitor};
+use crate::support::{Daemon, Scratch, json as documents_of, on_the_shims_clock, run, shim_without, xenmonitor};
 
 /// In a second one domain is in each of its six states for another time, and one is only blocked.
 const HOST: &str = "clock_step = \"1s\"\n[[domain]]\nid = 0\nname = \"Domain-0\"\nrunstate = [0, 0, 0, \
@@ -87,8 +87,20 @@ fn runstates_that_cannot_be_read_are_omitted() {
         let warning = "WARN  cannot read runstates: Permission denied (os error 13): runstate.* is omitted";
         assert_eq!(log.matches(warning).count(), warnings, "{log}");
     }
+    // After SIGHUP libxenctrl cannot be opened: what was read before is not sent again.
     let scratch = Scratch::new();
-    let host = scratch.file("s.toml", HOST);
+    let closed = "[[control_open_fault]]\nat = \"1..\"\nfail = \"EACCES\"\n";
+    let mut command = xenmonitor(&scratch.file("s.toml", &format!("{HOST}{closed}")));
+    let mut daemon = Daemon::start(command.args(["--detail", "runstates", "--interval", "20ms", "--print", "json"]));
+    (0..3).for_each(|_| assert!(!daemon.wait_for_line().contains("\"missed_changes\":null")));
+    daemon.signal("HUP");
+    daemon.wait_for_log("cannot read runstates: Permission denied");
+    while !daemon.wait_for_line().contains("\"missed_changes\":null") {
+        assert!(daemon.try_wait().unwrap().is_none());
+    }
+    drop(daemon);
+
+    let host = scratch.file("t.toml", HOST);
     let mut check = xenmonitor(&host);
     check.args(["--check", "--print", "statsd", "--detail", "runstates"]);
     assert!(run(&mut check).out.contains("\nrunstates    ok   of 2 domains, from libxenctrl\n"));

@@ -10,6 +10,7 @@ use crate::scenario::Scenario;
 use crate::value::Moment;
 use crate::{FIRST_INIT, apply, clock, read_scenario};
 
+static OPENS: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static RUNSTATE_CALLS: AtomicU64 = AtomicU64::new(0);
 static CLOSED: Quarantine<Control, 16> = Quarantine::new();
@@ -29,6 +30,10 @@ unsafe impl Object for Control {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xc_interface_open(_: *mut c_void, _: *mut c_void, _flags: c_uint) -> *mut Control {
     let Some(scenario) = read_scenario() else { return ptr::null_mut() };
+    let open = OPENS.fetch_add(1, Relaxed);
+    if apply(scenario.control_open_faults.iter().filter(|fault| fault.at.contains(open))).fails {
+        return ptr::null_mut();
+    }
     Box::into_raw(Box::new(Control { magic: Magic::of::<Control>(), scenario }))
 }
 

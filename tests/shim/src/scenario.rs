@@ -26,6 +26,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     #[serde(default, rename = "init_fault")]
     pub init_faults: Vec<Fault>,
+    #[serde(default, rename = "control_open_fault")]
+    pub control_open_faults: Vec<Fault>,
     #[serde(default, rename = "cpu_fault")]
     pub cpu_faults: Vec<Fault>,
     #[serde(default, rename = "runstate_fault")]
@@ -207,9 +209,10 @@ impl Scenario {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
             format!("{line}: {}", error.message().replace('\n', " "))
         })?;
-        let Scenario { init_faults, cpu_faults, runstate_faults, store_open_faults, store_faults, .. } = &scenario;
-        let others = [init_faults, cpu_faults, runstate_faults, store_open_faults, store_faults];
-        if others.into_iter().flatten().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
+        let Scenario { init_faults, control_open_faults, cpu_faults, runstate_faults, .. } = &scenario;
+        let of_xen = [init_faults, control_open_faults, cpu_faults, runstate_faults];
+        let others = of_xen.into_iter().chain([&scenario.store_open_faults, &scenario.store_faults]);
+        if others.flatten().any(|fault| fault.empty || !fault.if_asked.is_empty()) {
             return Err(" `empty` and `if_asked` are for a [[fault]], of xenstat_get_node".into());
         }
         for Domain { id, name, name_hex, rename, .. } in &scenario.domains {

@@ -205,8 +205,9 @@ impl Life {
         let most = |n| self.memory[tenth(n, self.memory.len())].iter().max().copied().unwrap();
         let hours = (polls as f64 + self.skipped as f64) * INTERVAL.as_secs_f64() / 3600.0;
         let (drifted, drift) = (least(9) - least(1), (least(9) - least(1)) * 1000.0 / hours);
-        // In a short life on a busy machine some paths are first taken late in the first half.
+        // In a short life on a busy machine some paths are first taken in the second half.
         let (memory, grown) = (most(9), most(9) as i64 - most(4) as i64);
+        let allowed = if hours > 24.0 { 200 } else { 400 };
         let files = self.files.iter().max().unwrap();
         println!(
             "{polls} polls, {} failed, {} skipped, {hours:.1} hours of the daemon's: {memory} KiB resident, \
@@ -214,7 +215,7 @@ impl Life {
             self.failed, self.skipped
         );
         assert!(self.failed > 0, "none failed");
-        assert!(grown < 200, "KiB by tenths: {:?}", (0..10).map(most).collect::<Vec<_>>());
+        assert!(grown < allowed, "KiB by tenths: {:?}", (0..10).map(most).collect::<Vec<_>>());
         assert!(*files <= 24, "{:?}", self.files);
         // On a busy machine some intervals are missed before they are counted. A daemon that slept between polls would
         // miss hundreds.

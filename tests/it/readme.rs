@@ -180,3 +180,35 @@ fn docs_make_targets_exist() {
         assert!(documents.contains(&format!("make {target}")), "make {target} is not documented");
     }
 }
+
+/// The anchor that a page's reader gets for a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    heading.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
+/// Each link to a file of the repository, or to a heading of it.
+#[test]
+fn docs_links_lead_to_files_and_headings() {
+    let directories = ["docs", "packaging", "tests/shim"];
+    let files = directories.iter().flat_map(|directory| files_below(&root().join(directory)));
+    let pages = files.chain(["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(str::to_owned));
+    let mut links = 0;
+    for name in pages.filter(|name| name.ends_with(".md")) {
+        let text = page(&name);
+        let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in targets.filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = match file {
+                "" => root().join(&name),
+                file => root().join(&name).parent().unwrap().join(file),
+            };
+            assert!(path.exists(), "{name}: nothing is at {link}");
+            let is_there =
+                || page(path.to_str().unwrap()).lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+            assert!(heading.is_empty() || is_there(), "{name}: no heading is at {link}");
+            links += 1;
+        }
+    }
+    assert!(links > 50, "{links}");
+}

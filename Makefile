@@ -8,7 +8,7 @@ HOST_TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
     test-dashboards clean test-debian
 
 help: ## Print this list
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 # Commands and files that a build needs, and the Debian packages that contain them.
 BUILD := cc:gcc flock:util-linux pkg-config:pkg-config /usr/include/xenstat.h:libxen-dev \
@@ -167,12 +167,14 @@ $(TARGET)/old/release/xenmonitor:
 DEMO = XENSTAT_SCENARIO=tests/shim/scenarios/demo.toml XENMONITOR_LIBXENSTAT=$(SHIM_LIB) XENMONITOR_VIFS=libxenstat \
     $(TARGET)/release/xenmonitor --host demo --interval 1s --log warn
 
+# One command of cargo, which builds the crates that both use once. Alone each would have other features of them.
 demo: ## Run the release binary on a simulated host with five domains
 	@tests/need.sh $(BUILD)
+	@echo "building xenmonitor and a fake libxenstat, several minutes the first time"
+	cargo build --release -p xenmonitor -p xenstat-shim
 	@$(MAKE) --no-print-directory shim demo-run
 
 demo-run:
-	cargo build --release
 	@echo; echo "Some columns of three polls. In the second, the disk of win2019 is in error and has no counters:"
 	@$(DEMO) --count 3 --print table --metrics 'state.*,cpu_percent,mem_k,net?x_k,vbd_rd,vbd_wr' | sed -u 's/^ *NAME /\n&/'
 	@echo; echo "The metrics of one domain at the second poll, as sent to statsd:"; echo

@@ -77,7 +77,8 @@ uninstall: ## Remove what install installed, with the same variables; keeps sett
 	@for copy in $(COPIES) $(STARTERS); do file=$(DESTDIR)$${copy##*:}; \
 	    if [ -e $$file ]; then rm $$file && echo "removed $$file"; fi; done
 	@if [ -e $(DESTDIR)$(docdir) ]; then rm -r $(DESTDIR)$(docdir) && echo "removed $(DESTDIR)$(docdir)"; fi
-	@if cmp -s $(ASSETS)/settings $(DESTDIR)$(SETTINGS); then rm $(DESTDIR)$(SETTINGS); \
+	@if cmp -s $(ASSETS)/settings $(DESTDIR)$(SETTINGS); then \
+	        rm $(DESTDIR)$(SETTINGS) && echo "removed $(DESTDIR)$(SETTINGS)"; \
 	    elif [ -e $(DESTDIR)$(SETTINGS) ]; then echo "$(DESTDIR)$(SETTINGS) was changed and is kept"; fi
 
 # --- packages -----------------------------------------------------------------------------------------------
@@ -163,17 +164,25 @@ test-packages: release deb rpm ## Install, upgrade and remove the packages in a 
 	$(if $(filter-out 0,$(shell id -u)),sudo -n )env DEB=$(DEB) RPM=$(RPM) TARBALL=$(TARBALL) NEXT_RPM=$(TARGET)/next.rpm \
 	    BUILT=$(BUILT) SHIM=$(SHIM_LIB) CACHE=$(CACHE) tests/packages/run.sh
 
+# Whatever is missing is reported, or installed, before a tool is built.
+PACKAGING := $(BUILD) objdump:binutils python3:python3 pip3:python3-pip
+# The oldest Rust that builds cargo-deb and cargo-deny. cargo-deb 3.8.0 says 1.85, but has `let` chains.
+TOOLS_RUST := 1.88
+
 $(ZIG):
-	@tests/need.sh python3:python3 pip3:python3-pip
+	@tests/need.sh $(PACKAGING)
 	@echo "downloading zig and cargo-zigbuild, a minute, once"
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --target $@.new ziglang==0.17.1 cargo-zigbuild==0.24.1
 	mv $@.new $@
 
+$(CARGO_DEB) $(CARGO_RPM): NEEDED = $(PACKAGING)
+$(CARGO_DENY): NEEDED = cc:gcc
 $(CARGO_DEB): CRATE = cargo-deb@3.8.0
 $(CARGO_RPM): CRATE = cargo-generate-rpm@0.21.1
 $(CARGO_DENY): CRATE = cargo-deny@0.20.2
 $(CARGO_DEB) $(CARGO_RPM) $(CARGO_DENY):
+	@OLDEST_RUST=$(TOOLS_RUST) tests/need.sh $(NEEDED)
 	@echo "building $(CRATE), a few minutes, once"
 	CARGO_TARGET_DIR=$(CACHE)/build cargo install --locked --root $(@:/bin/$(notdir $@)=) $(CRATE)
 	rm -rf $(CACHE)/build

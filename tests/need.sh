@@ -1,7 +1,7 @@
 #!/bin/sh
 # need.sh HAVE:PACKAGE ... - installs the Debian packages of those that are missing, or prints how to.
 # HAVE is a command, or a file (which may be a pattern). The package `xentop` stands for the xen-utils of this release
-# of Debian, whichever version of Xen that is.
+# of Debian, whichever version of Xen that is. OLDEST_RUST is a version of Rust, if that of Cargo.toml is too old.
 set -eu
 missing=
 for pair in "$@"; do
@@ -11,7 +11,7 @@ for pair in "$@"; do
         *) command -v "$have" >/dev/null || missing="$missing ${pair##*:}" ;;
     esac
 done
-oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+oldest=${OLDEST_RUST:-$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")}
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust $oldest or later, see rustup.rs" >&2; exit 1; }
 version=$(cargo --version | cut -d' ' -f2)
 [ -n "$version" ] || exit 1 # cargo has said why

@@ -1,5 +1,6 @@
-//! The build script of xenstat-sys: a missing dependency is one line that names the packages to install.
+//! What is missing to build is one line that names what to install.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::support::{Scratch, clean, root, run};
@@ -52,4 +53,24 @@ fn build_reports_the_release_of_the_header() {
         .env("HOST", "h")
         .env("TARGET", "x86_64-unknown-linux-gnu"));
     assert!(said.out.contains("cargo::metadata=release=4.19.2"), "{} {}", said.out, said.err);
+}
+
+/// Nothing is built for minutes by a Rust that cannot build it all.
+#[test]
+fn packaging_names_the_rust_that_its_tools_need() {
+    let scratch = Scratch::new();
+    let cargo = scratch.join("cargo");
+    let script = format!("#!/bin/sh\necho cargo 1.85.1\n[ \"$*\" = --version ] || touch {}/built\n", scratch.display());
+    std::fs::write(&cargo, script).unwrap();
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", scratch.display(), std::env::var("PATH").unwrap());
+    for target in ["deb", "rpm"] {
+        let mut make = clean("make");
+        make.args(["--no-print-directory", target]).arg(format!("CACHE={}", scratch.display()));
+        let said = run(make.current_dir(root()).env("PATH", &path).env_remove("MAKEFLAGS"));
+        let line =
+            format!("this is Rust 1.85.1, from {}: install Rust 1.88 or later, see rustup.rs\n", cargo.display());
+        assert!(said.err.starts_with(&line) && said.status == Some(2), "{target}: {} {}", said.out, said.err);
+        assert!(!scratch.join("built").exists(), "{target}: {}", said.out);
+    }
 }

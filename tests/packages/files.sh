@@ -91,5 +91,6 @@ test_install() {
     cp "$assets/settings" "$destination/etc/default/xenmonitor"
     make -s uninstall FROM="$BUILT" DESTDIR="$destination" >"$work/said"
     [ -z "$(find "$destination" -type f -o -name '*xenmonitor*')" ] || fail "make uninstall leaves unchanged settings"
+    grep -q "removed $destination/etc/default/xenmonitor" "$work/said" || fail "make uninstall removes settings silently"
     ok "make install keeps existing settings; make uninstall leaves changed settings and nothing else"
 }

@@ -179,6 +179,7 @@ demo-run:
 	@$(DEMO) --count 3 --print table --metrics 'state.*,cpu_percent,mem_k,net?x_k,vbd_rd,vbd_wr' | sed -u 's/^ *NAME /\n&/'
 	@echo; echo "The metrics of one domain at the second poll, as sent to statsd:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23
+	@echo; echo "For a live table of this host, until you press q, type:"; echo; echo '$(DEMO) --watch' | tr -s ' '
 
 pictures: ## Draw docs/img with Graphite from three hours of a simulated host
 	@tests/need.sh $(BUILD) $(GRAPHITE) /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core

@@ -73,4 +73,6 @@ fn packaging_names_the_rust_that_its_tools_need() {
         assert!(said.err.starts_with(&line) && said.status == Some(2), "{target}: {} {}", said.out, said.err);
         assert!(!scratch.join("built").exists(), "{target}: {}", said.out);
     }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains("Rust 1.88 or later from rustup"));
 }

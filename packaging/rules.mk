@@ -183,7 +183,7 @@ $(CARGO_RPM): CRATE = cargo-generate-rpm@0.21.1
 $(CARGO_DENY): CRATE = cargo-deny@0.20.2
 $(CARGO_DEB) $(CARGO_RPM) $(CARGO_DENY):
 	@OLDEST_RUST=$(TOOLS_RUST) tests/need.sh $(NEEDED)
-	@echo "building $(CRATE), a few minutes, once"
+	@echo "building $(CRATE), five to thirty minutes, once"
 	CARGO_TARGET_DIR=$(CACHE)/build cargo install --locked --root $(@:/bin/$(notdir $@)=) $(CRATE)
 	rm -rf $(CACHE)/build
 

@@ -35,18 +35,28 @@ struct Asker {
 pub struct Connection {
     functions: Option<Functions>,
     xenstore: Option<Xenstore>,
+    /// Whether it is from an earlier question, and has not failed since.
+    is_kept: bool,
     until: Instant,
     /// A path and a value, kept so that their memory is used again.
     buffers: (String, Vec<u8>),
 }
 
 impl Connection {
-    /// Closes the connection after an error, as it may be broken.
-    fn with<T>(&mut self, ask: impl FnOnce(&mut Xenstore) -> io::Result<T>) -> io::Result<T> {
-        let mut xenstore = self.xenstore.take().map_or_else(|| Xenstore::open(self.functions.as_ref()), Ok)?;
-        let answer = ask(&mut xenstore)?;
-        self.xenstore = Some(xenstore);
-        Ok(answer)
+    /// Closes the connection after an error, as it may be broken. One that was kept may have ended with an xenstored
+    /// that has been started again since: then xenstored is asked on another.
+    fn with<T>(&mut self, mut ask: impl FnMut(&mut Xenstore) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let mut xenstore = self.xenstore.take().map_or_else(|| Xenstore::open(self.functions.as_ref()), Ok)?;
+            match ask(&mut xenstore) {
+                Err(_) if std::mem::take(&mut self.is_kept) => {}
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    self.xenstore = Some(xenstore);
+                    return Ok(answer);
+                }
+            }
+        }
     }
 
     /// A value in the directory of a domain; `None` if there is none.
@@ -118,6 +128,7 @@ impl Store {
         let (done, owed) = mpsc::channel();
         let question = move |connection: &mut Connection| {
             connection.until = Instant::now() + READ_FOR;
+            connection.is_kept = connection.xenstore.is_some();
             // Nobody waits any more if it comes too late.
             let _ = answer.send(question(connection));
             drop(done);
@@ -142,8 +153,8 @@ impl Asker {
     fn start(functions: Option<Functions>) -> io::Result<Self> {
         let (questions, inbox) = mpsc::sync_channel::<Question>(1);
         let thread = thread::Builder::new().name("xenstore".into()).spawn(move || {
-            let mut connection =
-                Connection { functions, xenstore: None, until: Instant::now(), buffers: Default::default() };
+            let (until, buffers) = (Instant::now(), Default::default());
+            let mut connection = Connection { functions, xenstore: None, is_kept: false, until, buffers };
             inbox.iter().for_each(|question| question(&mut connection));
         })?;
         Ok(Self { questions: Some(questions), thread: Some(thread), owed: None })

@@ -350,6 +350,27 @@ fn uuid_follows_a_domid_that_is_used_again() {
     }
 }
 
+/// Even at the poll after which xenstored has been started again, and has reported nothing.
+#[test]
+fn uuid_follows_a_domid_while_xenstored_is_restarted() {
+    let host = format!(
+        "store_restarts = 2\n{DOMAIN_0}[[domain]]\nid = 5\nvm = \"/vm/{A}\"\nname = \"web\"\nuntil_poll = 2\n\
+         [[domain]]\nid = 5\nvm = \"/vm/{B}\"\nname = \"web\"\nfrom_poll = 2\ncpu_ns = \"1500ms\"\n\
+         store = {{ \"memory/target\" = \"1024\" }}\n"
+    );
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    command.args(["--count", "4", "--interval", "20ms", "--print", "json", "--detail", "memory"]);
+    let said = run(&mut command);
+    let documents: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let uuids: Vec<&Value> = documents.iter().map(|document| &document["domains"][1]["uuid"]).collect();
+    assert_eq!(uuids, [A, A, B, B], "{}", said.err);
+    assert!(!said.err.contains("xenstore"), "{}", said.err);
+
+    let targets: Vec<&Value> = documents.iter().map(|document| &document["domains"][1]["memory"]["target_k"]).collect();
+    assert_eq!(targets, [&json!(null), &json!(null), &json!(1024), &json!(1024)]);
+}
+
 /// Metrics that were sent without a UUID as their tag, as it was unknown, become 0 when they get one.
 #[test]
 fn uuid_that_becomes_known_ends_the_series_without_it() {

@@ -93,7 +93,8 @@ impl Xenstore {
     }
 
     /// Whether a domain may have come or gone since the last call: it may be another one that has a domid now. True at
-    /// the first call, and always where the library cannot tell. Asks xenstored at the first call only.
+    /// the first call, and always where the library cannot tell. Asks xenstored at the first call only. Fails if
+    /// xenstored has closed the connection.
     pub fn domains_may_have_changed(&mut self) -> io::Result<bool> {
         let Some(WatchFunctions { xs_watch, xs_check_watch }) = self.functions.watches else { return Ok(true) };
         let mut changed = !self.is_watching;
@@ -112,7 +113,10 @@ impl Xenstore {
             // SAFETY: one block of malloc, which the caller frees (fact 36).
             unsafe { libc::free(event.as_ptr()) };
         }
-        Ok(changed)
+        match io::Error::last_os_error() {
+            none if none.kind() == io::ErrorKind::WouldBlock => Ok(changed),
+            error => Err(error),
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Scenario {
     #[serde(default, rename = "runstate_fault")]
     pub runstate_faults: Vec<Fault>,
     pub store_log: Option<PathBuf>,
+    #[serde(default)]
+    pub store_restarts: Polls,
     #[serde(default, rename = "store_open_fault")]
     pub store_open_faults: Vec<Fault>,
     #[serde(default, rename = "store_fault")]

@@ -21,6 +21,8 @@ static CLOSED: Quarantine<Store, 16> = Quarantine::new();
 pub struct Store {
     magic: Magic,
     scenario: Scenario,
+    /// The latest poll when it was opened.
+    opened: u64,
     watches: Cell<u32>,
     /// The domains of which it is known that they exist, by their domids and places in the scenario.
     seen: RefCell<Vec<(u32, usize)>>,
@@ -49,8 +51,8 @@ pub unsafe extern "C" fn xs_open(_flags: c_ulong) -> *mut Store {
     if apply(scenario.store_open_faults.iter().filter(|fault| fault.at.contains(open))).fails {
         return ptr::null_mut();
     }
-    let (watches, seen, events) = Default::default();
-    Box::into_raw(Box::new(Store { magic: Magic::of::<Store>(), scenario, watches, seen, events }))
+    let (opened, (watches, seen, events)) = (clock::latest_poll(), Default::default());
+    Box::into_raw(Box::new(Store { magic: Magic::of::<Store>(), scenario, opened, watches, seen, events }))
 }
 
 #[unsafe(no_mangle)]
@@ -80,6 +82,9 @@ pub unsafe extern "C" fn xs_read(
     // SAFETY: not NULL, so a C string by the contract of xs_read.
     let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
     log(store.scenario.store_log.as_deref(), &format!("read {path}"));
+    if store.is_closed(libc::EBADF) {
+        return ptr::null_mut();
+    }
     let read = READS.fetch_add(1, Relaxed);
     if apply(store.scenario.store_faults.iter().filter(|fault| fault.at.contains(read))).fails {
         return ptr::null_mut();
@@ -125,6 +130,9 @@ pub unsafe extern "C" fn xs_watch(store: *mut Store, path: *const c_char, token:
     if !matches!(&*path, "@introduceDomain" | "@releaseDomain") {
         die(format_args!("xs_watch: {path} has no events here"));
     }
+    if store.is_closed(libc::EBADF) {
+        return false;
+    }
     store.watches.set(store.watches.get() + 1);
     store.events.set(store.events.get() + 1);
     store.seen.replace(store.existing());
@@ -136,6 +144,9 @@ pub unsafe extern "C" fn xs_watch(store: *mut Store, path: *const c_char, token:
 pub unsafe extern "C" fn xs_check_watch(store: *mut Store) -> *mut c_void {
     // SAFETY: checking the pointer is the purpose; one that cannot be read crashes the process, too.
     let store = unsafe { live(store, "xs_check_watch") };
+    if store.is_closed(libc::EINVAL) {
+        return ptr::null_mut();
+    }
     if store.seen.replace(store.existing()) != store.existing() {
         store.events.set(store.events.get() + store.watches.get());
     }
@@ -154,6 +165,17 @@ pub unsafe extern "C" fn xs_check_watch(store: *mut Store) -> *mut c_void {
 }
 
 impl Store {
+    /// Whether xenstored has been restarted since the connection was opened; then sets errno.
+    fn is_closed(&self, errno: i32) -> bool {
+        let is_closed =
+            (self.opened + 1..=clock::latest_poll()).any(|poll| self.scenario.store_restarts.contains(poll));
+        if is_closed {
+            // SAFETY: the address of this thread's errno.
+            unsafe { *libc::__errno_location() = errno };
+        }
+        is_closed
+    }
+
     /// The domains of the latest poll. Another table of the scenario is another domain, whatever its domid.
     fn existing(&self) -> Vec<(u32, usize)> {
         let domains = self.scenario.list(clock::latest_poll());

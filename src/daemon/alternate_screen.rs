@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::thread;
 
-use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
@@ -13,6 +13,7 @@ use termion::event::Key;
 use termion::input::TermRead;
 
 use crate::logging::stderr;
+use crate::report::terminal;
 
 const ENTER: &[u8] = b"\x1b[?1049h";
 /// And shows the cursor, which is hidden while the table is drawn.
@@ -28,9 +29,9 @@ static MODES: Mutex<Option<Termios>> = Mutex::new(None);
 static SIGNALS: Mutex<Option<Signals>> = Mutex::new(None);
 
 impl AlternateScreen {
-    /// Shows it, if standard output is a terminal.
+    /// Shows it, if standard output is a terminal that has one.
     pub fn open() -> Option<Self> {
-        if !termios::isatty(io::stdout()) {
+        if !terminal::has_screen() {
             return None;
         }
         *SIGNALS.lock().unwrap() = Signals::new([SIGTSTP, SIGCONT, SIGQUIT, SIGWINCH]).ok();
@@ -66,6 +67,8 @@ fn restore_keyboard() {
 fn set_keyboard() {
     if let Some(mut modes) = MODES.lock().unwrap().clone() {
         modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        // Whoever used it before may not have wanted to wait for keys.
+        (modes.special_codes[SpecialCodeIndex::VMIN], modes.special_codes[SpecialCodeIndex::VTIME]) = (1, 0);
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes);
     }
 }
@@ -76,8 +79,10 @@ pub fn follow_keyboard(on_key: impl Fn(Key) + Send + 'static) -> io::Result<()> 
         return Ok(());
     }
     let follow = move || {
+        let mut rest = Rest::None;
         for key in io::stdin().keys() {
             match key {
+                Ok(key) if rest.has(key) => {}
                 Ok(Key::Char('q' | 'Q')) => drop(low_level::raise(SIGINT)),
                 Ok(key) => on_key(key),
                 // The terminal is gone.
@@ -88,6 +93,37 @@ pub fn follow_keyboard(on_key: impl Fn(Key) + Send + 'static) -> io::Result<()> 
         }
     };
     thread::Builder::new().name("keyboard".into()).spawn(follow).map(drop)
+}
+
+/// What may follow an ESC that came alone: over a slow line a key's escape sequence arrives in pieces, whose letters are
+/// no keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    None,
+    /// `[` or `O`, if it is not the key Esc.
+    Begin,
+    /// Parameters, and the last letter.
+    Parameters,
+    /// The last letter.
+    Last,
+}
+
+impl Rest {
+    /// Whether the key is part of a sequence.
+    fn has(&mut self, key: Key) -> bool {
+        let (is_part, rest) = match (*self, key) {
+            (_, Key::Esc) => (true, Self::Begin),
+            (Self::Begin, Key::Char('[')) => (true, Self::Parameters),
+            (Self::Begin, Key::Char('O')) => (true, Self::Last),
+            (Self::Parameters, Key::Char(' '..='?')) => (true, Self::Parameters),
+            // Of a function key on a console of Linux.
+            (Self::Parameters, Key::Char('[')) => (true, Self::Last),
+            (Self::Parameters | Self::Last, Key::Char(_)) => (true, Self::None),
+            _ => (false, Self::None),
+        };
+        *self = rest;
+        is_part
+    }
 }
 
 /// Leaves the alternate screen while the process is stopped by Ctrl-Z, and before Ctrl-\ ends it. In a thread of its
@@ -158,4 +194,30 @@ impl Process {
 fn write(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyboard_takes_no_part_of_an_escape_sequence_for_a_key() {
+        // With ESC by itself, as termion passes it on where it came alone.
+        for (typed, keys) in [
+            ("\x1b[Bq", "q"),
+            ("\x1b[1;5Bq", "q"),
+            ("\x1b[15~q", "q"),
+            ("\x1b[[Bq", "q"),
+            ("\x1bOQn", "n"),
+            ("\x1b\x1b[Bn", "n"),
+            // The key Esc.
+            ("\x1bq", "q"),
+            ("\x1b\x1bn[Ob", "n[Ob"),
+        ] {
+            let mut rest = Rest::None;
+            let key = |c: char| if c == '\x1b' { Key::Esc } else { Key::Char(c) };
+            let passed: String = typed.chars().filter(|c| !rest.has(key(*c))).collect();
+            assert_eq!(passed, keys, "{typed:?}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use termion::event::Key;
 
 use crate::collect::poller::{Polled, Stopper};
 use crate::daemon::alternate_screen;
+use crate::logging::stderr;
 use crate::statsd::delivery::report::Report;
 
 /// Capacity of the queue. A thread that has one more message waits.
@@ -38,6 +39,8 @@ pub enum Message {
     Redraw,
     /// A key was pressed while the table is watched.
     Key(Key),
+    /// A line was logged while the table is watched.
+    Logged,
 }
 
 /// The queue of messages.
@@ -78,7 +81,8 @@ impl Events {
             }
         };
         thread::Builder::new().name("signals".into()).spawn(forward)?;
-        let (redraws, keys) = (self.sender(), self.sender());
+        let (redraws, keys, logged) = (self.sender(), self.sender(), self.sender());
+        stderr::follow(move || drop(logged.try_send(Message::Logged)));
         alternate_screen::follow_job_control(move || drop(redraws.try_send(Message::Redraw)))?;
         alternate_screen::follow_keyboard(move |key| drop(keys.try_send(Message::Key(key))))
     }
@@ -86,6 +90,11 @@ impl Events {
     /// For another thread.
     pub fn sender(&self) -> SyncSender<Message> {
         self.sender.clone()
+    }
+
+    /// A message that has come.
+    pub fn pending(&self) -> Option<Message> {
+        self.receiver.try_recv().ok()
     }
 
     /// The next message, or `None` if the deadline comes first.

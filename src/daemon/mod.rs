@@ -152,7 +152,16 @@ impl Running {
     fn until_exit(&mut self, events: &Events) -> Result<Exit, Failure> {
         loop {
             self.state.watchdog = self.systemd.due();
-            let (event, mut polled) = match events.next(self.state.next_wake()) {
+            let wake = self.state.next_wake();
+            let message = match events.pending() {
+                // Keys may come faster than a large table is drawn.
+                None if Instant::now() < wake => {
+                    self.reporter.draw().map_err(Failure::Stdout)?;
+                    events.next(wake)
+                }
+                pending => pending,
+            };
+            let (event, mut polled) = match message {
                 None => (Event::Wake, None),
                 Some(Message::Polled(None)) => return Err(Failure::ThreadDied("poller")),
                 Some(Message::Polled(Some(polled))) => {
@@ -171,11 +180,15 @@ impl Running {
                 Some(Message::Reload) => (Event::Reload, None),
                 Some(Message::Stop(signal)) => (Event::Stop(signal), None),
                 Some(Message::Redraw) => {
-                    self.reporter.redraw().map_err(Failure::Stdout)?;
+                    self.reporter.redraw();
                     continue;
                 }
                 Some(Message::Key(key)) => {
-                    self.reporter.on_key(key).map_err(Failure::Stdout)?;
+                    self.reporter.on_key(key);
+                    continue;
+                }
+                Some(Message::Logged) => {
+                    self.reporter.on_log();
                     continue;
                 }
             };
@@ -335,7 +348,7 @@ impl Running {
                 None => break,
                 Some(Message::Polled(_)) => shutdown.poller_closed(),
                 Some(Message::Server(server, report)) => servers.on_report(server, report),
-                Some(Message::Reload | Message::Redraw | Message::Key(_)) => {}
+                Some(Message::Reload | Message::Redraw | Message::Key(_) | Message::Logged) => {}
                 Some(Message::Stop(_)) => {
                     servers.end(End::Now);
                     shutdown.hurry(Instant::now());

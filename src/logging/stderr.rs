@@ -28,6 +28,14 @@ enum Message {
 /// The latest line that was held and not taken yet.
 static LATEST: Mutex<Option<String>> = Mutex::new(None);
 
+/// Is called when there is a line to take.
+static ON_LINE: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Calls `on_line` when there is a line to [take](take_latest) and was none before.
+pub fn follow(on_line: impl Fn() + Send + Sync + 'static) {
+    let _ = ON_LINE.set(Box::new(on_line));
+}
+
 /// The latest line that was held, if it is new.
 pub fn take_latest() -> Option<String> {
     LATEST.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -120,11 +128,12 @@ struct LastLines(VecDeque<Vec<u8>>);
 impl LastLines {
     fn push(&mut self, line: Vec<u8>) {
         let latest = String::from_utf8_lossy(&line).trim_end().to_owned();
-        *LATEST.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
         self.0.push_back(line);
         if self.0.len() > MAX_HELD {
             self.0.pop_front();
         }
+        let before = LATEST.lock().unwrap_or_else(PoisonError::into_inner).replace(latest);
+        ON_LINE.get().filter(|_| before.is_none()).into_iter().for_each(|on_line| on_line());
     }
 }
 

@@ -5,7 +5,7 @@ pub mod json;
 pub mod selection;
 pub mod series;
 pub mod table;
-mod terminal;
+pub mod terminal;
 mod watch;
 
 use std::fmt::Write as _;
@@ -111,7 +111,7 @@ impl Reporter {
             Some(Print::Statsd) => Some(Printer::Statsd),
             Some(Print::Table) => {
                 let TableSettings { watch, order, dom0_first } = table;
-                Some(if watch && terminal::is_terminal() {
+                Some(if watch && terminal::has_screen() {
                     Printer::Watch(Box::new(Watch::new(order, dom0_first, &selection.filter)?))
                 } else {
                     Printer::Table(Table::new(order, dom0_first, &selection.filter), terminal::has_colours())
@@ -187,14 +187,24 @@ impl Reporter {
         print(text.as_bytes())
     }
 
-    /// Draws the table again, where one is watched.
-    pub fn redraw(&mut self) -> io::Result<()> {
-        self.watch().map_or(Ok(()), Watch::redraw)
+    /// The table, where one is watched, may not be on the screen any longer, or has to have another size.
+    pub fn redraw(&mut self) {
+        self.watch().into_iter().for_each(Watch::redraw);
     }
 
     /// A key was pressed.
-    pub fn on_key(&mut self, key: Key) -> io::Result<()> {
-        self.watch().map_or(Ok(()), |watch| watch.on_key(key))
+    pub fn on_key(&mut self, key: Key) {
+        self.watch().into_iter().for_each(|watch| watch.on_key(key));
+    }
+
+    /// A line was logged.
+    pub fn on_log(&mut self) {
+        self.watch().into_iter().for_each(Watch::on_log);
+    }
+
+    /// Draws what has changed in the table, where one is watched.
+    pub fn draw(&mut self) -> io::Result<()> {
+        self.watch().map_or(Ok(()), Watch::draw_changes)
     }
 
     fn watch(&mut self) -> Option<&mut Watch> {
@@ -207,7 +217,9 @@ impl Reporter {
     /// Sends this program's own metrics alone, as there is no snapshot.
     pub fn report_health(&mut self, health: &Health) -> io::Result<()> {
         self.add_host(None, health);
-        self.send()
+        self.send()?;
+        self.watch().into_iter().for_each(Watch::on_missing_poll);
+        Ok(())
     }
 
     /// A message for each filter that matches nothing.

@@ -1,5 +1,6 @@
 //! A table on a terminal that shows colours.
 
+use std::env;
 use std::io;
 
 use anstream::{AutoStream, ColorChoice};
@@ -9,14 +10,14 @@ use rustix::termios;
 use crate::model::snapshot::State;
 use crate::report::table::Row;
 
-/// Whether standard output is a terminal.
-pub fn is_terminal() -> bool {
-    termios::isatty(io::stdout())
+/// Whether standard output is a terminal on which a table can take the place of the one before.
+pub fn has_screen() -> bool {
+    termios::isatty(io::stdout()) && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether it is one that shows colours: `NO_COLOR`, `TERM=dumb`.
+/// Whether standard output is a terminal that shows colours: `NO_COLOR`, `TERM=dumb`.
 pub fn has_colours() -> bool {
-    is_terminal() && AutoStream::choice(&io::stdout()) != ColorChoice::Never
+    termios::isatty(io::stdout()) && AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
 
 /// What to write for a table.

@@ -239,8 +239,16 @@ fn watch_aligns_and_cuts_names() {
     assert!(seen > 5, "{lines:?}");
     terminal.quit();
 
-    // A long name leaves columns for numbers; and one cannot control the terminal.
+    // Letters that become one in Arabic script are two for most terminals.
+    let text = format!("[[domain]]\nid = 1\nname = \"{}\"\n[[domain]]\nid = 2\n", "\u{644}\u{627}".repeat(5));
     let scratch = Scratch::new();
+    let mut terminal = watched(&scratch.file("s.toml", &text), 24, 80, "--interval 50ms");
+    terminal.show_until("two polls", |page| page.text().contains("% used"));
+    let (row, _) = terminal.page.row("\u{644}");
+    assert_eq!(terminal.page.lines()[usize::from(row)].matches(" 0.0").count(), 3, "{}", terminal.page.text());
+    terminal.quit();
+
+    // A long name leaves columns for numbers; and one cannot control the terminal.
     let hostile = "\\u001b]0;title\\u0007\\u001b[2J";
     let text = format!("[[domain]]\nid = 1\nname = \"{}\"\n[[domain]]\nid = 2\nname = \"{hostile}\"\n", "n".repeat(60));
     let mut terminal = watched(&scratch.file("s.toml", &text), 24, 120, "--interval 50ms");
@@ -263,6 +271,100 @@ fn watch_holds_the_log() {
     assert_eq!(terminal.page.text().matches(warning).count(), 1);
     assert!(!terminal.page.0.screen().hide_cursor());
     assert!(terminal.child.wait().unwrap().success());
+}
+
+/// Polls that fail, one that hangs, and that there has been none yet.
+#[test]
+fn watch_says_that_the_table_is_old() {
+    let scratch = Scratch::new();
+    let go = scratch.join("go");
+    let domain = "[[domain]]\nid = 1\nname = \"web\"\n";
+    for (fault, reason) in [
+        (
+            "at = \"3..\"\nfail = \"EIO\"\n".to_owned(),
+            "xenstat_get_node failed: Input/output error (os error 5); retrying",
+        ),
+        (
+            format!("at = 3\nwait_for = {go:?}\n"),
+            "a poll takes longer than the interval of 50ms: skipping polls until it ends",
+        ),
+    ] {
+        let host = scratch.file("s.toml", &format!("{domain}[[fault]]\n{fault}"));
+        let mut terminal = watched(&host, 24, 160, "--interval 50ms");
+        terminal.show_until("a table", |page| page.text().contains("web"));
+        let says = |page: &Page| page.lines()[3].starts_with("NOT UPDATED; ") && page.lines()[3].ends_with(reason);
+        terminal.show_until(reason, says);
+        assert!(terminal.page.text().contains("web"));
+        if fault.contains("wait_for") {
+            fs::write(&go, "").unwrap();
+            terminal.show_until("another poll", |page| page.lines()[3].starts_with("by CPU(%); "));
+        }
+        terminal.quit();
+    }
+    let line =
+        "stty rows 24 columns 160; exec \"$XENMONITOR\" --watch --wait-for-xen --libxenstat /nowhere/libxenstat.so";
+    let mut terminal = OnTerminal::start(line);
+    terminal.page = Page(vt100::Parser::new(24, 160, 0));
+    let says = |page: &Page| {
+        page.lines()[0].starts_with("NOT UPDATED; ") && page.lines()[0].contains("libxenstat cannot be loaded")
+    };
+    terminal.show_until("the error", says);
+    terminal.quit();
+}
+
+/// However long it takes to draw the table.
+#[test]
+fn watch_polls_while_keys_are_pressed() {
+    let scratch = Scratch::new();
+    let many = scratch.file("s.toml", "[[domain]]\nid = 1\nname = \"vm-{i}\"\ncount = 2000\nvcpus = 4\n");
+    let mut terminal = watched(&many, 24, 200, "--interval 100ms --count 8");
+    terminal.show_until("a table", |page| page.text().contains("vm-"));
+    let mut keyboard = terminal.keyboard;
+    let typing = thread::spawn(move || while keyboard.write_all(b"\x1b[B\x1b[A").is_ok() {});
+    let start = Instant::now();
+    while terminal.screen.recv_timeout(PATIENCE).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the keys keep it from polling");
+    }
+    assert!(terminal.child.wait().unwrap().success());
+    typing.join().unwrap();
+}
+
+/// Those that are pressed while the table is drawn.
+#[test]
+fn watch_draws_once_for_many_keys() {
+    let scratch = Scratch::new();
+    let many = scratch.file("s.toml", "[[domain]]\nid = 1\nname = \"vm-{i}\"\ncount = 2000\nvcpus = 4\n");
+    let mut terminal = watched(&many, 24, 200, "--interval 1h");
+    terminal.show_until("a table", |page| page.text().contains("vm-"));
+    terminal.press("\x1b[B".repeat(50).as_bytes());
+    let mut shown = std::collections::BTreeSet::new();
+    let mut status = String::new();
+    while !status.contains("domains 51-") {
+        let bytes = terminal.screen.recv_timeout(PATIENCE).unwrap();
+        terminal.page.0.process(&bytes);
+        status = terminal.page.lines()[3].clone();
+        shown.insert(status.clone());
+    }
+    assert!(shown.len() < 40, "{shown:?}");
+    terminal.quit();
+}
+
+/// A terminal as another program may have left it, one that cannot be drawn on, and one of no size that there is.
+#[test]
+fn watch_on_odd_terminals() {
+    let mut terminal = OnTerminal::start("stty rows 24 columns 80 min 0 time 0; exec \"$XENMONITOR\" --watch");
+    terminal.show_until("a table", |page| page.text().contains("db01"));
+    terminal.press_until(b"c", "totals", |page| page.text().contains("CPU(sec)"));
+    terminal.quit();
+
+    let line = "stty rows 24 columns 200; TERM=dumb exec \"$XENMONITOR\" --watch --interval 10ms --count 2";
+    let text = out_of(&mut on_a_terminal(line));
+    assert!(!text.contains('\x1b') && text.matches(" NAME  STATE   CPU(sec) ").count() == 2, "{text}");
+
+    let line = "stty rows 65535 columns 65535; ulimit -v 4000000; exec \"$XENMONITOR\" --watch";
+    let mut terminal = OnTerminal::start(line);
+    terminal.read_until("db01");
+    terminal.quit();
 }
 
 /// As in top(1).
@@ -337,6 +439,7 @@ impl OnTerminal {
             let bytes = self.screen.recv_timeout(PATIENCE.saturating_sub(start.elapsed()));
             let bytes = bytes.unwrap_or_else(|_| panic!("not {what}:\n{}", self.page.text()));
             self.page.0.process(&bytes);
+            assert!(start.elapsed() < PATIENCE, "not {what}:\n{}", self.page.text());
         }
     }
 

@@ -29,6 +29,9 @@ use crate::report::terminal::has_colours;
 /// Columns and lines of a terminal of unknown size, such as a serial console.
 const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
+/// More columns or lines than any terminal has, so that a wrong size takes no memory.
+const MAX_SIZE: u16 = 1000;
+
 /// Large enough that a page is written at once.
 const BUFFER_SIZE: usize = 1 << 16;
 
@@ -41,6 +44,18 @@ pub struct Watch {
     content: Content,
     palette: Palette,
     devices: Devices,
+    /// What the screen does not show yet.
+    change: Change,
+}
+
+/// What has to be drawn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Nothing,
+    /// What differs from what was drawn before.
+    Some,
+    /// Everything.
+    All,
 }
 
 impl Watch {
@@ -57,6 +72,7 @@ impl Watch {
             content: Content::default(),
             palette: if has_colours() { Palette::Colours } else { Palette::Plain },
             devices: Devices::default(),
+            change: Change::Nothing,
         })
     }
 
@@ -75,29 +91,46 @@ impl Watch {
                 self.content.domains.push(Domain::new(sample, &mut self.devices));
             }
         }
-        self.content.message = stderr::take_latest();
+        self.content.is_outdated = false;
+        self.content.age_message();
         self.draw()
+    }
+
+    /// There is no poll of the host to show: it has failed, or is late.
+    pub fn on_missing_poll(&mut self) {
+        self.content.is_outdated = true;
+        self.change = self.change.max(Change::Some);
+    }
+
+    /// A line was logged.
+    pub fn on_log(&mut self) {
+        self.change = self.change.max(Change::Some);
     }
 
     /// A key was pressed.
-    pub fn on_key(&mut self, key: Key) -> io::Result<()> {
+    pub fn on_key(&mut self, key: Key) {
         self.view.on_key(key, &self.columns);
-        if key == Key::Ctrl('l') { self.redraw() } else { self.draw() }
+        self.change = self.change.max(if key == Key::Ctrl('l') { Change::All } else { Change::Some });
     }
 
-    /// Draws everything again: the terminal may show something else, or have another size.
-    pub fn redraw(&mut self) -> io::Result<()> {
-        self.area = area();
-        self.terminal.resize(self.area)?;
-        self.draw()
+    /// Everything has to be drawn again: the terminal may show something else, or have another size.
+    pub fn redraw(&mut self) {
+        self.change = Change::All;
+    }
+
+    /// Draws, unless nothing has changed.
+    pub fn draw_changes(&mut self) -> io::Result<()> {
+        if self.change == Change::Nothing { Ok(()) } else { self.draw() }
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        if self.area != area() {
-            self.area = area();
-            self.terminal.resize(self.area)?;
+        let area = area();
+        if std::mem::replace(&mut self.area, area) != area || self.change == Change::All {
+            self.terminal.resize(area)?;
         }
-        let (area, size) = (self.area, (self.area.width.into(), self.area.height.into()));
+        self.change = Change::Nothing;
+        stderr::take_latest().into_iter().for_each(|line| self.content.set_message(line));
+        let size = (area.width.into(), area.height.into());
         let text = page::page(&mut self.view, &self.columns, &self.content, self.palette, size);
         self.terminal.draw(|frame| frame.render_widget(Paragraph::new(text), area))?;
         Ok(())
@@ -106,7 +139,7 @@ impl Watch {
 
 fn area() -> Rect {
     let (width, height) = match termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_col, size.ws_row),
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_col.min(MAX_SIZE), size.ws_row.min(MAX_SIZE)),
         _ => DEFAULT_SIZE,
     };
     Rect::new(0, 0, width, height)

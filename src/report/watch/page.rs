@@ -39,14 +39,32 @@ pub struct Content {
     pub heading: Vec<String>,
     /// Its domains, in any order.
     pub domains: Vec<Domain>,
-    /// The latest line of the log, if it is new.
-    pub message: Option<String>,
+    /// There has been no poll since.
+    pub is_outdated: bool,
+    /// The latest line of the log, if it is new, and how many polls have been shown since.
+    message: Option<(String, u32)>,
+}
+
+impl Content {
+    /// Another line was logged.
+    pub fn set_message(&mut self, line: String) {
+        self.message = Some((line, 0));
+    }
+
+    /// A poll is shown. The line stays until the next but one, so that there is time to read it.
+    pub fn age_message(&mut self) {
+        self.message = self.message.take().filter(|(_, polls)| *polls == 0).map(|(line, polls)| (line, polls + 1));
+    }
 }
 
 /// A domain at one poll.
 pub struct Domain {
     id: u32,
     name: String,
+    /// For sorting, as case is ignored.
+    lower_name: String,
+    /// Cells that the name takes.
+    name_width: usize,
     state: State,
     values: HashMap<&'static str, f64>,
     devices: Vec<Device>,
@@ -71,9 +89,12 @@ impl Domain {
     pub fn new(sample: &Sample, devices: &mut Devices) -> Self {
         let domain = sample.domain;
         let metrics = DOMAIN.iter().filter_map(|row| Some((row.metric.name, row.metric.of(sample)?)));
+        let name = printable(&domain.name);
         let mut this = Self {
             id: domain.id,
-            name: printable(&domain.name),
+            lower_name: name.to_ascii_lowercase(),
+            name_width: width(&name),
+            name,
             state: domain.state,
             values: metrics.collect(),
             devices: Vec::new(),
@@ -119,19 +140,20 @@ pub fn page(
         let first = view.dom0_first && domain.id == 0;
         let value = view.sort.and_then(|metric| domain.values.get(metric));
         // Values are finite and not negative, and so in the order of their bits.
-        (!first, Reverse(value.map(|value| value.to_bits())), domain.name.to_ascii_lowercase())
+        (!first, Reverse(value.map(|value| value.to_bits())), &*domain.lower_name)
     });
 
     let heading = content.heading.len().min(height.saturating_sub(OTHER_LINES + MIN_LINES));
     view.page = height.saturating_sub(heading + OTHER_LINES);
-    let of_domain = |domain: &Domain| 1 + device_lines(domain, &view.kinds, width).len();
-    let lines: usize = if view.kinds.is_empty() { domains.len() } else { domains.iter().copied().map(of_domain).sum() };
-    view.first_line = view.first_line.min(lines.saturating_sub(view.page));
+    let devices: Vec<Vec<String>> = domains.iter().map(|domain| device_lines(domain, &view.kinds, width)).collect();
+    let lines = domains.len() + devices.iter().map(Vec::len).sum::<usize>();
+    view.last_line = lines.saturating_sub(view.page);
+    view.first_line = view.first_line.min(view.last_line);
     let shown = columns.shown(view.shows_counters);
     view.first_column = view.first_column.min(shown.len().saturating_sub(1));
 
     let has_state = columns.has_state && width >= NARROW;
-    let longest = domains.iter().map(|domain| domain.name.width()).max().unwrap_or_default();
+    let longest = domains.iter().map(|domain| domain.name_width).max().unwrap_or_default();
     let name_width = longest.clamp(MIN_NAME_WIDTH, MAX_NAME_WIDTH.min(width / 3).max(MIN_NAME_WIDTH));
     let fixed = name_width + if has_state { 7 } else { 0 };
     let fitting = fitting(&shown[view.first_column..], &domains, width.saturating_sub(fixed));
@@ -139,22 +161,31 @@ pub fn page(
     let mut page: Vec<Line> = content.heading[..heading].iter().cloned().map(Line::raw).collect();
     page.push(status(view, content, palette, shown, fitting.len(), domains.len(), lines));
     page.push(header(view, has_state, &fitting, name_width));
-    let table = domains.iter().flat_map(|domain| {
-        let first = Line::styled(row(domain, has_state, &fitting, name_width), palette.of(domain.state));
-        let devices = device_lines(domain, &view.kinds, width).into_iter().map(Line::raw);
-        std::iter::once(first).chain(devices)
+    let table = domains.iter().zip(devices).flat_map(|(domain, devices)| {
+        std::iter::once(TableLine::Domain(domain)).chain(devices.into_iter().map(TableLine::Device))
     });
-    page.extend(table.skip(view.first_line).take(view.page));
+    page.extend(table.skip(view.first_line).take(view.page).map(|line| match line {
+        TableLine::Domain(domain) => {
+            Line::styled(row(domain, has_state, &fitting, name_width), palette.of(domain.state))
+        }
+        TableLine::Device(text) => Line::raw(text),
+    }));
     page.resize_with(height.saturating_sub(1), Line::default);
     page.push(legend());
     Text::from(page)
 }
 
+enum TableLine<'a> {
+    Domain(&'a Domain),
+    Device(String),
+}
+
 /// As many of the columns as fit, each with its width.
 fn fitting<'a>(columns: &'a [Column], domains: &[&Domain], mut room: usize) -> Vec<(&'a Column, usize)> {
     let widest = |column: &Column| {
-        let texts = domains.iter().filter_map(|domain| domain.values.get(column.metric));
-        texts.map(|value| column.format.text(*value).len()).max().unwrap_or_default()
+        // The largest value has the longest text, or one that is not wider than the column anyway.
+        let values = domains.iter().filter_map(|domain| domain.values.get(column.metric));
+        column.format.text(values.copied().fold(0.0, f64::max)).len()
     };
     let widths = columns.iter().map(|column| (column, column.width.max(widest(column))));
     let fits = |(_, width): &(_, usize)| {
@@ -175,13 +206,17 @@ fn status(
     domains: usize,
     lines: usize,
 ) -> Line<'static> {
-    if let Some(message) = &content.message {
-        let colour = if palette == Palette::Colours { Style::new().fg(Color::Yellow) } else { Style::new() };
-        return Line::styled(message.clone(), colour);
-    }
     let mut parts = Vec::new();
     if view.is_paused {
         parts.push("PAUSED".to_owned());
+    }
+    if content.is_outdated {
+        parts.push("NOT UPDATED".to_owned());
+    }
+    if let Some((message, _)) = &content.message {
+        parts.push(message.clone());
+        let colour = if palette == Palette::Colours { Style::new().fg(Color::Yellow) } else { Style::new() };
+        return Line::styled(parts.join("; "), colour);
     }
     let by = view.sort.map_or("name", |sort| columns.iter().find(|c| c.metric == sort).map_or(sort, |c| c.header));
     parts.push(format!("by {by}"));
@@ -218,8 +253,9 @@ fn header(view: &View, has_state: bool, fitting: &[(&Column, usize)], name_width
 }
 
 fn row(domain: &Domain, has_state: bool, fitting: &[(&Column, usize)], name_width: usize) -> String {
-    let mut text = String::new();
-    cell(&mut text, &cut(&domain.name, name_width), name_width);
+    let name = cut(&domain.name, name_width);
+    let mut text = " ".repeat(name_width.saturating_sub(width(&name)));
+    text.push_str(&name);
     if has_state {
         text.push(' ');
         text.push_str(&letters(domain.state));
@@ -265,13 +301,19 @@ fn legend() -> Line<'static> {
     Line::from(spans)
 }
 
+/// The cells that ratatui gives a text: those of its graphemes. As a whole it may be narrower, as some letters of Arabic
+/// are that follow one another.
+fn width(text: &str) -> usize {
+    Span::raw(text).styled_graphemes(Style::new()).map(|grapheme| grapheme.symbol.width()).sum()
+}
+
 /// The name in at most so many cells of a terminal.
 fn cut(name: &str, longest: usize) -> String {
-    if name.width() <= longest {
+    if width(name) <= longest {
         return name.to_owned();
     }
     let mut ends = name.char_indices().map(|(start, c)| start + c.len_utf8());
-    let kept = ends.by_ref().take_while(|&end| name[..end].width() + 2 <= longest).last().unwrap_or_default();
+    let kept = ends.by_ref().take_while(|&end| width(&name[..end]) + 2 <= longest).last().unwrap_or_default();
     format!("{}..", &name[..kept])
 }
 
@@ -294,6 +336,9 @@ mod tests {
             ("a\u{6771}\u{4eac}\u{6771}", "a\u{6771}.."),
             // Eight characters, but six cells.
             ("abcde\u{301}\u{301}f", "abcde\u{301}\u{301}f"),
+            // Three ligatures: three cells as a whole.
+            ("\u{644}\u{627}\u{644}\u{627}\u{644}\u{627}", "\u{644}\u{627}\u{644}\u{627}\u{644}\u{627}"),
+            ("\u{644}\u{627}\u{644}\u{627}\u{644}\u{627}a", "\u{644}\u{627}\u{644}\u{627}.."),
         ] {
             assert_eq!(cut(name, 6), shown);
         }
@@ -306,7 +351,8 @@ mod tests {
         let values = vec![("rx_bytes", 1536.0), ("rx_packets", 12.0), ("cpu_percent", 1.25)];
         let devices = vec![Device { id, values }];
         let (state, name) = (State::default(), String::new());
-        let domain = Domain { id: 1, name, state, values: HashMap::new(), devices };
+        let (lower_name, name_width) = (name.clone(), 0);
+        let domain = Domain { id: 1, name, lower_name, name_width, state, values: HashMap::new(), devices };
         let whole = "    vif 0  rx_bytes 1.5K  rx_packets 12  cpu_percent 1.2";
         for (width, lines) in [
             (whole.len(), &[whole][..]),

@@ -39,6 +39,8 @@ pub struct View {
     pub first_column: usize,
     /// Lines of the table that the screen has room for.
     pub page: usize,
+    /// How many lines can be scrolled away, as of the last page.
+    pub last_line: usize,
 }
 
 impl View {
@@ -49,8 +51,8 @@ impl View {
             Order::Metric(metric) => Some(metric.name),
         };
         let (kinds, page) = (Vec::new(), PAGE);
-        let (shows_counters, is_paused, first_line, first_column) = (false, false, 0, 0);
-        Self { shows_counters, is_paused, sort, dom0_first, kinds, first_line, first_column, page }
+        let (shows_counters, is_paused, first_line, first_column, last_line) = (false, false, 0, 0, 0);
+        Self { shows_counters, is_paused, sort, dom0_first, kinds, first_line, first_column, page, last_line }
     }
 
     /// A key was pressed. Keys without a meaning are ignored.
@@ -65,14 +67,17 @@ impl View {
             Key::Char('b' | 'B') => self.toggle(DeviceKind::Vbd),
             Key::Char('v' | 'V') => self.toggle(DeviceKind::Vcpu),
             Key::Up | Key::Char('k') => self.first_line = self.first_line.saturating_sub(1),
-            Key::Down | Key::Char('j') => self.first_line += 1,
+            Key::Down | Key::Char('j') => self.first_line = self.last_line.min(self.first_line + 1),
             Key::PageUp => self.first_line = self.first_line.saturating_sub(page),
-            Key::PageDown => self.first_line += page,
+            Key::PageDown => self.first_line = self.last_line.min(self.first_line + page),
             Key::Home => self.first_line = 0,
             // More than there can be: the page stops at the last line.
             Key::End => self.first_line = usize::MAX / 2,
             Key::Left | Key::Char('h') => self.first_column = self.first_column.saturating_sub(1),
-            Key::Right | Key::Char('l') => self.first_column += 1,
+            Key::Right | Key::Char('l') => {
+                let last = columns.shown(self.shows_counters).len().saturating_sub(1);
+                self.first_column = last.min(self.first_column + 1);
+            }
             _ => {}
         }
     }

@@ -108,7 +108,10 @@ impl Daemon {
             systemd,
         };
         running.announce_delay(self.polls.align, self.delay);
-        let exit = running.until_exit(&events)?;
+        let exit = match running.until_exit(&events) {
+            Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::StdoutClosed,
+            result => result?,
+        };
         running.close(exit, self.window, &events)
     }
 }
@@ -194,13 +197,9 @@ impl Running {
             };
             let now = Now::read();
             for action in self.state.on(event, now).into_iter().flatten() {
-                match self.perform(action, &mut polled, now) {
-                    Err(Failure::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                        return Ok(Exit::StdoutClosed);
-                    }
-                    Ok(Some(exit)) => return Ok(exit),
-                    result => result?,
-                };
+                if let Some(exit) = self.perform(action, &mut polled, now)? {
+                    return Ok(exit);
+                }
             }
         }
     }

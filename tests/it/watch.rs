@@ -543,6 +543,32 @@ fn terminal_that_is_closed_ends_the_program() {
     assert!(log.contains("SIGHUP: exiting after ") && !log.contains("reopening"), "{log}");
 }
 
+/// Also while a table is on it; whether the signal comes first, or a write that fails.
+#[test]
+fn watch_ends_when_the_terminal_is_closed() {
+    for trap in ["", "trap '' HUP; "] {
+        let scratch = Scratch::new();
+        let end = scratch.join("end");
+        // The shell outlives its terminal, too.
+        let line = format!(
+            "trap : HUP; ({trap}exec \"$XENMONITOR\" --watch --interval 20ms) 2>'{0}.log'; echo $? >'{0}.new'; \
+             mv '{0}.new' '{0}'",
+            end.display()
+        );
+        let mut terminal = OnTerminal::start(&line);
+        terminal.show_until("a table", |page| page.text().contains("web01"));
+        terminal.child.kill().unwrap();
+        terminal.child.wait().unwrap();
+        let start = Instant::now();
+        while !end.exists() {
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let log = fs::read_to_string(end.with_extension("log")).unwrap();
+        assert_eq!((fs::read_to_string(&end).unwrap().trim(), &*log), ("0", ""), "{trap}");
+    }
+}
+
 /// SIGHUP is what closing the terminal sends.
 #[test]
 fn terminal_of_another_pid_namespace_is_recognised() {

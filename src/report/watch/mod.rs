@@ -5,13 +5,15 @@ mod page;
 pub mod view;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Stdout};
+use std::io::{self, BufWriter, ErrorKind, Stdout};
+use std::mem::ManuallyDrop;
 use std::time::{Duration, SystemTime};
 
 use ratatui::backend::TermionBackend;
 use ratatui::layout::Rect;
 use ratatui::widgets::Paragraph;
 use ratatui::{Terminal, TerminalOptions, Viewport};
+use rustix::io::Errno;
 use rustix::termios;
 use termion::event::Key;
 
@@ -37,7 +39,8 @@ const BUFFER_SIZE: usize = 1 << 16;
 
 /// The live table.
 pub struct Watch {
-    terminal: Terminal<TermionBackend<BufWriter<Stdout>>>,
+    /// Never dropped: it would show the cursor, which closing the alternate screen does, and panic without a terminal.
+    terminal: ManuallyDrop<Terminal<TermionBackend<BufWriter<Stdout>>>>,
     area: Rect,
     view: View,
     columns: Columns,
@@ -65,7 +68,7 @@ impl Watch {
         let stdout = BufWriter::with_capacity(BUFFER_SIZE, io::stdout());
         let options = TerminalOptions { viewport: Viewport::Fixed(area) };
         Ok(Self {
-            terminal: Terminal::with_options(TermionBackend::new(stdout), options)?,
+            terminal: ManuallyDrop::new(Terminal::with_options(TermionBackend::new(stdout), options)?),
             area,
             view: View::new(order, dom0_first),
             columns: Columns::new(filter),
@@ -124,6 +127,14 @@ impl Watch {
     }
 
     fn draw(&mut self) -> io::Result<()> {
+        self.draw_page().map_err(|error| match Errno::from_io_error(&error) {
+            // The terminal has been closed, as a pipe is.
+            Some(Errno::IO) => ErrorKind::BrokenPipe.into(),
+            _ => error,
+        })
+    }
+
+    fn draw_page(&mut self) -> io::Result<()> {
         let area = area();
         if std::mem::replace(&mut self.area, area) != area || self.change == Change::All {
             self.terminal.resize(area)?;

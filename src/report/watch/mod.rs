@@ -160,20 +160,22 @@ fn area() -> Rect {
 fn heading(sample: &NodeSample, host: &str, interval: Duration) -> Vec<String> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
     let values: BTreeMap<&str, f64> = NODE.iter().filter_map(|row| Some((row.name, row.of(sample)?))).collect();
-    let value = |name: &str| values[name];
+    let count = |name: &str| values.get(name).copied().unwrap_or_default();
     let states = ["running", "blocked", "paused", "shutdown", "crashed", "dying"]
-        .map(|state| (value(&format!("domains_{state}")), state));
+        .map(|state| (count(&format!("domains_{state}")), state));
     let states: Vec<String> =
         states.iter().filter(|(n, _)| *n > 0.0).map(|(n, state)| format!("{n} {state}")).collect();
-    let gib = |name: &str| value(name) / f64::from(1 << 20);
+    let gib =
+        |name: &str| values.get(name).map_or_else(|| "-".to_owned(), |kib| format!("{:.1}", kib / f64::from(1 << 20)));
+    let version = printable(sample.node.xen_version.as_bytes());
     vec![
-        format!("{} - Xen {} - {time} - every {interval:?}", printable(host.as_bytes()), sample.node.xen_version),
-        format!("{} domains: {}", value("domains"), states.join(", ")),
+        format!("{} - Xen {version} - {time} - every {interval:?}", printable(host.as_bytes())),
+        format!("{} domains: {}", count("domains"), states.join(", ")),
         format!(
-            "memory: {:.1} GiB, {:.1} free; CPUs: {}{}{}",
+            "memory: {} GiB, {} free; CPUs: {}{}{}",
             gib("mem_total_k"),
             gib("mem_free_k"),
-            value("cpus"),
+            count("cpus"),
             values.get("cpu_mhz").map(|mhz| format!(" at {mhz} MHz")).unwrap_or_default(),
             values.get("cpu_percent").map(|percent| format!(", {percent:.1} % used")).unwrap_or_default(),
         ),
@@ -204,5 +206,15 @@ mod tests {
             let heading = heading(&sample, "xen1", Duration::from_secs(1));
             assert!(heading[2].ends_with(end), "{heading:?}");
         }
+    }
+
+    /// A value that cannot be sent cannot be shown either.
+    #[test]
+    fn watch_heading_of_a_host_whose_memory_is_out_of_range() {
+        let node =
+            Snapshot { tot_mem: u64::MAX, free_mem: 1 << 30, xen_version: "4\x1b[2J".into(), ..Snapshot::default() };
+        let heading = heading(&NodeSample { node: &node, previous: None }, "xen1", Duration::from_secs(1));
+        assert!(heading[0].starts_with("xen1 - Xen 4\\x1b[2J - "), "{heading:?}");
+        assert_eq!(heading[2], "memory: - GiB, 1.0 free; CPUs: 0");
     }
 }

@@ -83,7 +83,10 @@ impl Uuids {
             // With less CPU time it is another domain that got the same domid.
             *known = Known { cpu_ns: *cpu_ns, ..if known.cpu_ns <= *cpu_ns { *known } else { Known::default() } };
         }
-        let wanted: Vec<(u32, bool)> = self.known.iter().map(|(&id, known)| (id, known.is_settled)).collect();
+        // The unknown ones first: a slow xenstored answers for some only, and while domains come and go all are asked for.
+        let mut known: Vec<(&u32, &Known)> = self.known.iter().collect();
+        known.sort_by_key(|(_, known)| known.uuid.is_some());
+        let wanted: Vec<(u32, bool)> = known.into_iter().map(|(&id, known)| (id, known.is_settled)).collect();
         let error = match store.ask(functions, move |connection| read(connection, &wanted)) {
             Ok(Read { all, uuids, error }) => {
                 if all {

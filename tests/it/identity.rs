@@ -53,7 +53,7 @@ const BY_UUID: [&str; 4] = ["--template", "{uuid}.{metric}", "--on-vanish", "zer
 fn uuid_is_read_once_and_only_where_it_is_wanted() {
     let read = |domid| format!("read /local/domain/{domid}/vm\n");
     let begin = "open\nwatch @introduceDomain\nwatch @releaseDomain\n".to_owned();
-    let once = &(begin + &[0, 7, 0, 7, 9].map(read).concat() + "close\n");
+    let once = &(begin + &[0, 7, 0, 9, 7].map(read).concat() + "close\n");
     for (arguments, expected) in [
         (&["--print", "statsd"][..], ""),
         (&["--print", "table"], ""),
@@ -348,6 +348,27 @@ fn uuid_follows_a_domid_that_is_used_again() {
     ] {
         assert_eq!(of(&polls, &format!("xen.{metric};host=h;domain=web;uuid={uuid}")), values, "{metric} of {uuid}");
     }
+}
+
+/// A domain that is new gets its UUID from a slow xenstored even if others come and go at each poll.
+#[test]
+fn uuid_of_a_new_domain_is_read_first() {
+    let domain = |id: u64, from: u64, until: u64| {
+        format!("[[domain]]\nid = {id}\nname = \"vm{id}\"\nfrom_poll = {from}\nuntil_poll = {until}\n")
+    };
+    let old: String = (5..15).map(|id| domain(id, 0, 100)).collect();
+    let short: String = (1..6).map(|poll| domain(60 + poll, poll, poll + 1)).collect();
+    // Read from the second poll on, seven at each.
+    let slow = "[[store_fault]]\nat = \"11..\"\ndelay = \"150ms\"\n";
+    let host = format!("{DOMAIN_0}{old}{short}{}{slow}", domain(40, 1, 100)).replace("clock_step = \"1s\"\n", "");
+    let scratch = Scratch::new();
+    let mut command = xenmonitor(&scratch.file("s.toml", &host));
+    let documents = documents_of(command.args(["--count", "4", "--interval", "20ms"]));
+    let uuid = |document: &Value| {
+        let mut domains = document["domains"].as_array().unwrap().iter();
+        domains.any(|domain| domain["name"] == "vm40" && !domain["uuid"].is_null())
+    };
+    assert_eq!(documents.iter().map(uuid).collect::<Vec<_>>(), [false, true, true, true]);
 }
 
 /// Even at the poll after which xenstored has been started again, and has reported nothing.

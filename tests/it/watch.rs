@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -320,13 +322,23 @@ fn watch_polls_while_keys_are_pressed() {
     let mut terminal = watched(&many, 24, 200, "--interval 100ms --count 8");
     terminal.show_until("a table", |page| page.text().contains("vm-"));
     let mut keyboard = terminal.keyboard;
-    let typing = thread::spawn(move || while keyboard.write_all(b"\x1b[B\x1b[A").is_ok() {});
+    // Faster than it draws, but script(1) keeps in memory what is not read.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ended = is_over.clone();
+    let typing = thread::spawn(move || {
+        while !ended.load(Relaxed) && keyboard.write_all(b"\x1b[B\x1b[A").is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
     let start = Instant::now();
-    while terminal.screen.recv_timeout(PATIENCE).is_ok() {
+    while terminal.page.0.screen().alternate_screen() {
+        let bytes = terminal.screen.recv_timeout(PATIENCE.saturating_sub(start.elapsed()));
+        terminal.page.0.process(&bytes.expect("the keys keep it from polling"));
         assert!(start.elapsed() < PATIENCE, "the keys keep it from polling");
     }
-    assert!(terminal.child.wait().unwrap().success());
+    is_over.store(true, Relaxed);
     typing.join().unwrap();
+    assert!(terminal.child.wait().unwrap().success());
 }
 
 /// Those that are pressed while the table is drawn.

@@ -30,6 +30,9 @@ if [ "$(id -u)" != 0 ]; then
         exit 1
     fi
 fi
+# Others of this clone may install at the same time.
+exec 9<"$0"
+flock 9
 echo "installing:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -197,16 +197,15 @@ terminal-picture: ## Draw docs/img/watch.svg, the screen of --watch on a simulat
 	PYTHONPATH=$(TARGET)/rich python3 tests/pictures/terminal.py $(TARGET)/release/xenmonitor $(SHIM_LIB)
 
 # Releases of Xen, see tests/xen/release.
-XEN ?= 4.17
+XEN ?= 4.17 4.20
 
-e2e-xen: ## Compare with the real xentop in the dom0 of a real, emulated Xen; XEN="4.17 4.20 arm64" names releases
-	@tests/need.sh $(BUILD) mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
+e2e-xen: release-files ## Compare with the real xentop in the dom0 of a real, emulated Xen; XEN="4.17 4.20 arm64" names releases
+	@tests/need.sh mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
 	    python3:python3 xz:xz-utils zstd:zstd unshare:util-linux \
 	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
-	cargo build --release
 	@failed=0; for each in $(XEN); do \
-	    case $$each in arm64*) binary=$(TARGET)/cross;; *) binary=$(TARGET)/release/xenmonitor;; esac; \
-	    tests/xen/run $$each $$binary $(TARGET)/e2e-xen/$$each || failed=1; \
+	    case $$each in arm64*) binary=$(TARGET)/cross;; *) binary=$(BUILT)/xenmonitor;; esac; \
+	    tests/xen/run $$each $$binary $(TARGET)/e2e-xen/$$each$(FALSIFY:%=-falsified) || failed=1; \
 	done; exit $$failed
 
 lint: ## Check formatting, clippy, docs and packaging

@@ -8,9 +8,10 @@ import time
 
 import compare
 import dom0
+import falsify
 import machine
 import tools
-from dom0 import check, note, run
+from dom0 import check, note, run, wait
 from tools import ours, xentop
 
 # Options that make xentop print a line for each vcpu, network and disk.
@@ -24,14 +25,15 @@ def library_of_the_running_xen():
     # As for the daemon in `ours`: an emulated QEMU may need longer than a second.
     command = [tools.OURS, "--check", "--qmp-timeout", "10s", "--statsd", tools.Server().url]
     done = subprocess.run(command, capture_output=True, text=True)
-    said = {line.split()[0]: line for line in done.stdout.splitlines()}
+    said = {line.split()[0]: line for line in falsify.text(done.stdout).splitlines()}
     note("check.txt", done.stdout + done.stderr)
     library = said.get("libxenstat", "")
     check(
         "the library is the running Xen's", f"libxenstat.so.{tools.RELEASE} (the running Xen's own)" in library, library
     )
     bad = [line for line in said.values() if " BAD " in line]
-    check("--check finds no problem", done.returncode == 0 and not bad, f"exit code {done.returncode}, BAD: {bad}")
+    status = falsify.code(done.returncode)
+    check("--check finds no problem", status == 0 and not bad, f"exit code {status}, BAD: {bad}")
 
 
 def beside_xentop():
@@ -88,33 +90,63 @@ def beside_xl():
 
 
 def cpu_percent():
-    """Both programs measure the same eight seconds. The load is constant: one guest capped at 20 %, one paused."""
+    """Both programs measure twenty seconds each. The load is constant: dom0 has no idle time, one guest is capped at
+    20 %, the others are paused. So it hardly matters that they are not the same twenty seconds."""
     run("xl", "sched-credit2", "-d", "spin", "-c", "20")
     run("xl", "unpause", "spin")
     for guest in BUSY:
         run("xl", "pause", guest)
-    time.sleep(2)
-    command = [tools.XENTOP, "-b", "-f", "-i", "3", "-d", "8"]
-    theirs = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    _, gauges = ours(times=3, interval="8s")
-    rows = tools.tables(theirs.communicate()[0])[2]
+    with dom0.busy():
+        time.sleep(2)
+        command = [tools.XENTOP, "-b", "-f", "-i", "2", "-d", "20"]
+        theirs = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        _, gauges = ours(times=2)
+        rows = tools.tables(theirs.communicate()[0])[1]
     run("xl", "pause", "spin")
+    _, idle = ours(times=2, interval="9s")
     for guest in BUSY:
         run("xl", "unpause", guest)
     # On a busy machine the hypervisor itself may get too little time to let the guest reach its cap.
     for name, low, high in [("spin", 5, 25), ("web01", 0, 0)]:
         xentops, own = float(rows[name].columns["CPU(%)"]), gauges.get(f"xen.dom0.{name}.cpu_percent", -9)
-        check(f"CPU(%) of {name}", abs(xentops - own) <= 1 and low <= own <= high, f"xentop {xentops}, ours {own}")
-    percents = {name: value for name, value in gauges.items() if name.endswith(".cpu_percent") and ".vcpu." not in name}
-    of_node = percents.pop("xen.dom0.node.cpu_percent", -9)
-    total, xentops = sum(percents.values()), sum(float(row.columns["CPU(%)"]) for row in rows.values())
-    compared = f"node.cpu_percent {of_node}, the domains' {total:.3f}, xentop's {xentops:.1f}"
-    check("node.cpu_percent is the sum of the domains'", abs(of_node - total) <= 0.1, compared)
-    # The load of Domain-0 varies, and the two programs do not read it in the same millisecond: noted, not checked.
-    note(
-        "cpu.txt",
-        f"Domain-0: xentop {rows['Domain-0'].columns['CPU(%)']}, ours {gauges['xen.dom0.Domain-0.cpu_percent']}",
-    )
+        check(f"CPU(%) of {name}", abs(xentops - own) <= 2 and low <= own <= high, f"xentop {xentops}, ours {own}")
+    xentops = sum(float(row.columns["CPU(%)"]) for row in rows.values())
+    own = gauges.get("xen.dom0.node.cpu_percent", -9)
+    compared = f"xentop {xentops:.1f}, ours {own}"
+    check("node.cpu_percent is the sum of xentop's CPU(%)", abs(own - xentops) <= 1, compared)
+    for what, percents in [("dom0 busy", gauges), ("dom0 idle", idle)]:
+        pcpus(what, percents)
+
+
+def pcpus(what, gauges):
+    """They are what the domains and Xen itself use. The emulated Xen uses up to a tenth of a CPU."""
+    node = gauges.get("xen.dom0.node.cpu_percent", -9)
+    each = {name: value for name, value in gauges.items() if re.search(r"\.node\.pcpu\.\d+\.percent$", name)}
+    number = gauges.get("xen.dom0.node.cpus") == len(each)
+    within = all(0 <= percent <= 100 for percent in each.values()) and -1 <= sum(each.values()) - node <= 10 * len(each)
+    check(f"node.pcpu.N.percent, {what}", number and within, f"{each}; node.cpu_percent {node}")
+
+
+def memory():
+    """xenstore's own tool reads the same target and limit. A poll on a busy machine may not get the answers in time."""
+
+    def read(domid, path):
+        done = subprocess.run(["xenstore-read", f"/local/domain/{domid}/memory/{path}"], capture_output=True)
+        return int(done.stdout) if done.returncode == 0 else None
+
+    theirs = {}
+    for domain in ours()[0]["domains"]:
+        for key, path in {"target_k": "target", "static_max_k": "static-max"}.items():
+            theirs[f"{domain['metric_name']}.memory.{key}"] = read(domain["domid"], path)
+    expected = {name for name, value in theirs.items() if value is not None}
+    daemon = tools.Daemon()
+    wait("a poll with all of it", lambda: any(expected <= set(poll) for poll in daemon.read()))
+    own = next(poll for poll in daemon.read() if expected <= set(poll))
+    daemon.end()
+    result = compare.Comparison()
+    for name, value in theirs.items():
+        result.same(name, value, own.get(name))
+    check("memory.* is xenstore's", not result.differing and len(expected) >= 8, result)
 
 
 def without_a_bridge():
@@ -131,26 +163,15 @@ def without_a_bridge():
     check("without a bridge --vifs libxenstat shows what xentop shows", not any(nets.values()), nets)
 
     before, (document, gauges), after = dom0.kernels_vifs(), ours(), dom0.kernels_vifs()
-    result = compare.Comparison()
-    found = []
-    for domain in document["domains"]:
-        found += [(domain["domid"], vif["id"]) for vif in domain["vif"]]
-        for vif in domain["vif"]:
-            place = domain["domid"], vif["id"]
-            for key in dom0.VIF:
-                gauge = gauges.get(f"xen.dom0.{domain['metric_name']}.vif.{vif['id']}.{key}")
-                result.number(f"vif{place} {key}", before[place][key], gauge, after[place][key])
-    result.same("the VIFs", sorted(before), sorted(found))
+    result = compare.with_kernel(before, document, gauges, after)
     result.number("web01's bytes from the guest", 1, before[web, 0]["rx_bytes"], float("inf"))
     check("without a bridge every VIF is sent, with the kernel's counters", not result.differing, result)
+    found = [(domain["domid"], vif["id"]) for domain in document["domains"] for vif in domain["vif"]]
     interfaces = os.listdir("/sys/class/net")
     renamed = "web-lan" in interfaces and f"vif{web}.1" not in interfaces
     check("a renamed VIF is sent", renamed and (web, 1) in found, f"web-lan is VIF 1 of domain {web}; found {found}")
     run("ip", "addr", "flush", "dev", f"vif{web}.0")
     dom0.bridge()
-    for interface in interfaces:
-        if os.path.exists(f"/sys/class/net/{interface}/device/nodename"):
-            run("ip", "link", "set", interface, "master", "xenbr0")
 
 
 def disks_of_qemu(name="files"):
@@ -164,12 +185,7 @@ def disks_of_qemu(name="files"):
             run("xl", "pause", name)
             time.sleep(3)
         before, (_, gauges), after = dom0.qemus_disks(domid), ours(), dom0.qemus_disks(domid)
-        result = compare.Comparison()
-        result.same("the number of disks", 2, gauges.get(f"xen.dom0.{name}.vbds"))
-        for disk in ["xvda", "xvdb"]:
-            for key, low in before[disk].items():
-                ours_is = gauges.get(f"xen.dom0.{name}.vbd.{disk}.{key}")
-                result.number(f"{disk} {key}", low, ours_is, after[disk][key])
+        result = compare.with_counters(name, before, gauges, after)
         check(f"QEMU's disks have QEMU's counters, {what}", not result.differing, f"{result}; after: {after}")
     run("xl", "unpause", name)
 
@@ -186,4 +202,4 @@ def a_hung_qemu(name="files"):
     others = gauges.get("xen.dom0.web01.vbds")
     took = gauges["xen.dom0.xenmonitor.poll_ms"]
     compared = f"its disk gauges: {sorted(sent)}; web01's VBDS {others}; the poll took {took} ms"
-    check("a hung QEMU affects its own guest's disks only", not sent and others == 2 and 1000 <= took < 9000, compared)
+    check("a hung QEMU affects its own guest's disks only", not sent and others == 2 and took >= 1000, compared)

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 
+import falsify
 from dom0 import run
 
 with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
@@ -17,6 +18,8 @@ with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/versi
 XENTOP = f"/usr/lib/xen-{RELEASE}/bin/xentop"
 # Sets the buffer size beyond net.core.rmem_max; needs root.
 SO_RCVBUFFORCE = 33
+# A datagram of a server to itself.
+DRAIN = b"drain"
 OURS = os.path.abspath("xenmonitor")
 
 
@@ -45,7 +48,7 @@ def tables(text):
         else:
             name, *columns = line.replace("no limit", "no-limit").rsplit(None, len(headings))
             row = found[-1][name.strip()] = Row(name.strip(), dict(zip(headings, columns)))
-    return found
+    return falsify.tables(found)
 
 
 def xentop(*options, times=1, delay=1):
@@ -61,13 +64,28 @@ class Server:
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         self.socket.bind(("127.0.0.1", 0))
         self.url = f"udp://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.lines = []
+        self.lines, self.drained = [], threading.Event()
+        self.number = falsify.next_server()
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
         while True:
-            datagram = self.socket.recv(65536).decode(errors="replace")
-            self.lines += [(time.monotonic(), line) for line in datagram.split("\n") if line]
+            datagram = self.socket.recv(65536)
+            if datagram == DRAIN:
+                self.drained.set()
+                continue
+            now = time.monotonic()
+            for line in filter(None, datagram.decode(errors="replace").split("\n")):
+                self.lines += [(now, line) for line in falsify.line(line, self.number)]
+
+    def drain(self):
+        """Returns when everything is in `lines` that was sent before this call."""
+        self.drained.clear()
+        self.socket.sendto(DRAIN, self.socket.getsockname())
+        self.drained.wait()
+
+    def names(self):
+        return [line.rsplit(":", 1)[0] for _, line in list(self.lines)]
 
     def gauges(self):
         """The latest value of each metric."""
@@ -79,8 +97,8 @@ def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
     server = Server()
     how = f"--print json --detail all --spread 0 --log warn --count {times} --interval {interval}".split()
     printed = run(*by, OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
-    time.sleep(0.2)
-    return json.loads(printed.splitlines()[-1]), server.gauges()
+    server.drain()
+    return falsify.document(json.loads(printed.splitlines()[-1])), server.gauges()
 
 
 class Daemon:
@@ -116,7 +134,7 @@ class Daemon:
         start = time.monotonic()
         self.process.terminate()
         try:
-            status = self.process.wait(60)
+            status = falsify.code(self.process.wait(60))
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = "none"

@@ -62,6 +62,8 @@ def devices_come_and_go():
         vcpus(guest)
         if machine.MEM_SET:
             memory(guest)
+        else:
+            dom0.say("SKIPPED xl mem-set: libxl fails on arm64")
         disk(guest)
         network(guest)
         failed = guest.polls()[-1].get("xenmonitor.poll_errors")

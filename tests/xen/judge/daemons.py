@@ -22,7 +22,7 @@ def guests_come_and_go():
 
     old = dom0.domid("web01")
     dom0.create("born", kernel="grub", memory=16)
-    wait("a poll with the guest just created", lambda: latest("born.mem_k"))
+    wait("two polls more", lambda seen=len(daemon.read()): len(daemon.read()) >= seen + 2)
     memory, paused = latest("born.mem_k"), latest("born.state.paused")
     check(
         "created while polling",
@@ -80,7 +80,7 @@ def uuids():
     check("UUIDs are equal to xl vm-list's", same, f"{len(theirs)} guests: {own}")
 
     old = dom0.domid("web01")
-    uuid = own[old]
+    uuid = theirs[old]
     daemon = Daemon("--template", "xen.dom0.{uuid}.{metric}")
     wait("a poll", lambda: daemon.read())
     names = {name for name in daemon.read()[0] if name.endswith(".mem_k")}
@@ -153,7 +153,7 @@ def as_the_service():
     pid = run("systemctl", "show", "-p", "MainPID", "--value", "xenmonitor").strip()
     with open(f"/proc/{pid}/status") as status:
         may = re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s*(\S+)", falsify.text(status.read()), re.MULTILINE)
-    missing = sorted(name for name in gauges if name not in service and not name.endswith(("_ms", "percent")))
+    missing = sorted(set(gauges) - set(service))
     check(
         "the packaged service sends all metrics that root sends",
         not missing,
@@ -203,17 +203,17 @@ def xenstored_dies():
     wait("a poll", lambda: daemon.polls())
     run("pkill", "-9", "xenstored")
     # One poll shows no domains, and the next one hangs.
-    wait("a failed poll", lambda: daemon.server.gauges().get("xen.dom0.xenmonitor.poll_errors") == 1)
+    wait("a failed poll", lambda: daemon.server.gauges().get("xen.dom0.xenmonitor.poll_errors", 0) >= 1)
     seen = len(daemon.polls())
     wait("three polls more", lambda: len(daemon.polls()) >= seen + 3)
     polls = daemon.polls()
-    gone = [name for poll in polls[1:] for name, value in poll.items() if name.endswith("web01.mem_k") and value == 0]
+    gone = [name for poll in polls[1:] for name, value in poll.items() if name.endswith(".mem_k") and value == 0]
     up = daemon.server.gauges()["xen.dom0.xenmonitor.up"]
     took, status = daemon.end()
     check(
         "xenstored dies under the daemon: no domain gets zeros",
         not gone and up == 0,
-        f"xenmonitor.up {up}, zeros of web01: {gone}",
+        f"xenmonitor.up {up}, zeros: {gone}",
     )
     compared = f"exit code {status} after {took:.2f} s"
     check("xenstored dies under the daemon: SIGTERM", status == 0, compared)
@@ -227,7 +227,7 @@ def xenstored_dies():
     compared = f"xenmonitor.up {up}, metrics of domains: {domains}; SIGTERM: exit code {status} after {took:.2f} s"
     check("started without xenstored: SIGTERM", not domains and up == 0 and status == 0, compared)
     start = time.monotonic()
-    done = subprocess.run([tools.OURS, "--check"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([tools.OURS, "--check"], capture_output=True, text=True, timeout=120 * machine.PATIENCE)
     took, status = time.monotonic() - start, falsify.code(done.returncode)
     line = next((line for line in done.stdout.splitlines() if line.startswith("libxenstat")), done.stdout)
     check(

@@ -164,7 +164,7 @@ def create(
             run("xl", "create", "-q", "-p", *([] if stays else ["-e"]), config)
             return domid(name)
         except RuntimeError as error:
-            # xl gives a QEMU ten seconds to start, which may be too short here.
+            # libxl has time limits that an emulated machine may exceed.
             say(f"{name} is not created: {error}")
             if attempt == 2:
                 raise
@@ -258,7 +258,7 @@ def emulated_disks(of):
 def query_blockstats(of):
     """Each disk in QEMU's answer, with its counters. QEMU serves one client at a time."""
     with socket.socket(socket.AF_UNIX) as qmp:
-        qmp.settimeout(60)
+        qmp.settimeout(60 * machine.PATIENCE)
         qmp.connect(f"/run/xen/qmp-libxenstat-{of}")
         lines = qmp.makefile("rw")
         lines.readline()

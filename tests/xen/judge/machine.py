@@ -30,8 +30,6 @@ with open("only") as file:
     ONLY = file.read().split()
 # Whether every judgement is to be seen to fail, see falsify.py.
 FALSIFY = os.path.exists("falsify")
-# Whether to measure the cost of a poll.
-COST = os.path.exists("cost")
 
 # How long two programs poll one QEMU.
 with open("pollers_minutes") as file:

@@ -29,7 +29,6 @@ def cost_of_a_poll():
         run("xl", "pause", guest)
     at("the guests above")
     if machine.QEMU:
-        run("pgrep", "-f", "qemu.*-name files")
         run("xl", "destroy", "files")
     tiny_guests(15 if machine.GRUB else 3)
     at("small ones with a VIF and a disk, and none with a QEMU")

@@ -16,7 +16,7 @@ from dom0 import check, destroyed, note, run, wait
 from tools import Daemon
 
 GUEST = "polled"
-# Seconds that QEMU gets, of a poll each second.
+# How long QEMU has to answer; a poll comes each second.
 QMP_TIMEOUT = "500ms"
 
 

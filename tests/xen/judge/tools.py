@@ -9,6 +9,7 @@ import threading
 import time
 
 import falsify
+import machine
 from dom0 import run
 
 with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
@@ -134,7 +135,7 @@ class Daemon:
         start = time.monotonic()
         self.process.terminate()
         try:
-            status = falsify.code(self.process.wait(60))
+            status = falsify.code(self.process.wait(60 * machine.PATIENCE))
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = "none"

@@ -128,7 +128,9 @@ def talk(path):
         asked, answers, ended = connections.pop(fd)
         # The last line may be incomplete.
         said = map(json.loads, falsify.text(answers).split("\n")[:-1])
-        asked, answered = asked.count("\n"), sum("return" in each or "error" in each for each in said)
+        # Answers to our questions have an id. Beside xentop there was one more without.
+        answered = sum("id" in each and not {"return", "error"}.isdisjoint(each) for each in said)
+        asked = asked.count("\n")
         questions += asked
         # A QEMU that ends answers nothing more.
         unanswered += 0 if ended else asked - answered

@@ -21,7 +21,7 @@ class Watched:
         run("xl", "unpause", GUEST)
         wait("the guest's devices", lambda: dom0.connected([dom0.domid(GUEST)]))
         wait("the guest's disk", lambda: dom0.blkback(dom0.domid(GUEST), "xvda")["wr"])
-        self.daemon = Daemon()
+        self.daemon = Daemon(interval="1s")
         self.polls()
         return self
 

@@ -128,12 +128,12 @@ def talk(path):
         asked, answers, ended = connections.pop(fd)
         # The last line may be incomplete.
         said = map(json.loads, falsify.text(answers).split("\n")[:-1])
-        # Answers to our questions have an id. Beside xentop there was one more without.
+        # Answers to our questions have an id. Beside xentop there was once one answer more.
         answered = sum("id" in each and not {"return", "error"}.isdisjoint(each) for each in said)
         asked = asked.count("\n")
         questions += asked
         # A QEMU that ends answers nothing more.
-        unanswered += 0 if ended else asked - answered
+        unanswered += 0 if ended else max(0, asked - answered)
 
     with open(path) as file:
         for line in file:

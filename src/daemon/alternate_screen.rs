@@ -67,7 +67,7 @@ fn restore_keyboard() {
 fn set_keyboard() {
     if let Some(mut modes) = MODES.lock().unwrap().clone() {
         modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        // Whoever used it before may not have wanted to wait for keys.
+        // The program that used it before may not have waited for keys.
         (modes.special_codes[SpecialCodeIndex::VMIN], modes.special_codes[SpecialCodeIndex::VTIME]) = (1, 0);
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes);
     }

@@ -109,9 +109,13 @@ def cpu_percent():
     # On a busy machine the hypervisor itself may get too little time to let the guest reach its cap.
     for name, low, high in [("spin", 5, 25), ("web01", 0, 0)]:
         xentops, own = float(rows[name].columns["CPU(%)"]), gauges.get(f"xen.dom0.{name}.cpu_percent", -9)
-        check(f"CPU(%) of {name}", abs(xentops - own) <= 2 and low <= own <= high, f"xentop {xentops}, ours {own}")
+        check(f"CPU(%) of {name}", abs(xentops - own) <= 1 and low <= own <= high, f"xentop {xentops}, ours {own}")
     xentops = sum(float(row.columns["CPU(%)"]) for row in rows.values())
     own = gauges.get("xen.dom0.node.cpu_percent", -9)
+    each = {name: value for name, value in gauges.items() if name.endswith(".cpu_percent") and ".vcpu." not in name}
+    each.pop("xen.dom0.node.cpu_percent", None)
+    total = sum(each.values())
+    check("node.cpu_percent is the sum of the domains'", abs(own - total) <= 0.1, f"{own}, the domains' {total:.3f}")
     compared = f"xentop {xentops:.1f}, ours {own}"
     check("node.cpu_percent is the sum of xentop's CPU(%)", abs(own - xentops) <= 1, compared)
     for what, percents in [("dom0 busy", gauges), ("dom0 idle", idle)]:

@@ -8,36 +8,44 @@ pub const EXACT: f64 = (1_u64 << 53) as f64;
 /// A number that every server keeps as it is: with three decimals, below 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal {
+    whole: i64,
+    /// Of the sign of `whole`, unless one of the two is 0.
     thousandths: i64,
 }
 
 impl Decimal {
     /// 0.
-    pub const ZERO: Self = Self { thousandths: 0 };
+    pub const ZERO: Self = Self { whole: 0, thousandths: 0 };
 
     /// The nearest to a value; `None` if it is no number, or too large.
     pub fn of(value: f64) -> Option<Self> {
         if value.is_nan() || value.abs() >= EXACT {
             return None;
         }
-        // With integers: the whole part times 1000 may exceed 2^53, and baseline processors have no instruction to
-        // round.
+        // With integers: baseline processors have no instruction to round. Most values are whole.
         let whole = value as i64;
+        if value == whole as f64 {
+            return Some(Self { whole, thousandths: 0 });
+        }
         let rest = (value - whole as f64) * 1000.0;
-        Some(Self { thousandths: whole * 1000 + (rest + 0.5_f64.copysign(rest)) as i64 })
+        let rest = (rest + 0.5_f64.copysign(rest)) as i64;
+        Some(Self { whole: whole + rest / 1000, thousandths: rest % 1000 })
     }
 
     /// Appends it as the standard library prints it, but faster: that searches for the shortest representation.
     pub fn write(self, line: &mut Vec<u8>) {
-        if self.thousandths < 0 {
+        if self < Self::ZERO {
             line.push(b'-');
         }
-        let (whole, rest) = (self.thousandths.unsigned_abs() / 1000, self.thousandths.unsigned_abs() % 1000);
-        let mut digits = itoa::Buffer::new();
-        line.extend_from_slice(digits.format(whole).as_bytes());
-        if rest > 0 {
+        match self.whole.unsigned_abs() {
+            // Most values.
+            digit @ 0..10 => line.push(b'0' + digit as u8),
+            whole => line.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
+        }
+        if self.thousandths != 0 {
             // 1125 for 0.125, to get its leading zeros.
-            let rest = digits.format(1000 + rest);
+            let mut digits = itoa::Buffer::new();
+            let rest = digits.format(1000 + self.thousandths.unsigned_abs());
             line.push(b'.');
             line.extend_from_slice(rest[1..].trim_end_matches('0').as_bytes());
         }
@@ -47,9 +55,9 @@ impl Decimal {
 /// An integer if it is whole.
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.thousandths % 1000 {
-            0 => serializer.serialize_i64(self.thousandths / 1000),
-            _ => serializer.serialize_f64(self.thousandths as f64 / 1000.0),
+        match self.thousandths {
+            0 => serializer.serialize_i64(self.whole),
+            rest => serializer.serialize_f64((self.whole * 1000 + rest) as f64 / 1000.0),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Span {
     /// it is more by over a `TOLERANCE` and the uncertainty: the counter is wrong then (fact 18).
     pub fn percent_of_cpu(&self, used: u64, vcpus: u32) -> Option<f64> {
         let at_most = (self.elapsed + self.elapsed / TOLERANCE + self.uncertainty).as_nanos() * u128::from(vcpus);
-        let us_elapsed = self.elapsed.as_nanos() as f64 / 1000.0;
+        let us_elapsed = self.elapsed.as_secs_f64() * 1e6;
         let percent = ((used as f64 / 10.0) / us_elapsed).min(100.0 * f64::from(vcpus));
         (self.is_certain() && u128::from(used) <= at_most).then_some(percent)
     }

@@ -178,8 +178,9 @@ def without_a_bridge():
     dom0.bridge()
 
 
-def disks_of_qemu(name="files"):
+def disks_of_qemu():
     """xentop shows no disk, or two with one number; xenmonitor sends QEMU's counters."""
+    name = "files"
     domid = dom0.domid(name)
     shown = [sorted({vbd[1] for vbd in table[name].vbds}) for table in xentop("-x", times=5)]
     wrong = all(numbers != [51712, 51728] for numbers in shown)
@@ -194,8 +195,9 @@ def disks_of_qemu(name="files"):
     run("xl", "unpause", name)
 
 
-def a_hung_qemu(name="files"):
+def a_hung_qemu():
     """The disks of its guest are omitted, those of other guests are sent."""
+    name = "files"
     qemu = int(run("pgrep", "-f", f"qemu.*-name {name}").split()[0])
     os.kill(qemu, signal.SIGSTOP)
     try:

@@ -22,7 +22,7 @@ def guests_come_and_go():
 
     old = dom0.domid("web01")
     dom0.create("born", kernel="grub", memory=16)
-    wait("two polls more", lambda seen=len(daemon.read()): len(daemon.read()) >= seen + 2)
+    daemon.more(2)
     memory, paused = latest("born.mem_k"), latest("born.state.paused")
     check(
         "created while polling",
@@ -44,9 +44,7 @@ def guests_come_and_go():
     check("paused while polling", max(ran) > 0 and stands[-1] == 0, f"born: cpu_percent {ran}, then paused {stands}")
 
     run("xl", "destroy", "born")
-    seen = len(daemon.read())
-    wait("six polls more", lambda: len(daemon.read()) >= seen + 6)
-    memory = [poll.get("born.mem_k") for poll in daemon.read()]
+    memory = [poll.get("born.mem_k") for poll in daemon.more(6)]
     last = max(place for place, value in enumerate(memory) if value)
     ends = memory[last + 1 :]
     zeros = ends[:3] == [0] * 3 and ends[3:] == [None] * len(ends[3:])
@@ -54,18 +52,13 @@ def guests_come_and_go():
 
     run("xl", "reboot", "web01")
     new = wait("web01 to reboot", lambda: new_domid("web01", old))
-    seen = len(daemon.read())
-    wait("four polls more", lambda: len(daemon.read()) >= seen + 4)
-    polls = daemon.read()
+    polls = daemon.more(4)
     seconds = [poll["web01.cpu_sec"] for poll in polls if "web01.cpu_sec" in poll]
     used = [poll["web01.cpu_percent"] for poll in polls if "web01.cpu_percent" in poll]
     fell = seconds[-1] < max(seconds)
     compared = f"web01: domid {old}, then {new}; cpu_sec {max(seconds)}, then {seconds[-4:]}; cpu_percent {used[-4:]}"
     check("rebooted while polling", fell and all(0 <= percent <= 101 for percent in used), compared)
-    failed = latest("xenmonitor.poll_errors")
-    took, status = daemon.end()
-    compared = f"poll_errors {failed} of {len(polls)} polls; SIGTERM: exit code {status} after {took:.2f} s"
-    check("none of these made a poll fail", failed == 0 and status == 0, compared)
+    daemon.end_without_errors("guests that come and go")
 
 
 def uuids():
@@ -85,15 +78,11 @@ def uuids():
     wait("a poll", lambda: daemon.read())
     names = {name for name in daemon.read()[0] if name.endswith(".mem_k")}
     run("xl", "rename", "web01", "www")
-    seen = len(daemon.read())
-    wait("two polls more", lambda: len(daemon.read()) >= seen + 2)
-    renamed = [poll.get(f"{uuid}.mem_k") for poll in daemon.read()]
+    renamed = [poll.get(f"{uuid}.mem_k") for poll in daemon.more(2)]
     run("xl", "rename", "www", "web01")
     run("xl", "reboot", "web01")
     new = wait("web01 to reboot", lambda: new_domid("web01", old))
-    seen = len(daemon.read())
-    wait("two polls more", lambda: len(daemon.read()) >= seen + 2)
-    polls = daemon.read()
+    polls = daemon.more(2)
     daemon.end()
     rebooted = polls[-1].get(f"{uuid}.mem_k")
     others = {name for poll in polls for name in poll if name.endswith(".mem_k")} - names
@@ -109,8 +98,9 @@ def new_domid(name, old):
     return found and int(found[1]) != old and int(found[1])
 
 
-def hostile_name(name=dom0.ODD):
+def hostile_name():
     """xl rename accepts any name: it forges no line and sends no control character to a terminal."""
+    name = dom0.ODD
     domid = dom0.domid(name)
     hostile = "evil\nxen.dom0.web01.mem_k:1|g\x1b[31m"
     run("xl", "rename", name, hostile)

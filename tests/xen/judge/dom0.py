@@ -48,17 +48,18 @@ def note(name, text):
         file.write(text if text.endswith("\n") else text + "\n")
 
 
-def run(*command, limit=300):
-    """Returns what a command prints. The command has to succeed within `limit` seconds."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit * machine.PATIENCE)
+def run(*command):
+    """Returns what a command prints. The command has to succeed within five minutes."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=300 * machine.PATIENCE)
     if done.returncode != 0:
         raise RuntimeError(f"{command} failed with exit code {done.returncode}: {done.stderr.decode(errors='replace')}")
     return done.stdout.decode(errors="replace")
 
 
-def wait(what, holds, limit=600):
-    """Waits until `holds()` is true, and returns its value."""
-    end = time.monotonic() + limit * machine.PATIENCE
+def wait(what, holds):
+    """Waits until `holds()` is true, ten minutes at most, and returns its value."""
+    limit = 600 * machine.PATIENCE
+    end = time.monotonic() + limit
     while not (value := holds()):
         if time.monotonic() > end:
             raise RuntimeError(f"waited {limit} s for {what}")

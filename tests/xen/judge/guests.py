@@ -12,8 +12,9 @@ def total(*counters):
 
 
 @destroyed("pvh01")
-def pvh_with_a_qdisk(name="pvh01"):
+def pvh_with_a_qdisk():
     """A PVH guest: GRUB, which reads its disk once."""
+    name = "pvh01"
     disk = qdisk("xvda", file_for_disk(name, 16))
     domid = dom0.create(name, kind="pvh", kernel="grub-pvh", memory=64, disks=[disk])
     run("xl", "unpause", name)

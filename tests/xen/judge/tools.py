@@ -10,7 +10,7 @@ import time
 
 import falsify
 import machine
-from dom0 import run
+from dom0 import check, run, wait
 
 with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
     RELEASE = f"{major.read().strip()}.{minor.read().strip()}"
@@ -52,9 +52,9 @@ def tables(text):
     return falsify.tables(found)
 
 
-def xentop(*options, times=1, delay=1):
+def xentop(*options, times=1):
     """Returns the tables of `times` iterations."""
-    return tables(run(XENTOP, "-b", "-f", "-i", str(times), "-d", str(delay), *options))
+    return tables(run(XENTOP, "-b", "-f", "-i", str(times), "-d", "1", *options))
 
 
 class Server:
@@ -128,6 +128,20 @@ class Daemon:
     def read(self):
         """Those of the polls that read the domains. If one is late, the daemon's own metrics are sent alone."""
         return [poll for poll in self.polls() if "node.domains" in poll]
+
+    def more(self, polls):
+        """Waits until the domains have been read so many times more, and returns all that were read."""
+        seen = len(self.read())
+        wait(f"{polls} polls more", lambda: len(self.read()) >= seen + polls)
+        return self.read()
+
+    def end_without_errors(self, what):
+        """Checks that no poll failed, and that SIGTERM ends the daemon."""
+        polls = self.read()
+        failed = polls[-1].get("xenmonitor.poll_errors")
+        took, status = self.end()
+        compared = f"poll_errors {failed} of {len(polls)} polls; SIGTERM: exit code {status} after {took:.2f} s"
+        check(f"{what}: no poll fails", failed == 0 and status == 0, compared)
 
     def end(self):
         """Sends SIGTERM; returns how long the daemon took to exit, and its exit code."""

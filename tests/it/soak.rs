@@ -36,6 +36,9 @@ fn soak_of_many_polls() {
     let mut servers = Servers::new(&scratch);
     let mut command = xenmonitor(&host);
     command.env("LD_PRELOAD", hurry(&scratch)).env("HURRY", HURRY.to_string());
+    // glibc gives threads arenas of their own. Threads that come and go spread over them what a single one would hold:
+    // half a MiB after 40 000 polls, which is no leak.
+    command.env("MALLOC_ARENA_MAX", "1");
     command.args(["--interval", "1s", "--count", &polls.to_string(), "--print", "statsd", "--log", "error"]);
     command.args(["--detail", "all", "--vifs", "libxenstat", "--disks", "libxenstat"]);
     command.args(servers.urls.iter().flat_map(|url| ["--statsd", url]));
@@ -168,7 +171,7 @@ struct Life {
     /// The delay of each poll after its deadline, in seconds of the daemon's clock.
     late: Vec<f64>,
     skipped: u64,
-    /// Resident memory in KiB and open files, sampled a thousand times.
+    /// Allocated memory that is resident, in KiB, and open files, sampled a thousand times.
     memory: Vec<u64>,
     files: Vec<usize>,
     failed: u64,
@@ -205,9 +208,7 @@ impl Life {
         let most = |n| self.memory[tenth(n, self.memory.len())].iter().max().copied().unwrap();
         let hours = (polls as f64 + self.skipped as f64) * INTERVAL.as_secs_f64() / 3600.0;
         let (drifted, drift) = (least(9) - least(1), (least(9) - least(1)) * 1000.0 / hours);
-        // In a short life on a busy machine some paths are first taken in the second half.
         let (memory, grown) = (most(9), most(9) as i64 - most(4) as i64);
-        let allowed = if hours > 24.0 { 200 } else { 400 };
         let files = self.files.iter().max().unwrap();
         println!(
             "{polls} polls, {} failed, {} skipped, {hours:.1} hours of the daemon's: {memory} KiB resident, \
@@ -215,7 +216,7 @@ impl Life {
             self.failed, self.skipped
         );
         assert!(self.failed > 0, "none failed");
-        assert!(grown < allowed, "KiB by tenths: {:?}", (0..10).map(most).collect::<Vec<_>>());
+        assert!(grown < 200, "KiB by tenths: {:?}", (0..10).map(most).collect::<Vec<_>>());
         assert!(*files <= 24, "{:?}", self.files);
         // On a busy machine some intervals are missed before they are counted. A daemon that slept between polls would
         // miss hundreds.
@@ -224,8 +225,8 @@ impl Life {
     }
 }
 
-/// In KiB.
+/// In KiB, without the pages of programs and libraries, which are loaded when their code first runs.
 fn resident(id: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+    status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }

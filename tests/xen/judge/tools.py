@@ -93,17 +93,17 @@ class Server:
         return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for _, line in self.lines)}
 
 
-def ours(*options, times=1, interval="20s", qmp_timeout="10s", by=()):
-    """Runs xenmonitor; returns its last JSON document and the metrics it sent. `by`: a command that starts it."""
+def ours(*options, times=1, interval="20s", qmp_timeout="10s"):
+    """Runs xenmonitor; returns its last JSON document and the metrics it sent."""
     server = Server()
     how = f"--print json --detail all --spread 0 --log warn --count {times} --interval {interval}".split()
-    printed = run(*by, OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
+    printed = run(OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
     server.drain()
     return falsify.document(json.loads(printed.splitlines()[-1])), server.gauges()
 
 
 class Daemon:
-    """A running xenmonitor."""
+    """A running xenmonitor. `by`: a command that starts it."""
 
     running = []
 

@@ -8,7 +8,7 @@ import compare
 import dom0
 import machine
 from dom0 import check, destroyed, ping, run, wait
-from tools import Daemon
+from tools import Daemon, ends_in_zeros
 
 GUEST = "moving"
 
@@ -41,13 +41,6 @@ def of_guest(poll):
 def runs(values):
     """The values with the number of polls in a row that had each: 0 x3, None x4."""
     return ", ".join(f"{value} x{len(list(group))}" for value, group in itertools.groupby(values))
-
-
-def ends(values):
-    """Whether there were values, then three zeros, then nothing."""
-    last = max((place for place, value in enumerate(values) if value), default=-1)
-    rest = values[last + 1 :]
-    return last >= 0 and rest[:3] == [0] * 3 and rest[3:] == [None] * len(rest[3:]) and len(rest) > 3
 
 
 @destroyed(GUEST)
@@ -123,7 +116,7 @@ def disk(guest):
     types = [poll.get("vbd.xvdc.type") for poll in polls]
     first = next((place for place, kind in enumerate(types) if kind is not None), 0)
     compared = f"vbd.xvdc.type: {runs(types)}"
-    check("xl block-detach: its gauges get three zeros and no more", ends(types[first:]), compared)
+    check("xl block-detach: its gauges get three zeros and no more", ends_in_zeros(types[first:]), compared)
 
 
 def network(guest):
@@ -185,7 +178,7 @@ def save_and_restore():
         run("xl", "save", GUEST, file)
         polls = guest.daemon.more(7)
         memory = [of_guest(poll).get("mem_k") for poll in polls]
-        check("xl save: three zeros and no more", ends(memory), f"mem_k {runs(memory)}")
+        check("xl save: three zeros and no more", ends_in_zeros(memory), f"mem_k {runs(memory)}")
 
         run("xl", "restore", "-e", file)
         os.remove(file)
@@ -207,7 +200,7 @@ def arrived(command, guest, before, old, seen):
         result.number(f"vif {key}", value, own.get(f"vif.0.{key}"), high[key])
     result.same("domids that differ", True, new != old)
     for key in ["vcpus", "maxmem_k"]:
-        result.same(key, before.get(key), own.get(key))
+        result.same(key, before[key], own.get(key))
     # xl shows whole MiB; the target is exact.
     target = int(run("xenstore-read", f"/local/domain/{new}/memory/target"))
     result.same("mem_k", target + machine.ADDED_K, own.get("mem_k"))

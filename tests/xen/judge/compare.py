@@ -119,7 +119,8 @@ def details(result, name, one, own, other):
     vcpus = range(int(one.columns["VCPUS"]))
     result.same(f"{name} online vcpus", list(one.vcpus), [n for n in vcpus if own.get(f"vcpu.{n}.online")])
     for n, seconds in one.vcpus.items():
-        result.number(f"{name} vcpu {n}", seconds, int(own.get(f"vcpu.{n}.cpu_sec") or 0), other.vcpus[n])
+        value = own.get(f"vcpu.{n}.cpu_sec")
+        result.number(f"{name} vcpu {n}", seconds, None if value is None else int(value), other.vcpus[n])
     for n, net in enumerate(one.nets):
         for key, before, after in zip(VIF, net, other.nets[n]):
             result.number(f"{name} vif {n} {key}", before, own.get(f"vif.{n}.{key}"), after)

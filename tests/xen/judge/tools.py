@@ -13,10 +13,10 @@ import machine
 from dom0 import check, run, wait
 
 with open("/sys/hypervisor/version/major") as major, open("/sys/hypervisor/version/minor") as minor:
-    RELEASE = f"{major.read().strip()}.{minor.read().strip()}"
+    XEN = f"{major.read().strip()}.{minor.read().strip()}"
 
 # /usr/sbin/xentop is a script that calls this one.
-XENTOP = f"/usr/lib/xen-{RELEASE}/bin/xentop"
+XENTOP = f"/usr/lib/xen-{XEN}/bin/xentop"
 # Sets the buffer size beyond net.core.rmem_max; needs root.
 SO_RCVBUFFORCE = 33
 # A datagram of a server to itself.
@@ -99,6 +99,8 @@ def ours(*options, times=1, interval="20s", qmp_timeout="10s"):
     how = f"--print json --detail all --spread 0 --log warn --count {times} --interval {interval}".split()
     printed = run(OURS, *how, "--qmp-timeout", qmp_timeout, "--statsd", server.url, *options)
     server.drain()
+    if not server.lines:
+        raise RuntimeError("xenmonitor sent nothing")
     return falsify.document(json.loads(printed.splitlines()[-1])), server.gauges()
 
 
@@ -154,3 +156,10 @@ class Daemon:
             self.process.kill()
             status = "none"
         return time.monotonic() - start, status
+
+
+def ends_in_zeros(values):
+    """Whether there were values, then three zeros, then nothing. Each value is that of a poll, None if it had none."""
+    last = max((place for place, value in enumerate(values) if value), default=-1)
+    rest = values[last + 1 :]
+    return last >= 0 and rest[:3] == [0] * 3 and rest[3:] == [None] * len(rest[3:]) and len(rest) > 3

@@ -38,6 +38,7 @@ def library_of_the_running_xen():
 
 def beside_xentop():
     """Every column and detail, with running and with paused guests. For QEMU's disks see disks_of_qemu."""
+    wait("web01 to write", lambda: dom0.blkback(dom0.domid("web01"), "xvda")["wr"])
     for what, states in [("guests running", False), ("guests paused", True)]:
         if states:
             for guest in BUSY:
@@ -185,6 +186,7 @@ def disks_of_qemu():
     shown = [sorted({vbd[1] for vbd in table[name].vbds}) for table in xentop("-x", times=5)]
     wrong = all(numbers != [51712, 51728] for numbers in shown)
     check("xentop does not show QEMU's two disks in any of 5 polls", wrong, f"numbers of its VBDs: {shown}")
+    wait(f"{name} to write", lambda: all(disk["wr"] for disk in dom0.qemus_disks(domid).values()))
     for what, paused in [("guest running", False), ("guest paused", True)]:
         if paused:
             run("xl", "pause", name)

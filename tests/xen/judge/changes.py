@@ -38,6 +38,10 @@ def of_guest(poll):
     return {name.removeprefix(f"{GUEST}."): value for name, value in poll.items() if name.startswith(f"{GUEST}.")}
 
 
+def as_gauges(own):
+    return {f"xen.dom0.{GUEST}.{name}": value for name, value in own.items()}
+
+
 def runs(values):
     """The values with the number of polls in a row that had each: 0 x3, None x4."""
     return ", ".join(f"{value} x{len(list(group))}" for value, group in itertools.groupby(values))
@@ -106,8 +110,7 @@ def disk(guest):
     wait("its first read", lambda: dom0.blkback(domid, "xvdc")["rd"])
     low = {name: dom0.blkback(domid, name) for name in ["xvda", "xvdc"]}
     own = guest.latest()
-    gauges = {f"xen.dom0.{GUEST}.{name}": value for name, value in own.items()}
-    result = compare.with_counters(GUEST, low, gauges, {name: dom0.blkback(domid, name) for name in low})
+    result = compare.with_counters(GUEST, low, as_gauges(own), {name: dom0.blkback(domid, name) for name in low})
     result.same("the number of disks in xenstore", len(attached), own.get("vbds"))
     check("xl block-attach: the disk is sent, with blkback's counters", not result.differing, result)
 
@@ -193,8 +196,7 @@ def arrived(command, guest, before, old, seen):
     wait("its disk", lambda: dom0.blkback(new, "xvda")["wr"])
     disks, vifs = {"xvda": dom0.blkback(new, "xvda")}, dom0.kernels_vifs()[new, 0]
     own = guest.latest()
-    gauges = {f"xen.dom0.{GUEST}.{name}": value for name, value in own.items()}
-    result = compare.with_counters(GUEST, disks, gauges, {"xvda": dom0.blkback(new, "xvda")})
+    result = compare.with_counters(GUEST, disks, as_gauges(own), {"xvda": dom0.blkback(new, "xvda")})
     high = dom0.kernels_vifs()[new, 0]
     for key, value in vifs.items():
         result.number(f"vif {key}", value, own.get(f"vif.0.{key}"), high[key])

@@ -107,19 +107,19 @@ def hostile_name():
     document, gauges = ours()
     run("xl", "rename", str(domid), name)
     renamed = {domain["domid"]: domain for domain in document["domains"]}[domid]
-    lines = [line for _, line in server.lines]
-    forged = [line for line in lines if not re.fullmatch(r"xen\.dom0\.[A-Za-z0-9_.-]+:[0-9.]+\|g", line)]
+    forged = [line for line in server.lines if not re.fullmatch(r"xen\.dom0\.[A-Za-z0-9_.-]+:[0-9.]+\|g", line)]
     memory = gauges.get("xen.dom0.web01.mem_k")
     rows = table.splitlines()
     check(
         "a name with a newline and ESC",
         renamed["name"] == hostile
-        and lines
+        and server.lines
         and not forged
         and "\x1b" not in table
         and len(rows) == len(document["domains"]) + 1
         and memory == dom0.memory_k("web01"),
-        f"as {renamed['metric_name']!r}; {len(rows)} rows of table; of {len(lines)} lines malformed: {forged}; web01.mem_k {memory}",
+        f"as {renamed['metric_name']!r}; {len(rows)} rows of table; {len(server.lines)} lines, "
+        f"malformed: {forged}; web01.mem_k {memory}",
     )
 
 

@@ -8,6 +8,8 @@ from dom0 import check, interfaces, note, ping, place_of, run, wait
 from tools import ours, xentop
 
 CONTROL = "/usr/share/openvswitch/scripts/ovs-ctl"
+# The counters that Open vSwitch's are compared with.
+COMMON = ["rx_bytes", "rx_packets", "tx_bytes", "tx_packets"]
 
 
 def open_vswitch():
@@ -49,7 +51,7 @@ def beside_a_switch(what, ports):
     """While the guests are paused, the switch's counters become the kernel's: it reads them every five seconds."""
     run("xl", "pause", "web01")
     try:
-        wait("Open vSwitch's counters", lambda: all(switchs(port) == known(interfaces()[port]) for port in ports))
+        wait("Open vSwitch's counters", lambda: all(switchs(port) == common(interfaces()[port]) for port in ports))
         kernels, own = dom0.kernels_vifs(), {port: switchs(port) for port in ports}
         document, gauges = ours()
         result = compare.with_kernel(kernels, document, gauges, dom0.kernels_vifs())
@@ -69,11 +71,11 @@ def beside_a_switch(what, ports):
 def switchs(port):
     """Open vSwitch's own counters of a port."""
     found = dict(re.findall(r"(\w+)=(\d+)", run("ovs-vsctl", "get", "Interface", port, "statistics")))
-    return {key: int(found.get(key, -1)) for key in known({})}
+    return {key: int(found.get(key, -1)) for key in COMMON}
 
 
-def known(counters):
-    return {key: counters.get(key) for key in ["rx_bytes", "rx_packets", "tx_bytes", "tx_packets"]}
+def common(counters):
+    return {key: counters.get(key) for key in COMMON}
 
 
 def vlan_and_bond():

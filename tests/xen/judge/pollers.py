@@ -46,8 +46,8 @@ def ours_and_xentop():
         finally:
             theirs.kill()
             theirs.wait()
-        compared = f"questions, unanswered: {asked}; QEMU is alive: {guest.is_alive()}, xentop: {xentop}"
-        compared = f"{machine.POLLERS_MINUTES} min; {compared}"
+        alive = f"QEMU is alive: {guest.is_alive()}, xentop: {xentop}"
+        compared = f"{machine.POLLERS_MINUTES} min; questions, unanswered: {asked}; {alive}"
         check("ours beside xentop: no question is left unanswered", good(asked), compared)
 
 

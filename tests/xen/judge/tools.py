@@ -27,8 +27,8 @@ OURS = os.path.abspath("xenmonitor")
 class Row:
     """What xentop shows of one domain: `columns` by heading, and the detail lines below."""
 
-    def __init__(self, name, columns):
-        self.name, self.columns = name, columns
+    def __init__(self, columns):
+        self.columns = columns
         self.vcpus, self.nets, self.vbds = {}, [], []
 
 
@@ -48,7 +48,7 @@ def tables(text):
             row.vbds.append((kind, int(dev), [int(number) for number in re.findall(r"[A-Z]: *(\d+)", line)]))
         else:
             name, *columns = line.replace("no limit", "no-limit").rsplit(None, len(headings))
-            row = found[-1][name.strip()] = Row(name.strip(), dict(zip(headings, columns)))
+            row = found[-1][name.strip()] = Row(dict(zip(headings, columns)))
     return falsify.tables(found)
 
 
@@ -58,7 +58,7 @@ def xentop(*options, times=1):
 
 
 class Server:
-    """A statsd server that keeps every line with its time of arrival."""
+    """A statsd server that keeps every line."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -75,9 +75,8 @@ class Server:
             if datagram == DRAIN:
                 self.drained.set()
                 continue
-            now = time.monotonic()
             for line in filter(None, datagram.decode(errors="replace").split("\n")):
-                self.lines += [(now, line) for line in falsify.line(line, self.number)]
+                self.lines += falsify.line(line, self.number)
 
     def drain(self):
         """Returns when everything is in `lines` that was sent before this call."""
@@ -86,11 +85,11 @@ class Server:
         self.drained.wait()
 
     def names(self):
-        return [line.rsplit(":", 1)[0] for _, line in list(self.lines)]
+        return [line.rsplit(":", 1)[0] for line in list(self.lines)]
 
     def gauges(self):
         """The latest value of each metric."""
-        return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for _, line in self.lines)}
+        return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for line in self.lines)}
 
 
 def ours(*options, times=1, interval="20s", qmp_timeout="10s"):
@@ -119,7 +118,7 @@ class Daemon:
     def polls(self):
         """Returns each poll as a dictionary of its metrics. The last metric of every poll is collector.vbd."""
         polls, poll = [], {}
-        for _, line in list(self.server.lines):
+        for line in list(self.server.lines):
             name, value = line[:-2].rsplit(":", 1)
             poll[name.removeprefix("xen.dom0.")] = float(value)
             if name == "xen.dom0.xenmonitor.collector.vbd":

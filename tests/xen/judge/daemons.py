@@ -44,7 +44,7 @@ def guests_come_and_go():
     check("paused while polling", max(ran) > 0 and stands[-1] == 0, f"born: cpu_percent {ran}, then paused {stands}")
 
     run("xl", "destroy", "born")
-    memory = [poll.get("born.mem_k") for poll in daemon.more(6)]
+    memory = [poll.get("born.mem_k") for poll in daemon.more(7)]
     check("destroyed while polling: three zeros and no more", ends_in_zeros(memory), f"born: mem_k {memory}")
 
     run("xl", "reboot", "web01")

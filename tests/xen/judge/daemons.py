@@ -1,5 +1,6 @@
 """Runs the daemon while dom0 changes, and with fewer privileges. Each function checks one thing."""
 
+import glob
 import os
 import re
 import subprocess
@@ -155,13 +156,16 @@ def as_the_service():
     check("systemctl stop", result == ["Result=success", "ExecMainStatus=0"], f"{took:.1f} s, {result}")
 
 
-def never_sent(expected, server, polls=5):
-    """The metrics that a daemon has sent in none of its first polls. In one of them xenstored or a QEMU may be late."""
+def never_sent(expected, server, has_ended=lambda: False):
+    """The metrics that a daemon has sent in none of five polls. In one of them xenstored or a QEMU may be late."""
 
     def missing():
         return sorted(set(expected) - set(server.gauges()))
 
-    wait("polls", lambda: not missing() or server.names().count("xen.dom0.xenmonitor.collector.vbd") >= polls)
+    def polls():
+        return server.names().count("xen.dom0.xenmonitor.collector.vbd")
+
+    wait("polls", lambda: not missing() or polls() >= 5 or has_ended())
     return missing()
 
 
@@ -169,7 +173,9 @@ def as_another_user():
     """A user whose group may open the files that xenmonitor opens gets every metric."""
     user = 990
     sockets = [f"/run/xen/{name}" for name in os.listdir("/run/xen") if name.startswith("qmp-libxenstat-")]
-    for path in ["/dev/xen/privcmd", "/dev/xen/hypercall", "/run/xenstored/socket", *sockets]:
+    # For libxenstat Xen 4.14 has a socket of its own.
+    stores = glob.glob("/run/xenstored/socket*")
+    for path in ["/dev/xen/privcmd", "/dev/xen/hypercall", *stores, *sockets]:
         os.chown(path, 0, user)
         os.chmod(path, 0o660)
     os.chown("/run/xen", 0, user)
@@ -184,7 +190,7 @@ def as_another_user():
         "--no-new-privs",
     ]
     daemon = Daemon("--qmp-timeout", "10s", interval="20s", by=by)
-    missing = never_sent(roots, daemon.server)
+    missing = never_sent(roots, daemon.server, lambda: daemon.process.poll() is not None)
     daemon.end()
     gauges = daemon.server.gauges()
     disks = gauges.get("xen.dom0.files.vbds")

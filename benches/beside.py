@@ -86,6 +86,8 @@ class Bench:
                 before = {name: cpu(process) for name, process in running.items()}
                 time.sleep(window)
                 for name, process in running.items():
+                    if process.poll() is not None:
+                        sys.exit(f"the program `{name}` ended with exit code {process.returncode}")
                     spent[name].append((cpu(process) - before[name]) / (window / interval))
             return spent, {name: resident(process) for name, process in running.items()}
         finally:

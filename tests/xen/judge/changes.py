@@ -209,7 +209,7 @@ def arrived(command, guest, before, old, seen):
     since = [of_guest(poll) for poll in guest.daemon.read()[seen:]]
     # While it is being built it has a part of its memory and devices, and no vcpu.
     for key in ["mem_k", "vcpus", "vbds", "nets"]:
-        beyond = [poll[key] for poll in since if not 0 <= poll.get(key, 0) <= before[key]]
+        beyond = [poll[key] for poll in since if key in poll and not 0 <= poll[key] <= before[key]]
         result.same(f"{key} beyond the guest's", [], beyond)
     percents = [poll["cpu_percent"] for poll in since if "cpu_percent" in poll]
     result.same("percentages above 200", [], [percent for percent in percents if not 0 <= percent <= 200])

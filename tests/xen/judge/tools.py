@@ -91,6 +91,17 @@ class Server:
         """The latest value of each metric."""
         return {name: float(value) for name, value in (line[:-2].rsplit(":", 1) for line in self.lines)}
 
+    def polls(self):
+        """Returns each poll as a dictionary of its metrics. The last metric of every poll is collector.vbd."""
+        polls, poll = [], {}
+        for line in list(self.lines):
+            name, value = line[:-2].rsplit(":", 1)
+            poll[name.removeprefix("xen.dom0.")] = float(value)
+            if name == "xen.dom0.xenmonitor.collector.vbd":
+                polls.append(poll)
+                poll = {}
+        return polls
+
 
 def ours(*options, times=1, interval="20s", qmp_timeout="10s"):
     """Runs xenmonitor; returns its last JSON document and the metrics it sent."""
@@ -115,20 +126,9 @@ class Daemon:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         Daemon.running.append(self)
 
-    def polls(self):
-        """Returns each poll as a dictionary of its metrics. The last metric of every poll is collector.vbd."""
-        polls, poll = [], {}
-        for line in list(self.server.lines):
-            name, value = line[:-2].rsplit(":", 1)
-            poll[name.removeprefix("xen.dom0.")] = float(value)
-            if name == "xen.dom0.xenmonitor.collector.vbd":
-                polls.append(poll)
-                poll = {}
-        return polls
-
     def read(self):
         """Those of the polls that read the domains. If one is late, the daemon's own metrics are sent alone."""
-        return [poll for poll in self.polls() if "node.domains" in poll]
+        return [poll for poll in self.server.polls() if "node.domains" in poll]
 
     def more(self, polls):
         """Waits until the domains have been read so many times more, and returns all that were read."""

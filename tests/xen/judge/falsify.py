@@ -158,6 +158,6 @@ FALSEHOODS = {
         metric=lose(0, ".web01.vbds"),
         text=lambda text: re.sub(r"NoNewPrivs:\s*1", "NoNewPrivs:\t0", text).replace("Status=0", "Status=1"),
     ),
-    "as_another_user": Falsehood(metric=lose(1, ".web01.vbds")),
+    "as_another_user": Falsehood(metric=lose(0, ".web01.vbds")),
     "xenstored_dies": Falsehood(metric=zeros_of_domains),
 }

@@ -175,6 +175,7 @@ impl Config {
         });
         // xentop reads vcpus, and so omits a domain whose vcpus are gone (fact 12); the table does as xentop.
         let vcpus = Detail::Vcpus.is_among(&options.detail) || matches!(print, Some(Print::Json | Print::Table));
+        let flushes = Detail::Vbds.is_among(&options.detail) || matches!(print, Some(Print::Json));
         let pcpus = Detail::Pcpus.is_among(&options.detail);
         let runstates = Detail::Runstates.is_among(&options.detail);
         let memory = Detail::Memory.is_among(&options.detail);
@@ -210,6 +211,7 @@ impl Config {
                 memory,
                 vifs: options.vifs,
                 disks: options.disks,
+                flushes,
                 // Half an interval is left for the rest, so that no poll is skipped because of QEMU.
                 qmp_timeout: options.qmp_timeout.min(options.interval / 2),
             },

@@ -106,6 +106,8 @@ pub struct Sources {
     pub vifs: VifSource,
     /// `--disks`.
     pub disks: DiskSource,
+    /// Whether the flushes of disks are wanted: they are one more file of each.
+    pub flushes: bool,
     /// `--qmp-timeout`.
     pub qmp_timeout: Duration,
 }
@@ -174,7 +176,7 @@ where
     // Room for one poll, as the next is requested once this one is answered, and for the end.
     let (requests, inbox) = mpsc::sync_channel(2);
     let owed = Arc::<Owed>::default();
-    let backends = disks::Backends::new(owed.clone());
+    let backends = disks::Backends::new(owed.clone(), sources.flushes);
     thread::Builder::new().name("poller".into()).spawn(move || {
         let _ended = OnDrop(|| answer(None));
         let messages = Messages::redirect();

@@ -158,7 +158,7 @@ impl Running {
             let wake = self.state.next_wake();
             let message = match events.pending() {
                 // Keys may come faster than a large table is drawn.
-                None if Instant::now() < wake => {
+                None => {
                     self.reporter.draw().map_err(Failure::Stdout)?;
                     events.next(wake)
                 }

@@ -141,9 +141,9 @@ fn disks_cost_few_system_calls() {
         (
             "files",
             &["open", "openat", "close", "read", "pread64", "getdents64", "newfstatat", "statx", "lseek"][..],
-            49,
+            41,
         ),
-        ("sockets", &["socket", "connect", "ppoll", "recvfrom", "sendto", "getsockopt"], 21),
+        ("sockets", &["socket", "connect", "ppoll", "recvfrom", "sendto", "getsockopt"], 20),
         ("threads", &["futex"], 9),
     ] {
         let of_poll = |calls: &BTreeMap<String, usize>| names.iter().filter_map(|name| calls.get(*name)).sum::<usize>();

@@ -21,8 +21,10 @@ const DEVICES: &str = "/sys/bus/xen-backend/devices";
 const MAX_OPEN: usize = 64;
 
 /// The VBDs on the bus. The files of their counters are kept open from poll to poll.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bus {
+    /// The files that are wanted of each.
+    files: &'static [&'static str],
     /// By the name of the device, and the inode of its entry: a device that replaced another has a new one.
     open: BTreeMap<(String, u64), Statistics>,
 }
@@ -32,6 +34,12 @@ pub struct Bus {
 struct Statistics(Vec<(&'static str, File)>);
 
 impl Bus {
+    /// `flushes`: whether these are wanted. Each file is a system call at each poll.
+    pub fn new(flushes: bool) -> Self {
+        let wanted = FILES.len() - usize::from(!flushes);
+        Self { files: &FILES[..wanted], open: BTreeMap::new() }
+    }
+
     /// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no counters here. Without the bus no
     /// backend is loaded, and there are none.
     pub fn read(&mut self) -> io::Result<Vec<(u32, Vbd)>> {
@@ -55,7 +63,7 @@ impl Bus {
             let mut counters = None;
             if matches!(kind, BLKBACK | BLKTAP) {
                 let key = (device, entry.ino());
-                if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory) {
+                if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory, self.files) {
                     counters = Some(read);
                     if open.len() < MAX_OPEN {
                         open.insert(key, statistics);
@@ -76,14 +84,14 @@ impl Bus {
 
 impl Statistics {
     /// Reads the counters from files that are open, or opens them: those of a device that is gone cannot be read.
-    fn read(open: Option<Self>, directory: &Path) -> Option<(Self, VbdCounters)> {
+    fn read(open: Option<Self>, directory: &Path, files: &[&'static str]) -> Option<(Self, VbdCounters)> {
         let read = |files: Self| counters(|name| files.text(name)).map(|counters| (files, counters));
-        open.and_then(read).or_else(|| read(Self::open(directory)))
+        open.and_then(read).or_else(|| read(Self::open(directory, files)))
     }
 
-    fn open(directory: &Path) -> Self {
+    fn open(directory: &Path, files: &[&'static str]) -> Self {
         let statistics = directory.join("statistics");
-        Self(FILES.iter().filter_map(|name| Some((*name, File::open(statistics.join(name)).ok()?))).collect())
+        Self(files.iter().filter_map(|name| Some((*name, File::open(statistics.join(name)).ok()?))).collect())
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -95,7 +103,7 @@ impl Statistics {
     }
 }
 
-/// The files of a disk's counters, in the order in which [`counters`] takes them.
+/// The files of a disk's counters, in the order in which [`counters`] takes them. The last one is that of the flushes.
 pub const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
 
 const BLKBACK: u32 = 1;
@@ -146,7 +154,7 @@ mod tests {
         }
         fs::create_dir(devices.join("vbd-5-51728")).unwrap();
         let before = Instant::now();
-        let mut vbds = Bus::default().read_in(&devices).unwrap();
+        let mut vbds = Bus::new(true).read_in(&devices).unwrap();
         let after = Instant::now();
         fs::remove_dir_all(&devices).unwrap();
         vbds.sort_by_key(|(_, vbd)| vbd.dev);
@@ -167,7 +175,7 @@ mod tests {
             fs::create_dir_all(&statistics).unwrap();
             FILES.iter().for_each(|file| fs::write(statistics.join(file), reads).unwrap());
         };
-        let mut bus = Bus::default();
+        let mut bus = Bus::new(true);
         let mut reads = || {
             let vbds = bus.read_in(&devices).unwrap();
             vbds.iter().map(|(_, vbd)| vbd.counters.map(|counters| counters.rd_reqs)).collect::<Vec<_>>()

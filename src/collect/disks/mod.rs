@@ -108,8 +108,8 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Libxenstat => false,
         DiskSource::Backends => true,
         DiskSource::Auto => {
-            let has_tapdisk = has(tapdisk::SHM, |name, _| tapdisk::is_tapdisks(name));
-            qemus_listen() || has_tapdisk.unwrap_or_else(may_have_some)
+            let has_tapdisk = || has(tapdisk::SHM, |name, _| tapdisk::is_tapdisks(name));
+            qemus_listen() || has_tapdisk().unwrap_or_else(may_have_some)
         }
     }
 }
@@ -175,9 +175,9 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Counts in `owed` what the QEMUs have not answered.
-    pub fn new(owed: Arc<Owed>) -> Self {
-        Self { client: Client::new(owed), bus: blkback::Bus::default() }
+    /// Counts in `owed` what the QEMUs have not answered. `flushes`: whether these are wanted of the kernel's disks.
+    pub fn new(owed: Arc<Owed>, flushes: bool) -> Self {
+        Self { client: Client::new(owed), bus: blkback::Bus::new(flushes) }
     }
 
     /// Makes connections again, except those on which an answer is owed.

@@ -76,6 +76,9 @@ impl Client {
         self.act(actions, now);
         loop {
             let is_over = self.scheduler.is_over(now);
+            if is_over && self.sockets.is_empty() {
+                return self.scheduler.finish();
+            }
             let wake = self.scheduler.wake().filter(|_| !is_over).unwrap_or(now);
             now = self.turn(wake.saturating_duration_since(now));
             // What was read may have been an answer, after which the next question gets a little time.
@@ -115,10 +118,13 @@ impl Client {
         if owed_now.stop_by.is_some() {
             self.on(Event::Stop, now);
         }
-        for id in ready {
+        for (n, id) in ready.into_iter().enumerate() {
+            // What the others sent may have taken long to read.
+            if n > 0 {
+                now = Instant::now();
+            }
             if self.scheduler.may_read(id, now) {
                 self.read(id, now);
-                now = Instant::now();
             }
         }
         self.on(Event::Time, now);

@@ -85,8 +85,10 @@ impl Nodename {
     fn of(&mut self, interface: &str) -> Result<Option<&str>, Error> {
         self.path.clear();
         self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
-        match File::open(&self.path).and_then(|file| read_into(&mut self.text, &file)) {
-            Ok(()) => Ok(std::str::from_utf8(&self.text).ok()),
+        // A file of sysfs is read as a whole, and no path in xenstore is longer.
+        self.text.resize(4096, 0);
+        match File::open(&self.path).and_then(|file| file.read_at(&mut self.text, 0)) {
+            Ok(length) => Ok(std::str::from_utf8(&self.text[..length]).ok()),
             // It may be a VIF.
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(Error::Nodename(source)),
             Err(_) => Ok(None),

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -43,17 +43,38 @@ pub enum Message {
     Logged,
 }
 
-/// The queue of messages.
+/// The queue of messages, which the thread reads that makes it.
 pub struct Events {
     receiver: Receiver<Message>,
-    sender: SyncSender<Message>,
+    sender: Sender,
+}
+
+/// Puts messages into the queue, and wakes the thread that reads it.
+#[derive(Clone)]
+pub struct Sender {
+    queue: SyncSender<Message>,
+    reader: Thread,
+}
+
+impl Sender {
+    /// Waits while the queue is full. Once nobody reads it any more the message is dropped.
+    pub fn send(&self, message: Message) {
+        let _ = self.queue.send(message);
+        self.reader.unpark();
+    }
+
+    /// Drops the message if the queue is full.
+    fn try_send(&self, message: Message) {
+        let _ = self.queue.try_send(message);
+        self.reader.unpark();
+    }
 }
 
 impl Events {
     /// Without any message.
     pub fn new() -> Self {
-        let (sender, receiver) = mpsc::sync_channel(CAPACITY);
-        Self { receiver, sender }
+        let (queue, receiver) = mpsc::sync_channel(CAPACITY);
+        Self { receiver, sender: Sender { queue, reader: thread::current() } }
     }
 
     /// Forwards signals. After a signal to stop the process exits even if the loop is blocked, once QEMUs have answered
@@ -71,7 +92,7 @@ impl Events {
                 };
                 let stops = matches!(message, Message::Stop(_));
                 // Not waiting for room in the queue: if the loop is blocked there may never be any.
-                let _ = sender.try_send(message);
+                sender.try_send(message);
                 if stops {
                     thread::sleep(EXIT_TIMEOUT);
                     poller.stop_and_wait();
@@ -82,13 +103,13 @@ impl Events {
         };
         thread::Builder::new().name("signals".into()).spawn(forward)?;
         let (redraws, keys, logged) = (self.sender(), self.sender(), self.sender());
-        stderr::follow(move || drop(logged.try_send(Message::Logged)));
-        alternate_screen::follow_job_control(move || drop(redraws.try_send(Message::Redraw)))?;
-        alternate_screen::follow_keyboard(move |key| drop(keys.try_send(Message::Key(key))))
+        stderr::follow(move || logged.try_send(Message::Logged));
+        alternate_screen::follow_job_control(move || redraws.try_send(Message::Redraw))?;
+        alternate_screen::follow_keyboard(move |key| keys.try_send(Message::Key(key)))
     }
 
     /// For another thread.
-    pub fn sender(&self) -> SyncSender<Message> {
+    pub fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
@@ -99,10 +120,16 @@ impl Events {
 
     /// The next message, or `None` if the deadline comes first.
     pub fn next(&self, deadline: Instant) -> Option<Message> {
-        match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => unreachable!("this has a sender itself"),
+        // `recv_timeout` would read the clock seven times, which may be a system call in dom0.
+        loop {
+            if let Some(message) = self.pending() {
+                return Some(message);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            thread::park_timeout(left);
         }
     }
 }

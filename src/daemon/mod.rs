@@ -77,7 +77,7 @@ impl Daemon {
     pub fn run(mut self, signals: CaughtSignals) -> Result<(), Failure> {
         let events = Events::new();
         let sender = events.sender();
-        let answer = move |polled| drop(sender.send(Message::Polled(polled)));
+        let answer = move |polled| sender.send(Message::Polled(polled));
         let vcpus = self.sources.vcpus;
         let systemd = Systemd::from_env();
         let status = systemd.status();
@@ -93,7 +93,7 @@ impl Daemon {
         events.forward(signals, poller.stopper()).map_err(Failure::Start)?;
 
         let sender = events.sender();
-        let report = move |server, report| drop(sender.send(Message::Server(server, report)));
+        let report = move |server, report| sender.send(Message::Server(server, report));
         self.reporter.servers_mut().start(report).map_err(Failure::Start)?;
 
         let mut running = Running {

@@ -141,7 +141,7 @@ fn disks_cost_few_system_calls() {
         (
             "files",
             &["open", "openat", "close", "read", "pread64", "getdents64", "newfstatat", "statx", "lseek"][..],
-            41,
+            39,
         ),
         ("sockets", &["socket", "connect", "ppoll", "recvfrom", "sendto", "getsockopt"], 20),
         ("threads", &["futex"], 9),

@@ -4,12 +4,16 @@
 //! docs/libxenstat.md).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirEntryExt, FileExt};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::fs::Dir;
+use rustix::io::Errno;
+
+use crate::collect::disks::open_directory;
 use crate::model::snapshot::{Moment, Vbd, VbdCounters};
 use crate::model::text::decimal;
 
@@ -48,21 +52,21 @@ impl Bus {
 
     fn read_in(&mut self, devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
         let at = Instant::now();
-        let entries = match fs::read_dir(devices) {
+        let entries = match open_directory(devices).and_then(Dir::new) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
         };
         let mut vbds: Vec<(u32, Vbd)> = Vec::new();
         let mut open = BTreeMap::new();
         for entry in entries {
             let entry = entry?;
-            let Ok(device) = entry.file_name().into_string() else { continue };
-            let Some((domid, kind, dev)) = by_name(&device) else { continue };
-            let directory = devices.join(&device);
+            let Ok(device) = entry.file_name().to_str() else { continue };
+            let Some((domid, kind, dev)) = by_name(device) else { continue };
+            let directory = devices.join(device);
             let mut counters = None;
             if matches!(kind, BLKBACK | BLKTAP) {
-                let key = (device, entry.ino());
+                let key = (device.to_owned(), entry.ino());
                 if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory, self.files) {
                     counters = Some(read);
                     if open.len() < MAX_OPEN {
@@ -142,6 +146,8 @@ pub fn counters(file: impl Fn(&str) -> Option<String>) -> Option<VbdCounters> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

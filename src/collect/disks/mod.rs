@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, RawDirEntry};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use self::blkback::TAPDISK3;
 use self::qmp::Guest;
@@ -127,10 +129,14 @@ fn may_have_some(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
+/// Opens a directory to list it, with one system call less than `std::fs::read_dir`.
+fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
 fn has(directory: &str, mut matches: impl FnMut(&str, &RawDirEntry) -> bool) -> rustix::io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let directory = open_directory(directory)?;
     let mut buffer = [MaybeUninit::uninit(); 8 << 10];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {

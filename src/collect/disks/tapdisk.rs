@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::Pid;
 
+use crate::collect::disks::open_directory;
 use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
 
@@ -43,13 +44,13 @@ pub fn read() -> Result<Disks, (PathBuf, io::Error)> {
 
 fn read_in(shared: &Path) -> Result<Disks, (PathBuf, io::Error)> {
     let (mut old, mut new) = (Disks::new(), BTreeMap::new());
-    let entries = match std::fs::read_dir(shared) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err((shared.to_owned(), error)),
+    let entries = match open_directory(shared).and_then(Dir::new) {
+        Err(error @ (Errno::ACCESS | Errno::PERM)) => return Err((shared.to_owned(), error.into())),
         entries => entries,
     };
     for entry in entries.into_iter().flatten().flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let Some(name) = name.to_str() else { continue };
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let path = shared.join(name);
         if let Some(disk) = name.strip_prefix("vbd3-").and_then(domid_and_dev) {
             let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else {
                 if is_closed_to_us(&path) {

@@ -106,7 +106,7 @@ pub struct Sources {
     pub vifs: VifSource,
     /// `--disks`.
     pub disks: DiskSource,
-    /// Whether the flushes of disks are wanted: they are one more file of each.
+    /// Whether the flushes of disks are wanted: that is one more read for each disk of the kernel's.
     pub flushes: bool,
     /// `--qmp-timeout`.
     pub qmp_timeout: Duration,

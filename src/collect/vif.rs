@@ -85,7 +85,7 @@ impl Nodename {
     fn of(&mut self, interface: &str) -> Result<Option<&str>, Error> {
         self.path.clear();
         self.path.extend(["/sys/class/net/", interface, "/device/nodename"]);
-        // A file of sysfs is read as a whole, and no path in xenstore is longer.
+        // One read suffices: sysfs returns a whole file at once, and a path in xenstore has at most 3072 bytes.
         self.text.resize(4096, 0);
         match File::open(&self.path).and_then(|file| file.read_at(&mut self.text, 0)) {
             Ok(length) => Ok(std::str::from_utf8(&self.text[..length]).ok()),
@@ -123,7 +123,7 @@ impl Others {
     }
 }
 
-/// Reads a file from its begin into `text`, replacing what it holds.
+/// Reads a file from its start into `text`, replacing what it holds.
 fn read_into(text: &mut Vec<u8>, file: &File) -> io::Result<()> {
     text.clear();
     // std::fs::read would look at the file's size, which is 0 here, and grow the buffer even where it suffices.

@@ -43,7 +43,7 @@ pub enum Message {
     Logged,
 }
 
-/// The queue of messages, which the thread reads that makes it.
+/// The queue of messages. Only the thread that created it may read it: a message wakes that thread.
 pub struct Events {
     receiver: Receiver<Message>,
     sender: Sender,
@@ -57,7 +57,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Waits while the queue is full. Once nobody reads it any more the message is dropped.
+    /// Waits while the queue is full. If the queue no longer exists, the message is dropped.
     pub fn send(&self, message: Message) {
         let _ = self.queue.send(message);
         self.reader.unpark();
@@ -71,7 +71,7 @@ impl Sender {
 }
 
 impl Events {
-    /// Without any message.
+    /// An empty queue, to be read by this thread.
     pub fn new() -> Self {
         let (queue, receiver) = mpsc::sync_channel(CAPACITY);
         Self { receiver, sender: Sender { queue, reader: thread::current() } }
@@ -120,7 +120,7 @@ impl Events {
 
     /// The next message, or `None` if the deadline comes first.
     pub fn next(&self, deadline: Instant) -> Option<Message> {
-        // `recv_timeout` would read the clock seven times, which may be a system call in dom0.
+        // Not `recv_timeout`: it reads the clock more often, and in some dom0s each reading is a system call.
         loop {
             if let Some(message) = self.pending() {
                 return Some(message);

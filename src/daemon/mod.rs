@@ -157,7 +157,7 @@ impl Running {
             self.state.watchdog = self.systemd.due();
             let wake = self.state.next_wake();
             let message = match events.pending() {
-                // Keys may come faster than a large table is drawn.
+                // Drawn only when no message waits: keys may come faster than a large table is drawn.
                 None => {
                     self.reporter.draw().map_err(Failure::Stdout)?;
                     events.next(wake)

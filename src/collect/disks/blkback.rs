@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::fs::Dir;
 use rustix::io::Errno;
 
-use crate::collect::disks::open_directory;
+use crate::collect::disks::directory;
 use crate::model::snapshot::{Moment, Vbd, VbdCounters};
 use crate::model::text::decimal;
 
@@ -27,21 +27,20 @@ const MAX_OPEN: usize = 64;
 /// The VBDs on the bus. The files of their counters are kept open from poll to poll.
 #[derive(Debug)]
 pub struct Bus {
-    /// The files that are wanted of each.
-    files: &'static [&'static str],
+    /// Whether flushes are read.
+    flushes: bool,
     /// By the name of the device, and the inode of its entry: a device that replaced another has a new one.
     open: BTreeMap<(String, u64), Statistics>,
 }
 
-/// The files of a disk's counters that can be opened.
+/// The files of a disk's counters that are wanted and can be opened.
 #[derive(Debug)]
 struct Statistics(Vec<(&'static str, File)>);
 
 impl Bus {
-    /// `flushes`: whether these are wanted. Each file is a system call at each poll.
+    /// `flushes`: whether to read them, too, which is a system call for each disk at each poll.
     pub fn new(flushes: bool) -> Self {
-        let wanted = FILES.len() - usize::from(!flushes);
-        Self { files: &FILES[..wanted], open: BTreeMap::new() }
+        Self { flushes, open: BTreeMap::new() }
     }
 
     /// Every VBD on the bus but QEMU's, with its domid. Those of tapdisk3 have no counters here. Without the bus no
@@ -52,7 +51,7 @@ impl Bus {
 
     fn read_in(&mut self, devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
         let at = Instant::now();
-        let entries = match open_directory(devices).and_then(Dir::new) {
+        let entries = match directory::open(devices).and_then(Dir::new) {
             Ok(entries) => entries,
             Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -67,7 +66,7 @@ impl Bus {
             let mut counters = None;
             if matches!(kind, BLKBACK | BLKTAP) {
                 let key = (device.to_owned(), entry.ino());
-                if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory, self.files) {
+                if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory, self.flushes) {
                     counters = Some(read);
                     if open.len() < MAX_OPEN {
                         open.insert(key, statistics);
@@ -88,14 +87,15 @@ impl Bus {
 
 impl Statistics {
     /// Reads the counters from files that are open, or opens them: those of a device that is gone cannot be read.
-    fn read(open: Option<Self>, directory: &Path, files: &[&'static str]) -> Option<(Self, VbdCounters)> {
+    fn read(open: Option<Self>, directory: &Path, flushes: bool) -> Option<(Self, VbdCounters)> {
         let read = |files: Self| counters(|name| files.text(name)).map(|counters| (files, counters));
-        open.and_then(read).or_else(|| read(Self::open(directory, files)))
+        open.and_then(read).or_else(|| read(Self::open(directory, flushes)))
     }
 
-    fn open(directory: &Path, files: &[&'static str]) -> Self {
+    fn open(directory: &Path, flushes: bool) -> Self {
         let statistics = directory.join("statistics");
-        Self(files.iter().filter_map(|name| Some((*name, File::open(statistics.join(name)).ok()?))).collect())
+        let wanted = FILES.iter().filter(|name| flushes || **name != FLUSHES);
+        Self(wanted.filter_map(|name| Some((*name, File::open(statistics.join(name)).ok()?))).collect())
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -107,8 +107,10 @@ impl Statistics {
     }
 }
 
-/// The files of a disk's counters, in the order in which [`counters`] takes them. The last one is that of the flushes.
-pub const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", "f_req"];
+/// The files of a disk's counters, in the order in which [`counters`] takes them.
+pub const FILES: [&str; 6] = ["oo_req", "rd_req", "wr_req", "rd_sect", "wr_sect", FLUSHES];
+
+const FLUSHES: &str = "f_req";
 
 const BLKBACK: u32 = 1;
 const BLKTAP: u32 = 2;

@@ -1,6 +1,7 @@
 //! Every domain's disks, read from their backends: QEMU, the kernel, tapdisk3.
 
 pub mod blkback;
+mod directory;
 pub mod qmp;
 pub mod qmp_client;
 pub mod qmp_error;
@@ -18,10 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, RawDir, RawDirEntry};
+use rustix::fs::{FileType, RawDir, RawDirEntry};
 use rustix::io::Errno;
-use rustix::path::Arg;
 
 use self::blkback::TAPDISK3;
 use self::qmp::Guest;
@@ -110,8 +109,8 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Libxenstat => false,
         DiskSource::Backends => true,
         DiskSource::Auto => {
-            let has_tapdisk = || has(tapdisk::SHM, |name, _| tapdisk::is_tapdisks(name));
-            qemus_listen() || has_tapdisk().unwrap_or_else(may_have_some)
+            let is_tapdisks = |name: &str, _: &RawDirEntry| tapdisk::is_tapdisks(name);
+            qemus_listen() || has(tapdisk::SHM, is_tapdisks).unwrap_or_else(may_have_some)
         }
     }
 }
@@ -129,14 +128,9 @@ fn may_have_some(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
-/// Opens a directory to list it, with one system call less than `std::fs::read_dir`.
-fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
 /// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
 fn has(directory: &str, mut matches: impl FnMut(&str, &RawDirEntry) -> bool) -> rustix::io::Result<bool> {
-    let directory = open_directory(directory)?;
+    let directory = directory::open(directory)?;
     let mut buffer = [MaybeUninit::uninit(); 8 << 10];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
@@ -181,7 +175,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Counts in `owed` what the QEMUs have not answered. `flushes`: whether these are wanted of the kernel's disks.
+    /// Counts in `owed` what the QEMUs have not answered. `flushes`: whether to read those of the kernel's disks.
     pub fn new(owed: Arc<Owed>, flushes: bool) -> Self {
         Self { client: Client::new(owed), bus: blkback::Bus::new(flushes) }
     }

@@ -76,6 +76,7 @@ impl Client {
         self.act(actions, now);
         loop {
             let is_over = self.scheduler.is_over(now);
+            // All is answered, and no earlier question is open.
             if is_over && self.sockets.is_empty() {
                 return self.scheduler.finish();
             }
@@ -107,7 +108,7 @@ impl Client {
         }
     }
 
-    /// Waits until QEMUs have sent something, and reads it. Returns when that was done.
+    /// Waits until QEMUs have sent something, and reads it. Returns the time at which the last read began.
     fn turn(&mut self, patience: Duration) -> Instant {
         let ids = self.scheduler.in_order();
         let ready = wait(ids.iter().filter_map(|id| Some((*id, self.sockets.get(id)?))).collect(), patience);
@@ -119,7 +120,7 @@ impl Client {
             self.on(Event::Stop, now);
         }
         for (n, id) in ready.into_iter().enumerate() {
-            // What the others sent may have taken long to read.
+            // Reading from the ones before may have taken long.
             if n > 0 {
                 now = Instant::now();
             }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::Pid;
 
-use crate::collect::disks::open_directory;
+use crate::collect::disks::directory;
 use crate::model::snapshot::{Time, VbdCounters};
 use crate::model::text::decimal;
 
@@ -44,7 +44,7 @@ pub fn read() -> Result<Disks, (PathBuf, io::Error)> {
 
 fn read_in(shared: &Path) -> Result<Disks, (PathBuf, io::Error)> {
     let (mut old, mut new) = (Disks::new(), BTreeMap::new());
-    let entries = match open_directory(shared).and_then(Dir::new) {
+    let entries = match directory::open(shared).and_then(Dir::new) {
         Err(error @ (Errno::ACCESS | Errno::PERM)) => return Err((shared.to_owned(), error.into())),
         entries => entries,
     };

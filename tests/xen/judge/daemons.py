@@ -156,7 +156,7 @@ def as_the_service():
 
 
 def metrics_of_root():
-    """The names that root's xenmonitor sends in a poll to which the QEMU of `files`, if there is one, has answered."""
+    """The names of root's metrics, of a poll with the disks of `files` if it has a QEMU."""
 
     def answered():
         _, gauges = ours()
@@ -176,7 +176,7 @@ def lacking(expected, server, has_ended=lambda: False):
 
 
 def as_another_user():
-    """A user whose group may open the files that xenmonitor opens gets every metric."""
+    """A user whose group may open the files that xenmonitor opens gets every metric. Owners and modes stay changed."""
     user = 990
     sockets = [f"/run/xen/{name}" for name in os.listdir("/run/xen") if name.startswith("qmp-libxenstat-")]
     # For libxenstat Xen 4.14 has a socket of its own.
@@ -194,6 +194,7 @@ def as_another_user():
         "--bounding-set=-all",
         "--no-new-privs",
     ]
+    # First: falsify.py loses a metric of the first server.
     daemon = Daemon("--qmp-timeout", "10s", interval="20s", by=by)
     roots = metrics_of_root()
     missing = lacking(roots, daemon.server, lambda: daemon.process.poll() is not None)

@@ -65,11 +65,11 @@ def code(status):
     return status + 1 if current else status
 
 
-def lose(of_server, what):
-    """Alters nothing but loses a metric on its way to one server."""
+def lose(what):
+    """Alters nothing but loses a metric on its way to the first server that the function starts."""
 
     def metric(name, value, server):
-        return [] if server == of_server and name.endswith(what) else [(name, value)]
+        return [] if server == 0 and name.endswith(what) else [(name, value)]
 
     return metric
 
@@ -155,9 +155,9 @@ FALSEHOODS = {
     "uuids": Falsehood(document=uuids, metric=names_change),
     "hostile_name": Falsehood(metric=forged),
     "as_the_service": Falsehood(
-        metric=lose(0, ".web01.vbds"),
+        metric=lose(".web01.vbds"),
         text=lambda text: re.sub(r"NoNewPrivs:\s*1", "NoNewPrivs:\t0", text).replace("Status=0", "Status=1"),
     ),
-    "as_another_user": Falsehood(metric=lose(0, ".web01.vbds")),
+    "as_another_user": Falsehood(metric=lose(".web01.vbds")),
     "xenstored_dies": Falsehood(metric=zeros_of_domains),
 }

@@ -67,7 +67,7 @@ def main():
         checks.without_a_bridge,
         checks.disks_of_qemu,
         checks.a_hung_qemu,
-        # xentop asks each QEMU at each of its polls, and may cost `files` its own: what needs it comes early.
+        # Each run of xentop asks every QEMU, and may crash that of `files`: the checks that need it come first.
         daemons.as_the_service,
         daemons.as_another_user,
         daemons.guests_come_and_go,

@@ -175,7 +175,7 @@ impl Config {
         });
         // xentop reads vcpus, and so omits a domain whose vcpus are gone (fact 12); the table does as xentop.
         let vcpus = Detail::Vcpus.is_among(&options.detail) || matches!(print, Some(Print::Json | Print::Table));
-        let flushes = Detail::Vbds.is_among(&options.detail) || matches!(print, Some(Print::Json));
+        let flushes = Detail::Vbds.is_among(&options.detail) || matches!(print, Some(Print::Json)) || options.watch;
         let pcpus = Detail::Pcpus.is_among(&options.detail);
         let runstates = Detail::Runstates.is_among(&options.detail);
         let memory = Detail::Memory.is_among(&options.detail);
@@ -299,6 +299,21 @@ mod tests {
         let options = Options::read(["xenmonitor", "--host", "xen1"].iter().chain(arguments), |_| None).unwrap();
         let env = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
         Config::resolve(options, env).map_err(|error| error.to_string())
+    }
+
+    /// The table that is watched shows each disk's, after a key.
+    #[test]
+    fn flushes_are_read_where_they_may_be_shown() {
+        for (arguments, flushes) in [
+            (&["--detail", "vcpus,vifs,rates"][..], false),
+            (&["--print", "table"], false),
+            (&["--detail", "vbds"], true),
+            (&["--detail", "all"], true),
+            (&["--print", "json"], true),
+            (&["--watch"], true),
+        ] {
+            assert_eq!(config(arguments, &[]).unwrap().sources.flushes, flushes, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -157,11 +157,12 @@ impl Running {
             self.state.watchdog = self.systemd.due();
             let wake = self.state.next_wake();
             let message = match events.pending() {
-                // Drawn only when no message waits: keys may come faster than a large table is drawn.
-                None => {
+                // Keys may come faster than a large table is drawn.
+                None if self.reporter.has_changed() && Instant::now() < wake => {
                     self.reporter.draw().map_err(Failure::Stdout)?;
                     events.next(wake)
                 }
+                None => events.next(wake),
                 pending => pending,
             };
             let (event, mut polled) = match message {

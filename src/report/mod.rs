@@ -202,9 +202,14 @@ impl Reporter {
         self.watch().into_iter().for_each(Watch::on_log);
     }
 
-    /// Draws what has changed in the table, where one is watched.
+    /// Whether the table is watched and has changed.
+    pub fn has_changed(&self) -> bool {
+        matches!(&self.printer, Some(Printer::Watch(watch)) if watch.has_changed())
+    }
+
+    /// Draws the table, where it is watched.
     pub fn draw(&mut self) -> io::Result<()> {
-        self.watch().map_or(Ok(()), Watch::draw_changes)
+        self.watch().map_or(Ok(()), Watch::draw)
     }
 
     fn watch(&mut self) -> Option<&mut Watch> {

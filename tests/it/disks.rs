@@ -491,6 +491,25 @@ fn disks_of_the_kernel_and_of_tapdisk() {
     assert_eq!(guests, expected);
 }
 
+#[test]
+fn disks_of_the_kernel_have_their_flushes_as_a_detail() {
+    let dom0 = Dom0::new(1);
+    dom0.device(
+        "vbd-1-51712",
+        &[("oo_req", 1), ("rd_req", 2), ("wr_req", 3), ("rd_sect", 4), ("wr_sect", 5), ("f_req", 6)],
+    );
+    let sent = |detail: &[&str]| {
+        let options = [&["--once", "--print", "statsd", "--disks", "backends"], detail].concat();
+        let mut lines: Vec<String> = out_of(&mut dom0.daemon(false, &options)).lines().map(str::to_owned).collect();
+        lines.retain(|line| line.contains(".g1.vbd"));
+        lines.iter().map(|line| line.split_once(".g1.").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let columns = ["vbds:1|g", "vbd_oo:1|g", "vbd_rd:2|g", "vbd_wr:3|g", "vbd_rsect:4|g", "vbd_wsect:5|g"];
+    assert_eq!(sent(&[]), columns);
+    let detailed = sent(&["--detail", "vbds"]);
+    assert!(detailed.contains(&"vbd.xvda.flush:6|g".to_owned()), "{detailed:?}");
+}
+
 /// "May not see" is not "is not there".
 #[test]
 #[ignore = "needs root, to mount a /proc that hides processes: make test-root"]

@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::Dir;
 use rustix::io::Errno;
 
 use crate::collect::disks::directory;
@@ -51,21 +50,18 @@ impl Bus {
 
     fn read_in(&mut self, devices: &Path) -> io::Result<Vec<(u32, Vbd)>> {
         let at = Instant::now();
-        let entries = match directory::open(devices).and_then(Dir::new) {
+        let entries = match directory::list(devices, by_name) {
             Ok(entries) => entries,
             Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
         let mut vbds: Vec<(u32, Vbd)> = Vec::new();
         let mut open = BTreeMap::new();
-        for entry in entries {
-            let entry = entry?;
-            let Ok(device) = entry.file_name().to_str() else { continue };
-            let Some((domid, kind, dev)) = by_name(device) else { continue };
-            let directory = devices.join(device);
+        for ((domid, kind, dev), device, inode) in entries {
+            let directory = devices.join(&device);
             let mut counters = None;
             if matches!(kind, BLKBACK | BLKTAP) {
-                let key = (device.to_owned(), entry.ino());
+                let key = (device, inode);
                 if let Some((statistics, read)) = Statistics::read(self.open.remove(&key), &directory, self.flushes) {
                     counters = Some(read);
                     if open.len() < MAX_OPEN {

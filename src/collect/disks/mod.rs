@@ -13,13 +13,12 @@ use std::error;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, RawDir, RawDirEntry};
+use rustix::fs::{FileType, RawDirEntry};
 use rustix::io::Errno;
 
 use self::blkback::TAPDISK3;
@@ -110,7 +109,7 @@ pub fn come_from_backends(source: DiskSource) -> bool {
         DiskSource::Backends => true,
         DiskSource::Auto => {
             let is_tapdisks = |name: &str, _: &RawDirEntry| tapdisk::is_tapdisks(name);
-            qemus_listen() || has(tapdisk::SHM, is_tapdisks).unwrap_or_else(may_have_some)
+            qemus_listen() || directory::has(tapdisk::SHM, is_tapdisks).unwrap_or_else(may_have_some)
         }
     }
 }
@@ -120,25 +119,12 @@ pub fn qemus_listen() -> bool {
     // Not every file system shows the type of its entries.
     let may_be_socket = |kind| matches!(kind, FileType::Socket | FileType::Unknown);
     let is_qemus = |name: &str, entry: &RawDirEntry| may_be_socket(entry.file_type()) && domid(name).is_some();
-    SOCKETS.iter().any(|directory| has(directory, is_qemus).unwrap_or_else(may_have_some))
+    SOCKETS.iter().any(|path| directory::has(*path, is_qemus).unwrap_or_else(may_have_some))
 }
 
 /// A directory that may not be listed may have some. Then no disks are reported, with the reason.
 fn may_have_some(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
-}
-
-/// Whether a directory has an entry that matches. It is called at every poll and allocates nothing.
-fn has(directory: &str, mut matches: impl FnMut(&str, &RawDirEntry) -> bool) -> rustix::io::Result<bool> {
-    let directory = directory::open(directory)?;
-    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
-    let mut entries = RawDir::new(directory, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
-        if entry.file_name().to_str().is_ok_and(|name| matches(name, &entry)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn domid(socket: &str) -> Option<u32> {
@@ -149,7 +135,7 @@ fn domid(socket: &str) -> Option<u32> {
 fn sockets() -> Result<BTreeMap<u32, (Guest, bool)>, Error> {
     let mut sockets = BTreeMap::new();
     for directory in *SOCKETS {
-        let listed = has(directory, |name, entry| {
+        let listed = directory::has(*directory, |name, entry| {
             if let Some(domid) = domid(name) {
                 let socket = Path::new(directory).join(name);
                 let is_socket = match entry.file_type() {

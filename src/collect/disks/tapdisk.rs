@@ -44,12 +44,12 @@ pub fn read() -> Result<Disks, (PathBuf, io::Error)> {
 
 fn read_in(shared: &Path) -> Result<Disks, (PathBuf, io::Error)> {
     let (mut old, mut new) = (Disks::new(), BTreeMap::new());
-    let entries = match directory::open(shared).and_then(Dir::new) {
+    let may_be = |name: &str| (name.starts_with("vbd3-") || name.starts_with("td3-")).then_some(());
+    let entries = match directory::list(shared, may_be) {
         Err(error @ (Errno::ACCESS | Errno::PERM)) => return Err((shared.to_owned(), error.into())),
-        entries => entries,
+        entries => entries.unwrap_or_default(),
     };
-    for entry in entries.into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().to_str() else { continue };
+    for ((), name, _) in &entries {
         let path = shared.join(name);
         if let Some(disk) = name.strip_prefix("vbd3-").and_then(domid_and_dev) {
             let Ok(directory) = open(None, &path, OFlags::DIRECTORY) else {

@@ -121,12 +121,13 @@ impl Watch {
         self.change = Change::All;
     }
 
-    /// Draws, unless nothing has changed.
-    pub fn draw_changes(&mut self) -> io::Result<()> {
-        if self.change == Change::Nothing { Ok(()) } else { self.draw() }
+    /// Whether it is not drawn as it is now.
+    pub fn has_changed(&self) -> bool {
+        self.change != Change::Nothing
     }
 
-    fn draw(&mut self) -> io::Result<()> {
+    /// Draws it.
+    pub fn draw(&mut self) -> io::Result<()> {
         self.draw_page().map_err(|error| match Errno::from_io_error(&error) {
             // The terminal has been closed, as a pipe is.
             Some(Errno::IO) => ErrorKind::BrokenPipe.into(),

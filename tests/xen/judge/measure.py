@@ -60,11 +60,12 @@ def at(what):
 
 
 def started(command, *, count=None, interval=INTERVAL):
-    """The whole command line; ours sends to a server that reads everything. `count`: of polls."""
+    """The whole command line. `count`: of polls. Ours sends to a server that reads everything, and does not look it up
+    again each minute, which would be part of one poll."""
     if command[0] == tools.XENTOP:
         return [*command, "-d", str(interval), *([] if count is None else ["-i", str(count)])], None
     server = tools.Server()
-    how = ["--interval", f"{interval}s", "--spread", "0", "--statsd", server.url]
+    how = ["--interval", f"{interval}s", "--spread", "0", "--resolve-every", "1h", "--statsd", server.url]
     return [*command, *how, *([] if count is None else ["--count", str(count)])], server
 
 

@@ -176,7 +176,7 @@ demo: ## Run the release binary on a simulated host with five domains
 	@$(MAKE) --no-print-directory shim demo-run
 
 demo-run:
-	@echo; echo "Some columns of three polls. In the second, the disk of win2019 is in error and has no counters:"
+	@echo; echo "Some columns of three polls. From the second on, the disk of win2019 is in error and has no counters:"
 	@$(DEMO) --count 3 --print table --metrics 'state.*,cpu_percent,mem_k,net?x_k,vbd_rd,vbd_wr' | sed -u 's/^ *NAME /\n&/'
 	@echo; echo "The metrics of one domain at the second poll, as sent to statsd:"; echo
 	@$(DEMO) --count 2 --print statsd | grep '\.db01\.' | tail -n 23

@@ -368,10 +368,10 @@ impl Poller {
             };
             asked.vbd &= !*from_backends;
             // It may end the process (fact 33): this then is the last line of the log.
-            let call = format!("asking {} for domains{}", xenstat.library().display(), names(asked));
+            let call = || format!("asking {} for domains{}", xenstat.library().display(), names(asked));
             match std::mem::replace(is_announced, true) {
-                false => announce(&call),
-                true => debug!("{call}"),
+                false => announce(&call()),
+                true => debug!("{}", call()),
             }
             let at = Instant::now();
             xenstat.poll(asked, snapshot)?;

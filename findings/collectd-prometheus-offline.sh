@@ -7,20 +7,13 @@
 # Needs apt-get, dpkg-deb, python3, ip, and root or user namespaces, on an amd64 Debian; nothing is installed.
 # Exits 1 if the behaviour has changed, 2 if nothing could be seen.
 set -eu
+# shellcheck source=lib/apt.sh
+. "$(dirname "$0")/lib/apt.sh"
 unseen() { echo "not seen: $1"; exit 2; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
-mkdir -p lists/partial cache/archives/partial
-uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources | grep -m1 '/debian/*$') || unseen "no source of Debian"
-echo "deb [arch=amd64] $uri bookworm main" >sources
-apt() { # as on an empty machine, with that source only
-    apt-get -qq -o Dir::Etc::SourceList="$tmp/sources" -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache="$tmp/cache" \
-        -o Dir::State="$tmp" -o Dir::State::Lists="$tmp/lists" -o Dir::State::status=/dev/null \
-        -o APT::Sandbox::User=root -o Acquire::Languages=none -o Debug::NoLocking=1 \
-        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-        -o APT::Architecture=amd64 -o APT::Architectures::=amd64 "$@" || unseen "packages could not be had"
-}
+sources bookworm
 apt update
 apt download collectd-core=5.12.0-14 libprotobuf-c1=1.4.1-1+b1 libmicrohttpd12=0.9.75-6
 for deb in ./*.deb; do dpkg-deb -x "$deb" .; done

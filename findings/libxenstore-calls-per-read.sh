@@ -8,21 +8,14 @@
 # Needs apt-get, dpkg-deb, python3, cc, strace on an amd64 Debian, but no root, and nothing is installed.
 # Exits 1 if the behaviour has changed, 2 if nothing could be seen.
 set -eu
+# shellcheck source=lib/apt.sh
+. "$(dirname "$0")/lib/apt.sh"
 unseen() { echo "not seen: $1" >&2; exit 2; }
 for tool in strace cc; do command -v $tool >/dev/null || unseen "no $tool"; done
 tmp=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$tmp"' EXIT
 cd "$tmp"
-mkdir -p lists/partial cache/archives/partial
-uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources | grep -m1 '/debian/*$') || unseen "no source of Debian"
-for suite in bullseye bookworm trixie; do echo "deb [arch=amd64] $uri $suite main"; done >sources
-apt() { # as on an empty machine, with that source only
-    apt-get -qq -o Dir::Etc::SourceList="$tmp/sources" -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache="$tmp/cache" \
-        -o Dir::State="$tmp" -o Dir::State::Lists="$tmp/lists" -o Dir::State::status=/dev/null \
-        -o APT::Sandbox::User=root -o Acquire::Languages=none -o Debug::NoLocking=1 \
-        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-        -o APT::Architecture=amd64 -o APT::Architectures::=amd64 "$@" || unseen "packages could not be had"
-}
+sources bullseye bookworm trixie
 apt update
 for each in 4.14:libxenstore3.0=4.14.6-1 4.17:libxenstore4=4.17.5+72-g01140da4e8-1 \
     4.20:libxenstore4=4.20.4+63-g7abfd2bce2-0+deb13u1; do

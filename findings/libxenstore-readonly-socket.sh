@@ -6,20 +6,13 @@
 # Needs apt-get, dpkg-deb, python3 on an amd64 Debian, but no root, and nothing is installed.
 # Exits 1 if the behaviour has changed, 2 if nothing could be seen.
 set -eu
+# shellcheck source=lib/apt.sh
+. "$(dirname "$0")/lib/apt.sh"
 unseen() { echo "not seen: $1"; exit 2; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
-mkdir -p lists/partial cache/archives/partial
-uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources | grep -m1 '/debian/*$') || unseen "no source of Debian"
-printf 'deb [arch=amd64] %s %s main\n' "$uri" bullseye "$uri" bookworm >sources
-apt() { # as on an empty machine, with that source only
-    apt-get -qq -o Dir::Etc::SourceList="$tmp/sources" -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache="$tmp/cache" \
-        -o Dir::State="$tmp" -o Dir::State::Lists="$tmp/lists" -o Dir::State::status=/dev/null \
-        -o APT::Sandbox::User=root -o Acquire::Languages=none -o Debug::NoLocking=1 \
-        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-        -o APT::Architecture=amd64 -o APT::Architectures::=amd64 "$@" || unseen "packages could not be had"
-}
+sources bullseye bookworm
 apt update
 old=4.14.6-1 new=4.17.5+72-g01140da4e8-1
 apt download "libxenstore3.0=$old" "libxenstore4=$new" "libxentoolcore1=$new"

@@ -1,5 +1,5 @@
 # Installation from source, and packages. Included by the Makefile in the root directory.
-.PHONY: build install uninstall release release-files deb rpm test-packages
+.PHONY: build install uninstall release release-files deb rpm documentation test-packages
 
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -37,20 +37,29 @@ STARTERS = $(STARTER.systemd) $(STARTER.openrc)
 # The generator of the installed files is built together with the program, so that the crates of both are built once.
 PROGRAMS := -p xenmonitor -p xenmonitor-assets
 
+# The documentation as it is installed. Links to files that are not installed become plain text.
+# $(call documentation,DIRECTORY)
+define documentation
+	mkdir -p $(1)/packaging
+	cd packaging && cp -r ansible grafana prometheus statsd_exporter systemd $(abspath $(1))/packaging
+	cp -r README.md docs $(1)
+	cd $(1) && sed -Ei 's;\[([^]]*)\]\((\.\./)?(LICENSE|(CONTRIBUTING|SECURITY|CHANGELOG)\.md|(findings|tests)/[^)]*)\);\1;g' README.md docs/*.md
+endef
+
+documentation:
+	$(call documentation,$(DIRECTORY))
+
 # Generates the files that are installed with the program. Those in doc/ have the layout of the installed directory.
 # rust-library.html, the licences of Rust's standard library, exists only with a toolchain of rustup.
-# Links of the documentation to files that are not installed become plain text.
 # $(call assets,DIRECTORY,TRIPLE,GENERATOR)
 define assets
 	rm -rf $(1) && mkdir -p $(1)/doc
 	$(3) $(1) $(2)
 	cd $(1) && gzip -9n xenmonitor.8 third-party-licences.txt && mv third-party-licences.txt.gz doc
 	if [ -e $(1)/rust-library.html ]; then gzip -9n $(1)/rust-library.html && mv $(1)/rust-library.html.gz $(1)/doc; fi
-	mkdir $(1)/doc/packaging
-	cd packaging && cp -r ansible grafana prometheus statsd_exporter systemd $(abspath $(1))/doc/packaging
-	cp -r README.md docs $(1)/doc && cp CHANGELOG.md $(1)/doc/changelog
-	cd $(1)/doc && sed -Ei 's;\[([^]]*)\]\((\.\./)?(LICENSE|(CONTRIBUTING|SECURITY|CHANGELOG)\.md|tests/[^)]*)\);\1;g' README.md docs/*.md
-	cd $(1)/doc && gzip -9n changelog && chmod -R u=rwX,go=rX .
+	$(call documentation,$(1)/doc)
+	gzip -9n <CHANGELOG.md >$(1)/doc/changelog.gz
+	cd $(1)/doc && chmod -R u=rwX,go=rX .
 endef
 
 build: ## Build the program, its man page, completions and settings for this machine

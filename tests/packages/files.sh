@@ -70,13 +70,6 @@ test_install() {
     grep -q /opt/etc/default/xenmonitor "$work/elsewhere/usr/local/lib/systemd/system/xenmonitor.service" ||
         fail "the unit does not read the settings in sysconfdir"
 
-    (cd "$destination/usr/local/share/doc/xenmonitor" && for page in README.md docs/*.md; do
-        grep -o '](\([^)#]*\)' "$page" | sed 's/^](//' | grep -vE '^$|^https?:' |
-            while read -r link; do [ -e "${page%"${page##*/}"}$link" ] || echo "$page: $link"; done
-    done) >"$work/broken"
-    [ ! -s "$work/broken" ] || fail "broken links: $(cat "$work/broken")"
-    ok "the installed documentation has no broken links"
-
     for starter in usr/local/lib/systemd/system/xenmonitor.service etc/init.d/xenmonitor; do
         grep -q /usr/local/sbin/xenmonitor "$destination/$starter" || fail "$starter does not start this program"
         ! grep -q '[= ]/usr/sbin' "$destination/$starter" || fail "$starter names /usr/sbin, too"

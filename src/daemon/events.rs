@@ -118,16 +118,17 @@ impl Events {
         self.receiver.try_recv().ok()
     }
 
-    /// The next message, or `None` if the deadline comes first.
-    pub fn next(&self, deadline: Instant) -> Option<Message> {
+    /// The next message, or the present time if the deadline comes first.
+    pub fn next(&self, deadline: Instant) -> Result<Message, Instant> {
         // Not `recv_timeout`: it reads the clock more often, and in some dom0s each reading is a system call.
         loop {
             if let Some(message) = self.pending() {
-                return Some(message);
+                return Ok(message);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
-                return None;
+                return Err(now);
             }
             thread::park_timeout(left);
         }

@@ -163,12 +163,13 @@ impl Running {
                     events.next(wake)
                 }
                 None => events.next(wake),
-                pending => pending,
+                Some(message) => Ok(message),
             };
+            let woken = message.as_ref().err().copied();
             let (event, mut polled) = match message {
-                None => (Event::Wake, None),
-                Some(Message::Polled(None)) => return Err(Failure::ThreadDied("poller")),
-                Some(Message::Polled(Some(polled))) => {
+                Err(_) => (Event::Wake, None),
+                Ok(Message::Polled(None)) => return Err(Failure::ThreadDied("poller")),
+                Ok(Message::Polled(Some(polled))) => {
                     self.log.messages(&polled.notes.messages);
                     let event = match &polled.result {
                         Ok(_) => Event::PollSucceeded,
@@ -176,27 +177,27 @@ impl Running {
                     };
                     (event, Some(polled))
                 }
-                Some(Message::Server(_, Report::Ended)) => return Err(Failure::ThreadDied("sender")),
-                Some(Message::Server(server, report)) => {
+                Ok(Message::Server(_, Report::Ended)) => return Err(Failure::ThreadDied("sender")),
+                Ok(Message::Server(server, report)) => {
                     self.reporter.servers_mut().on_report(server, report);
                     continue;
                 }
-                Some(Message::Reload) => (Event::Reload, None),
-                Some(Message::Stop(signal)) => (Event::Stop(signal), None),
-                Some(Message::Redraw) => {
+                Ok(Message::Reload) => (Event::Reload, None),
+                Ok(Message::Stop(signal)) => (Event::Stop(signal), None),
+                Ok(Message::Redraw) => {
                     self.reporter.redraw();
                     continue;
                 }
-                Some(Message::Key(key)) => {
+                Ok(Message::Key(key)) => {
                     self.reporter.on_key(key);
                     continue;
                 }
-                Some(Message::Logged) => {
+                Ok(Message::Logged) => {
                     self.reporter.on_log();
                     continue;
                 }
             };
-            let now = Now::read();
+            let now = woken.map_or_else(Now::read, Now::at);
             for action in self.state.on(event, now).into_iter().flatten() {
                 if let Some(exit) = self.perform(action, &mut polled, now)? {
                     return Ok(exit);
@@ -345,11 +346,11 @@ impl Running {
         let mut shutdown = self.state.shut_down(exit, window, Instant::now());
         while let Some(deadline) = shutdown.deadline(servers.have_ended()) {
             match events.next(deadline) {
-                None => break,
-                Some(Message::Polled(_)) => shutdown.poller_closed(),
-                Some(Message::Server(server, report)) => servers.on_report(server, report),
-                Some(Message::Reload | Message::Redraw | Message::Key(_) | Message::Logged) => {}
-                Some(Message::Stop(_)) => {
+                Err(_) => break,
+                Ok(Message::Polled(_)) => shutdown.poller_closed(),
+                Ok(Message::Server(server, report)) => servers.on_report(server, report),
+                Ok(Message::Reload | Message::Redraw | Message::Key(_) | Message::Logged) => {}
+                Ok(Message::Stop(_)) => {
                     servers.end(End::Now);
                     shutdown.hurry(Instant::now());
                 }

@@ -16,7 +16,12 @@ pub struct Now {
 impl Now {
     /// Reads the clocks.
     pub fn read() -> Self {
-        Self { instant: Instant::now(), wall: SystemTime::now() }
+        Self::at(Instant::now())
+    }
+
+    /// Reads the wall clock, at this time by the monotonic clock.
+    pub fn at(instant: Instant) -> Self {
+        Self { instant, wall: SystemTime::now() }
     }
 }
 

@@ -191,7 +191,7 @@ impl Backends {
         }
         let at = Instant::now();
         let tapdisks = tapdisk::read().map_err(|(path, source)| Error::Tapdisks { path, source })?;
-        let read = Some(Moment { at, took: at.elapsed() });
+        let read = (!tapdisks.is_empty()).then(|| Moment { at, took: at.elapsed() });
         let mut answers = self.ask(snapshot, limit)?;
 
         let mut unavailable = Vec::new();

@@ -202,13 +202,14 @@ XEN ?= 4.17 4.20
 
 e2e-xen: release-files ## Compare with the real xentop in the dom0 of a real, emulated Xen; XEN="4.17 4.20 arm64" names releases
 	@tests/need.sh mmdebstrap:mmdebstrap /usr/sbin/mke2fs:e2fsprogs cpio:cpio /sbin/depmod:kmod \
-	    python3:python3 xz:xz-utils zstd:zstd unshare:util-linux \
+	    python3:python3 xz:xz-utils zstd:zstd unshare:util-linux setpriv:util-linux \
 	    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	@[ -n "$(strip $(XEN))" ] || { echo "XEN names no release; known: $$(tests/xen/release)" >&2; exit 1; }
 	@for each in $(XEN); do tests/xen/release $$each >/dev/null || exit; done
 	@failed=0; for each in $(XEN); do \
 	    case $$each in arm64*) binary=$(TARGET)/cross;; *) binary=$(BUILT)/xenmonitor;; esac; \
-	    tests/xen/run $$each $$binary $(TARGET)/e2e-xen/$$each$(FALSIFY:%=-falsified) || failed=1; \
+	    out=$(TARGET)/e2e-xen/$$each$(FALSIFY:%=-falsified); \
+	    setpriv --pdeathsig TERM tests/xen/run $$each $$binary $$out || failed=1; \
 	done; exit $$failed
 
 lint: ## Check formatting, clippy, docs and packaging

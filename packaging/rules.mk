@@ -47,7 +47,8 @@ define documentation
 endef
 
 documentation:
-	$(call documentation,$(DIRECTORY))
+	rm -rf $(TARGET)/documentation
+	$(call documentation,$(TARGET)/documentation)
 
 # Generates the files that are installed with the program. Those in doc/ have the layout of the installed directory.
 # rust-library.html, the licences of Rust's standard library, exists only with a toolchain of rustup.

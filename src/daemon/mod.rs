@@ -165,9 +165,8 @@ impl Running {
                 None => events.next(wake),
                 Some(message) => Ok(message),
             };
-            let woken = message.as_ref().err().copied();
-            let (event, mut polled) = match message {
-                Err(_) => (Event::Wake, None),
+            let (event, mut polled, now) = match message {
+                Err(now) => (Event::Wake, None, Now::at(now)),
                 Ok(Message::Polled(None)) => return Err(Failure::ThreadDied("poller")),
                 Ok(Message::Polled(Some(polled))) => {
                     self.log.messages(&polled.notes.messages);
@@ -175,15 +174,15 @@ impl Running {
                         Ok(_) => Event::PollSucceeded,
                         Err(error) => Event::PollFailed { may_recover: error.may_pass() },
                     };
-                    (event, Some(polled))
+                    (event, Some(polled), Now::read())
                 }
                 Ok(Message::Server(_, Report::Ended)) => return Err(Failure::ThreadDied("sender")),
                 Ok(Message::Server(server, report)) => {
                     self.reporter.servers_mut().on_report(server, report);
                     continue;
                 }
-                Ok(Message::Reload) => (Event::Reload, None),
-                Ok(Message::Stop(signal)) => (Event::Stop(signal), None),
+                Ok(Message::Reload) => (Event::Reload, None, Now::read()),
+                Ok(Message::Stop(signal)) => (Event::Stop(signal), None, Now::read()),
                 Ok(Message::Redraw) => {
                     self.reporter.redraw();
                     continue;
@@ -197,7 +196,6 @@ impl Running {
                     continue;
                 }
             };
-            let now = woken.map_or_else(Now::read, Now::at);
             for action in self.state.on(event, now).into_iter().flatten() {
                 if let Some(exit) = self.perform(action, &mut polled, now)? {
                     return Ok(exit);

@@ -19,7 +19,7 @@ impl Now {
         Self::at(Instant::now())
     }
 
-    /// Reads the wall clock, at this time by the monotonic clock.
+    /// This moment by the monotonic clock, with the wall clock as it is now.
     pub fn at(instant: Instant) -> Self {
         Self { instant, wall: SystemTime::now() }
     }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Which characters may a xenstore node's name have?
 # Guess: all but / and NUL, as in a file system; or what host names, versions and MAC addresses need: dots and colons.
-# Seen: neither a dot nor a colon nor a blank: only letters, digits, - _ and @. So no host name, file name or address
+# Seen: neither a dot nor a colon: only letters, digits, - _ and @. So no host name, file name or address
 # can be a key. What makes a path wrong, also an empty part or a final /, is not said. Both xenstoreds of
 # Xen 4.20.4+63 (arm64).
 # Needs: see lib/xen-arm64. Exit: 1 if this has changed, 2 if it could not be seen.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# xenstore-write data/x 5, run in dom0 with a path that does not begin with /. What happens?
+# xenstore-write local/domain/0/x 5, run in dom0 with a path that does not begin with /. What happens?
 # Guess: an error, as there is no current directory: relative paths are for guests, whose connection has a domain; the
 # socket in dom0 belongs to no domain.
 # Seen: it is written below /local/domain/0, by both xenstoreds, and xenstore-read finds it there by the same path. A

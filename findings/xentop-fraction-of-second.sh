@@ -1,7 +1,7 @@
 #!/bin/bash
 # xentop -b -d 0.5: how often does it print a table?
 # Guess: every half second; or an error, as its help says "seconds". And -d 1.9 is nearly two seconds.
-# Seen: -d 0.5 is -d 0, a table as soon as the last one is printed, one CPU busy all the time. -d 1.9 is one second. The
+# Seen: -d 0.5 is -d 0, a table as soon as the last one is printed. -d 1.9 is one second. The
 # number is read up to the first character that is no digit, without a word. Xen 4.20.4+63 (arm64).
 # Needs: see lib/xen-arm64. Exit: 1 if this has changed, 2 if it could not be seen.
 set -eu

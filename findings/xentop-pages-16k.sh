@@ -10,7 +10,8 @@ dom0 pages=16k <<'SH'
 echo "Domain-0 by xl list: $(xl list | awk '$2 == 0 { print $3 * 1024 }') KiB"
 echo "Domain-0 by xentop: $(xentop -b -f -i 1 | awk '$1 == "Domain-0" { print $5 " KiB, " $6 }') %"
 echo "host by xl info: $(xl info | awk '$1 == "total_memory" { print $3 * 1024 }') KiB"
-echo "host by xentop: $(xentop -f -d 1 -i 1 </dev/null 2>/dev/null | tr '\033' '\n' | sed -n 's/.*Mem: \([0-9]*\)k.*/\1/p' | head -n 1) KiB"
+screen() { xentop -f -d 1 -i 1 </dev/null 2>/dev/null | tr '\033' '\n'; }
+echo "host by xentop: $(screen | sed -n 's/.*Mem: \([0-9]*\)k.*/\1/p' | head -n 1) KiB"
 SH
 cat "$seen"
 cat >"$tmp/known" <<'END'

@@ -46,6 +46,7 @@ define documentation
 	cd $(1) && sed -Ei 's;\[([^]]*)\]\((\.\./)?(LICENSE|(CONTRIBUTING|SECURITY|CHANGELOG)\.md|(findings|tests)/[^)]*)\);\1;g' README.md docs/*.md
 endef
 
+# For the test that follows the links.
 documentation:
 	rm -rf $(TARGET)/documentation
 	$(call documentation,$(TARGET)/documentation)
